@@ -1,0 +1,53 @@
+# make demo               a real search on a tiny model, from an empty machine to the leaderboard
+# make demo MODEL=smollm2 the same on SmolLM2-135M (about half an hour on two cores)
+# make demo SERVE=1       stays up with the page open
+# make test               the tests (at most a quarter of an hour on two cores)
+# make test-real          a search on SmolLM2-135M, judged; make test-browser: the page in Chromium
+# make check              format, lint, types, import contracts
+# make bench              benchmarks, as ratios
+
+PYTHON ?= python3
+VENV ?= .venv
+MODEL ?= tiny
+SERVE ?=
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-real test-browser check bench clean
+.DEFAULT_GOAL := test
+
+demo: $(VENV)/worker
+	$(BIN)/nas run deploy/examples/$(MODEL).yaml $(if $(SERVE),--serve)
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest -m "not real and not browser"
+
+test-real: $(VENV)/dev
+	$(BIN)/python -m pytest -m real tests/real -s
+
+test-browser: $(VENV)/dev
+	$(BIN)/python -m pytest -m browser
+
+check: $(VENV)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/dev
+	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+# The stamps say what an environment holds, so that a second make installs nothing.
+$(VENV)/worker: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing minitron-nas[worker] into $(VENV) (a few minutes the first time)"
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[worker]'
+	@touch $@
+
+$(VENV)/dev: $(VENV)/worker
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[worker,dev]'
+	@touch $@
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,227 @@
+"""Hugging Face checkpoint directories: load, fingerprint, save.
+
+Loads safetensors only, in float32, and never runs code that a checkpoint brings. Refuses what transformers
+would load with a warning: a tensor that is missing there starts from random numbers. Knows neither
+pruning nor training.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from minitron.errors import PickledCheckpoint, UnreadableCheckpoint, UnsupportedModel
+from minitron.files import new_directory
+from minitron.parents import parent_architecture, read_config
+
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+
+PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+)  # fmt: skip
+COMPANION_FILES = (*TOKENIZER_FILES, "generation_config.json", "chat_template.jinja", "chat_template.json")
+"""What belongs to a checkpoint besides its config and weights, and is the same for parent and student."""
+
+VOLATILE_KEYS = ("transformers_version", "_name_or_path")
+"""Config entries that say who wrote the file, not what it describes."""
+
+
+def load_parent(directory: Path) -> PreTrainedModel:
+    """Return the model of a checkpoint directory in float32 and evaluation mode, on the CPU.
+
+    Raises:
+        UnsupportedModel: A family that cannot be pruned here, or quantized weights.
+        InvalidArchitecture: Sizes that contradict each other.
+        PickledCheckpoint: Weights only as pickles.
+        UnreadableCheckpoint: Files or tensors that are missing, corrupt or of the wrong shape.
+    """
+    parent_architecture(str(directory))
+    quantization = read_config(str(directory)).get("quantization_config")
+    if quantization is not None:
+        method = quantization.get("quant_method")
+        raise UnsupportedModel(
+            f"{directory / 'config.json'}: quantization_config: found {method!r}, allowed: plain weights"
+        )
+    for path in weight_files(directory):
+        _check_readable(path)
+    with quiet_transformers():
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                directory,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+            raise UnreadableCheckpoint(f"{directory}: cannot be loaded: {_one_line(error)}") from error
+    model, loading = loaded
+    assert isinstance(model, PreTrainedModel)
+    assert not model.training
+    _check_complete(directory, loading)
+    return model
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a checkpoint directory.
+
+    Raises:
+        UnreadableCheckpoint: No tokenizer, or one that cannot be read.
+    """
+    if not _present(directory, TOKENIZER_FILES):
+        raise UnreadableCheckpoint(f"{directory}: holds no tokenizer; allowed: {', '.join(TOKENIZER_FILES)}")
+    with quiet_transformers():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # the tokenizers library raises bare Exception
+            raise UnreadableCheckpoint(f"{directory}: tokenizer: {_one_line(error)}") from error
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    return tokenizer
+
+
+def fingerprint(directory: Path) -> str:
+    """Return the SHA-256 over the config and the weights of a checkpoint; names and times do not count.
+
+    Raises:
+        PickledCheckpoint, UnreadableCheckpoint: No weights to fingerprint.
+    """
+    config = {key: value for key, value in read_config(str(directory)).items() if key not in VOLATILE_KEYS}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for path in weight_files(directory):
+        digest.update(_file_digest(path))
+    return digest.hexdigest()
+
+
+def tokenizer_fingerprint(directory: Path) -> str:
+    """Return the SHA-256 over the tokenizer files of a checkpoint."""
+    digest = hashlib.sha256()
+    for path in _present(directory, TOKENIZER_FILES):
+        digest.update(path.name.encode() + _file_digest(path))
+    return digest.hexdigest()
+
+
+def save_checkpoint(
+    model: PreTrainedModel, directory: Path, *, companions: Path, card: str | None = None
+) -> None:
+    """Write a model, with the tokenizer and generation settings found in ``companions``, all or nothing.
+
+    A directory that is there already stands. The config says nothing of quantization, whatever the
+    parent came in.
+
+    Args:
+        model: On any device; not changed.
+        directory: Where to write.
+        companions: The checkpoint directory of the parent.
+        card: The text of ``README.md``.
+
+    Raises:
+        OutOfSpace: The disk is full.
+    """
+    with new_directory(directory) as scratch:
+        with quiet_transformers():
+            model.save_pretrained(scratch)
+        path = scratch / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("quantization_config", None)
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        for companion in _present(companions, COMPANION_FILES):
+            shutil.copyfile(companion, scratch / companion.name)
+        if card is not None:
+            (scratch / "README.md").write_text(card, encoding="utf-8")
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """Return the safetensors files that hold a checkpoint's weights, in the order of their names.
+
+    Raises:
+        PickledCheckpoint: There are only pickles.
+        UnreadableCheckpoint: There is nothing, the index is unreadable, or a shard is missing.
+    """
+    if (directory / WEIGHTS).is_file():
+        return [directory / WEIGHTS]
+    index = directory / WEIGHTS_INDEX
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise UnreadableCheckpoint(f"{index}: cannot be read as an index of shards: {error!r}") from error
+        missing = [name for name in names if not (directory / name).is_file()]
+        if missing:
+            raise UnreadableCheckpoint(f"{index}: names shards that are missing: {', '.join(missing)}")
+        return [directory / name for name in names]
+    pickled = sorted(path.name for path in directory.glob("*") if path.suffix in PICKLED_SUFFIXES)
+    if pickled:
+        raise PickledCheckpoint(
+            f"{directory / pickled[0]}: found pickled weights, which can run code when loaded; "
+            "allowed: safetensors; convert to safetensors first"
+        )
+    raise UnreadableCheckpoint(f"{directory}: holds neither {WEIGHTS} nor {WEIGHTS_INDEX}")
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence the progress bars and warnings of transformers; what matters is raised here."""
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        with safe_open(path, framework="pt"):
+            return
+    except (OSError, SafetensorError) as error:
+        raise UnreadableCheckpoint(f"{path}: cannot be read as safetensors: {_one_line(error)}") from error
+
+
+def _check_complete(directory: Path, loading: dict[str, Any]) -> None:
+    """Refuse tensors that transformers would have filled with random numbers."""
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise UnreadableCheckpoint(f"{directory}: tensors are missing: {_some(missing)}")
+    mismatched = [
+        f"{name} (found {tuple(found)}, allowed by config.json: {tuple(allowed)})"
+        for name, found, allowed in sorted(loading["mismatched_keys"])
+    ]
+    if mismatched:
+        raise UnreadableCheckpoint(f"{directory}: tensors have the wrong shape: {_some(mismatched)}")
+
+
+def _present(directory: Path, names: Sequence[str]) -> list[Path]:
+    return [directory / name for name in names if (directory / name).is_file()]
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _some(names: list[str], limit: int = 4) -> str:
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,43 @@
+"""The held-out loss of a model: nats per token on blocks that nothing was trained on."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import PreTrainedModel
+
+from minitron.device import autocast, inference
+from minitron.errors import DivergedTraining
+from minitron.losses import label_loss
+from minitron.progress import Progress, Report, silent
+from minitron.recipe import Precision
+
+# N blocks in all, B blocks of a batch, T tokens of a block, V vocabulary
+
+
+def held_out_loss(
+    model: PreTrainedModel,
+    blocks_NT: npt.NDArray[np.int32],
+    *,
+    batch_size: int = 8,
+    precision: Precision = "float32",
+    report: Report = silent,
+) -> float:
+    """Return the mean next-token cross entropy over all predicted tokens of all blocks, in nats.
+
+    Raises:
+        DivergedTraining: The loss is not finite.
+    """
+    total = 0.0
+    with inference(model):
+        for start in range(0, len(blocks_NT), batch_size):
+            batch_BT = torch.from_numpy(blocks_NT[start : start + batch_size].astype(np.int64))
+            batch_BT = batch_BT.to(model.device)
+            with autocast(model.device, precision):
+                logits_BTV = model(input_ids=batch_BT, use_cache=False).logits
+            total += float(label_loss(logits_BTV, batch_BT)) * len(batch_BT)
+            done = start + len(batch_BT)
+            report(Progress(stage="held-out loss", done=done, total=len(blocks_NT), unit="blocks"))
+    loss = total / len(blocks_NT)
+    if not np.isfinite(loss):
+        raise DivergedTraining(f"held-out loss: found {loss}, allowed: a finite number")
+    return loss

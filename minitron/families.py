@@ -1,0 +1,123 @@
+"""Which models can be pruned, and what a legal shape of each is: data, free of torch.
+
+A family is named by the Hugging Face ``model_type``. To add one, add a row to ``FAMILIES`` and a
+tiny config of it to the parity tests.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from minitron.architecture import Architecture, BlockTraits
+from minitron.errors import InvalidArchitecture, UnsupportedModel
+
+Config = Mapping[str, Any]
+"""The content of a ``config.json``."""
+
+PER_LAYER_LISTS = ("layer_types", "mlp_layer_types")
+"""Config entries with one item per layer; depth pruning keeps the items of the kept layers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """What differs between families that share the Llama block layout."""
+
+    name: str
+    mlp_matrices: int = 3
+    qkv_bias: bool = False
+    """Biases on query, key and value that the family always has (others read ``attention_bias``)."""
+    qk_norm: bool = False
+    norm_bias: bool = False
+    heads_divide_hidden: bool = False
+    """transformers refuses ``hidden_size % num_attention_heads != 0`` (huggingface/transformers#46082)."""
+
+    def check(self, architecture: Architecture) -> None:
+        """Raise InvalidArchitecture when stock transformers would refuse the shape."""
+        heads = architecture.num_attention_heads
+        if self.heads_divide_hidden and architecture.hidden_size % heads:
+            raise InvalidArchitecture(
+                "hidden_size",
+                f"found {architecture.hidden_size}, allowed for {self.name}: a multiple of the "
+                f"{heads} attention heads",
+            )
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family(name="llama", heads_divide_hidden=True),
+        Family(name="mistral"),
+        Family(name="qwen2", qkv_bias=True),
+        Family(name="qwen3", qk_norm=True),
+        Family(name="nemotron", mlp_matrices=2, norm_bias=True),
+    )
+}
+
+
+def family_named(model_type: str | None) -> Family:
+    """Return the family of a ``model_type``; raise UnsupportedModel when there is none."""
+    if model_type not in FAMILIES:
+        raise UnsupportedModel(
+            f"config.json: model_type: found {model_type!r}, allowed: {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[model_type]
+
+
+def read_architecture(config: Config) -> Architecture:
+    """Return the shape that a ``config.json`` describes.
+
+    Raises:
+        UnsupportedModel: A family, or a feature of the config, that cannot be pruned here.
+        InvalidArchitecture: Sizes that contradict each other.
+    """
+    family = family_named(config.get("model_type"))
+    missing = [
+        name
+        for name in ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size")
+        if name not in config
+    ]
+    if missing:
+        raise UnsupportedModel(f"config.json: {', '.join(missing)}: missing")
+    heads = config["num_attention_heads"]
+    attention_bias = bool(config.get("attention_bias", False))
+    return Architecture(
+        num_layers=config["num_hidden_layers"],
+        hidden_size=config["hidden_size"],
+        intermediate_size=config["intermediate_size"],
+        num_attention_heads=heads,
+        num_key_value_heads=config.get("num_key_value_heads") or heads,
+        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+        vocab_size=config["vocab_size"],
+        tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
+        family=family.name,
+        traits=BlockTraits(
+            mlp_matrices=family.mlp_matrices,
+            qkv_bias=family.qkv_bias or attention_bias,
+            output_bias=attention_bias,
+            mlp_bias=bool(config.get("mlp_bias", False)),
+            qk_norm=family.qk_norm,
+            norm_bias=family.norm_bias,
+        ),
+    )
+
+
+def student_config(parent: Config, student: Architecture, kept_layers: Sequence[int]) -> dict[str, Any]:
+    """Return the parent's config with the student's shape; every other entry stands.
+
+    ``head_dim`` is written out, since it no longer follows from hidden size over heads, and
+    ``quantization_config`` is dropped: a student holds plain weights, whatever its parent came in.
+    """
+    config = dict(parent)
+    config.pop("quantization_config", None)
+    config |= {
+        "num_hidden_layers": student.num_layers,
+        "hidden_size": student.hidden_size,
+        "intermediate_size": student.intermediate_size,
+        "num_attention_heads": student.num_attention_heads,
+        "num_key_value_heads": student.num_key_value_heads,
+        "head_dim": student.head_dim,
+    }
+    for name in PER_LAYER_LISTS:
+        if isinstance(config.get(name), list):
+            config[name] = [config[name][layer] for layer in kept_layers]
+    return config

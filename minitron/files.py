@@ -1,0 +1,75 @@
+"""Whole files or nothing: what is written appears under its name only when it is complete.
+
+Knows no format. A process killed in the middle leaves at most a hidden sibling, never half an artifact.
+"""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from minitron.errors import OutOfSpace
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Turn "no space left", as Python or as safetensors tells it, into OutOfSpace for ``path``."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise OutOfSpace(f"{path}: no space left on the disk that holds it") from error
+        raise
+    except SafetensorError as error:  # it tells the number of the OSError in its text only
+        if any(f"os error {code})" in str(error) for code in _FULL):
+            raise OutOfSpace(f"{path}: no space left on the disk that holds it") from error
+        raise
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Give an empty directory to fill; rename it to ``path`` at the end, remove it on any error.
+
+    Where ``path`` is already there, the work of whoever was first stands: both have the same content,
+    because artifacts are named by what they are made from.
+
+    Raises:
+        OutOfSpace: The disk is full.
+    """
+    with naming_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            yield scratch
+            scratch.chmod(0o755)
+            try:
+                scratch.rename(path)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a name to write to; rename it to ``path`` at the end, replacing what was there.
+
+    Raises:
+        OutOfSpace: The disk is full.
+    """
+    with naming_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            yield scratch
+            scratch.rename(path)
+        finally:
+            scratch.unlink(missing_ok=True)

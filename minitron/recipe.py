@@ -1,0 +1,171 @@
+"""How to read data, calibrate, distil and train: complete, so that a recipe reproduces a result.
+
+Lengths are in tokens, never in steps. Everything is checked when it is made.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from minitron.errors import InvalidRecipe, UnservedLoss
+
+TeacherSource = Literal["auto", "cached", "live"]
+CacheForm = Literal["top_k", "hidden"]
+Loss = Literal["forward_kl"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+SERVED_AT: dict[str, str] = {"live": "any temperature", "hidden": "any temperature", "top_k": "1"}
+"""The temperatures at which each teacher source serves the forward KL on logits: the top-k form
+keeps log-probabilities and the mass of the rest, from which no other temperature can be had."""
+
+
+def _require(holds: bool, field: str, found: object, allowed: str) -> None:
+    if not holds:
+        raise InvalidRecipe(field, f"found {found!r}, allowed: {allowed}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRecipe:
+    """Where text comes from and how it is cut into blocks of equal length.
+
+    Documents are deduplicated and assigned to calibration, training or validation before they are
+    tokenized and packed, so that no document is on two sides.
+    """
+
+    source: str = "builtin:python-docs"
+    """``builtin:python-docs``, or a local file or directory of .txt, .md, .py, .json, .jsonl, .csv or .parquet."""
+    text_field: str = "text"
+    """The column that holds the text of a structured file."""
+    sequence_length: int = 256
+    """Tokens of one block."""
+    validation_tokens: int = 32_768
+    seed: int = 0
+    """Shuffles the documents."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.source), "data.source", self.source, "a name or a path")
+        _require(self.sequence_length >= 8, "data.sequence_length", self.sequence_length, "at least 8")
+        _require(
+            self.validation_tokens >= self.sequence_length,
+            "data.validation_tokens", self.validation_tokens, "at least one block of sequence_length",
+        )  # fmt: skip
+
+    @property
+    def validation_blocks(self) -> int:
+        """Whole blocks of held-out tokens."""
+        return self.validation_tokens // self.sequence_length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationRecipe:
+    """How importance is measured: forward passes over ``num_samples`` blocks."""
+
+    num_samples: int = 1024
+    batch_size: int = 8
+    """Blocks per forward pass; changes speed and memory, never the scores."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_samples >= 1, "calibration.num_samples", self.num_samples, "at least 1")
+        _require(self.batch_size >= 1, "calibration.batch_size", self.batch_size, "at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillationRecipe:
+    """What the student learns from, and where the teacher's answers come from."""
+
+    loss: Loss = "forward_kl"
+    temperature: float = 1.0
+    label_weight: float = 0.0
+    """Weight of the next-token loss beside the distillation loss; 0 trains on the teacher alone."""
+    teacher: TeacherSource = "auto"
+    cache_form: CacheForm = "top_k"
+    """``top_k``: log-probabilities of the k likeliest tokens and the mass of the rest.
+    ``hidden``: final hidden states, exact, through the teacher's head."""
+    top_k: int = 128
+    max_cache_bytes: int = 20_000_000_000
+    """Above this ``auto`` asks the teacher live and ``cached`` is refused."""
+
+    def __post_init__(self) -> None:
+        _require(self.temperature > 0, "distillation.temperature", self.temperature, "above 0")
+        _require(self.label_weight >= 0, "distillation.label_weight", self.label_weight, "at least 0")
+        _require(self.top_k >= 1, "distillation.top_k", self.top_k, "at least 1")
+        if self.teacher != "live" and self.cache_form == "top_k" and self.temperature != 1.0:
+            raise UnservedLoss(
+                f"distillation.temperature: found {self.temperature}, allowed with cache_form top_k: 1; "
+                "set cache_form to hidden or teacher to live"
+            )
+
+    def cache_bytes(self, *, num_tokens: int, hidden_size: int) -> int:
+        """Bytes that the teacher's answers take on disk."""
+        return num_tokens * (self.top_k * 6 + 4 if self.cache_form == "top_k" else hidden_size * 4)
+
+    def asks_live(self, *, num_tokens: int, hidden_size: int) -> bool:
+        """Return whether the teacher runs beside the student instead of being cached.
+
+        Raises:
+            InvalidRecipe: ``cached`` was asked for and does not fit ``max_cache_bytes``.
+        """
+        needed = self.cache_bytes(num_tokens=num_tokens, hidden_size=hidden_size)
+        fits = needed <= self.max_cache_bytes
+        if self.teacher == "cached" and not fits:
+            raise InvalidRecipe(
+                "distillation.max_cache_bytes",
+                f"found {self.max_cache_bytes}, allowed for this recipe: at least {needed}; or teacher live",
+            )
+        return self.teacher == "live" or not fits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRecipe:
+    """A light retraining, complete: the same recipe, seed and data give the same student."""
+
+    num_tokens: int = 1_000_000
+    batch_tokens: int = 2_048
+    """Tokens per optimiser step."""
+    micro_batch_size: int = 8
+    """Blocks per forward and backward pass; gradients of a step are accumulated over them."""
+    peak_learning_rate: float = 1e-3
+    final_learning_rate_ratio: float = 0.1
+    """The cosine ends at this fraction of the peak, at ``num_tokens``."""
+    warmup_tokens: int = 0
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    max_gradient_norm: float = 1.0
+    precision: Precision = "auto"
+    """``auto``: bfloat16 autocast where the device gains from it, else float32."""
+    seed: int = 0
+    """Shuffles the training blocks."""
+
+    def __post_init__(self) -> None:
+        _require(self.batch_tokens >= 1, "training.batch_tokens", self.batch_tokens, "at least 1")
+        _require(
+            self.num_tokens >= self.batch_tokens,
+            "training.num_tokens", self.num_tokens, "at least one step of batch_tokens",
+        )  # fmt: skip
+        _require(self.micro_batch_size >= 1, "training.micro_batch_size", self.micro_batch_size, "at least 1")
+        _require(
+            self.peak_learning_rate > 0, "training.peak_learning_rate", self.peak_learning_rate, "above 0"
+        )
+        _require(
+            0 <= self.final_learning_rate_ratio <= 1,
+            "training.final_learning_rate_ratio", self.final_learning_rate_ratio, "0 to 1",
+        )  # fmt: skip
+        _require(
+            0 <= self.warmup_tokens < self.num_tokens,
+            "training.warmup_tokens", self.warmup_tokens, "0 to below num_tokens",
+        )  # fmt: skip
+        _require(self.weight_decay >= 0, "training.weight_decay", self.weight_decay, "at least 0")
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"training.{name}", value, "0 to below 1")
+        _require(
+            self.max_gradient_norm > 0, "training.max_gradient_norm", self.max_gradient_norm, "above 0"
+        )
+
+    def blocks_per_step(self, sequence_length: int) -> int:
+        """Whole blocks of one optimiser step, at least one."""
+        return max(1, self.batch_tokens // sequence_length)
+
+    def num_steps(self, sequence_length: int) -> int:
+        """Optimiser steps of the whole training, at least one."""
+        return max(1, self.num_tokens // (self.blocks_per_step(sequence_length) * sequence_length))

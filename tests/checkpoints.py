@@ -1,0 +1,46 @@
+"""Small checkpoint directories with a tokenizer, and text that their models can learn."""
+
+import random
+from pathlib import Path
+
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from tests.tiny import VOCAB_SIZE, tiny_model
+
+_NOUNS = ("model", "layer", "head", "neuron", "token", "budget", "teacher", "student", "parent", "loss")
+_VERBS = ("prunes", "keeps", "reads", "doubts", "trains", "measures", "forgets", "copies")
+WORDS = ("<unk>", "<end>", "the", "a", ".", "and", *_NOUNS, *_VERBS)
+
+
+def sentences(number: int, *, seed: int = 0) -> str:
+    """Generated sentences of a small language, one on each line; every line is likely to differ."""
+    draw = random.Random(seed)
+    return "".join(
+        f"the {draw.choice(_NOUNS)} {draw.choice(_VERBS)} a {draw.choice(_NOUNS)} and "
+        f"a {draw.choice(_NOUNS)} {draw.choice(_VERBS)} the {draw.choice(_NOUNS)} .\n"
+        for _ in range(number)
+    )
+
+
+def write_documents(directory: Path, *, documents: int = 60, lines: int = 20) -> Path:
+    """A directory of text files of the small language, no two alike."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for number in range(documents):
+        (directory / f"{number:03}.txt").write_text(sentences(lines, seed=number), encoding="utf-8")
+    return directory
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """One token for each word of the small language."""
+    assert len(WORDS) <= VOCAB_SIZE
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>")
+
+
+def write_checkpoint(directory: Path, name: str = "llama", *, seed: int = 0, **overrides: object) -> Path:
+    """A random model of ``tests.tiny`` with the word tokenizer, as any Hugging Face checkpoint."""
+    tiny_model(name, seed=seed, **overrides).save_pretrained(directory)
+    word_tokenizer().save_pretrained(directory)
+    return directory

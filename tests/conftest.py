@@ -1,0 +1,33 @@
+"""What every test can rely on: one thread, fixed seeds, no network, whether torch is used or not."""
+
+import os
+import random
+import sys
+
+import pytest
+
+# Read when torch is first imported, here or in a child process. Two spinning threads on busy cores
+# are many times slower than one.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    """Each test starts from the same seeds, however many ran before it."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+        sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """One local Ray cluster for all tests that run trials in this process; its start takes seconds."""
+    from nas.search import Resources
+    from workers.cluster import connected
+
+    with connected(None, Resources(), max_parallel=2):
+        yield

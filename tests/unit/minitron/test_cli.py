@@ -1,0 +1,232 @@
+"""The script, as a user runs it: the whole chain on a checkpoint directory, and mistakes in one line."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from minitron.checkpoint import load_parent
+from minitron.cli import main
+from minitron.data import prepare_blocks
+from minitron.parents import parent_architecture
+from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
+from minitron.train import Retraining
+from tests.checkpoints import write_checkpoint, write_documents
+
+T = 16
+SCRIPT = Path(sys.executable).with_name("minitron")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A directory with text and a parent that has learnt it."""
+    place = tmp_path_factory.mktemp("place")
+    write_documents(place / "text", documents=200)
+    write_checkpoint(place / "untrained")
+    training = TrainingRecipe(num_tokens=12_800, batch_tokens=256, peak_learning_rate=5e-3)
+    blocks = prepare_blocks(
+        DataRecipe(source=str(place / "text"), sequence_length=T, validation_tokens=1_600),
+        place / "untrained",
+        calibration_blocks=0,
+        training_blocks=800,
+        root=place / "artifacts",
+    )
+    retraining = Retraining(
+        load_parent(place / "untrained"), blocks.training_NT, None,
+        training=training, distillation=DistillationRecipe(), device=torch.device("cpu"),
+    )  # fmt: skip
+    retraining.advance(12_800)
+    write_checkpoint(place / "parent")
+    retraining.student.save_pretrained(place / "parent")
+    return place
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the script's main in this process; give exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["minitron", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        captured = capsys.readouterr()
+        return exit_.value.code, captured.out, captured.err
+
+    return run
+
+
+def data_options(place):
+    return ["--data", place / "text", "--sequence-length", T, "--artifacts", place / "artifacts"]
+
+
+def test_the_whole_chain(place, run):
+    """importance, prune, distill, evaluate; the student recovers most of what pruning cost."""
+    parent, scores, pruned, distilled = (
+        place / name for name in ("parent", "scores.st", "pruned", "distilled")
+    )
+
+    code, out, _ = run("importance", parent, "-o", scores, "--samples", 32, *data_options(place))
+    assert code == 0, out
+    assert scores.is_file()
+
+    sizes = ["--layers", 3, "--hidden", 36, "--intermediate", 24, "--heads", 4]
+    code, out, err = run("prune", parent, "--scores", scores, *sizes, "-o", pruned)
+    assert code == 0, err
+    student = parent_architecture(str(pruned))
+    assert student.name == "L3-D36-F24-N4-K2"
+    assert f"{student.parameter_count:,} of {parent_architecture(str(parent)).parameter_count:,}" in out
+    assert "reloading in a fresh process" in err
+
+    code, out, err = run("distill", pruned, "--teacher", parent, "-o", distilled, "--tokens", 25_600,
+        "--batch-tokens", 256, "--learning-rate", 4e-3, "--validation-tokens", 1_600, *data_options(place),
+    )  # fmt: skip
+    assert code == 0, err
+    losses = {
+        name: float(loss) for name, loss in re.findall(r"^(.+): ([\d.]+) nats", out, flags=re.MULTILINE)
+    }
+    cost = losses["student before retraining"] - losses["parent"]
+    assert cost > 0.3
+    assert losses["student"] - losses["parent"] < cost / 2
+    assert "retraining: 25,600 of 25,600 tokens (100%)" in err
+
+    code, out, _ = run("evaluate", distilled, "--validation-tokens", 1_600, *data_options(place))
+    assert code == 0
+    assert f"{losses['student']:.4f} nats per token" in out
+    assert re.search(r"[\d.]+ bits per byte", out)
+
+    card = (distilled / "README.md").read_text()
+    assert f"{losses['student']:.4f}" in card
+    assert 'base_model: "parent"' in card
+    assert "quantization_config" not in json.loads((distilled / "config.json").read_text())
+
+
+def test_a_live_teacher_keeps_no_answers(place, run, tmp_path):
+    code, out, err = run(
+        "distill", place / "untrained", "--teacher", place / "parent", "-o", tmp_path / "student",
+        "--tokens", 2_048, "--batch-tokens", 256, "--learning-rate", 4e-3, "--validation-tokens", 160,
+        "--teacher-source", "live", "--data", place / "text", "--sequence-length", T, "--artifacts", tmp_path,
+    )  # fmt: skip
+    assert code == 0, err
+    before, after = (re.search(rf"^{name}: ([\d.]+)", out, flags=re.MULTILINE)[1] for name in
+                     ("student before retraining", "student"))  # fmt: skip
+    assert float(after) < float(before)
+    assert not (tmp_path / "teachers").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["importance", "missing", "-o", "{new}"], r"parent: missing/config.json: no such file"),
+        (["importance", "builtin:huge", "-o", "{new}"], r"found 'builtin:huge', allowed: builtin:tiny"),
+        (
+            ["importance", "{parent}", "-o", "{new}", "--data", "nowhere"],
+            r"data.source: nowhere: no such file",
+        ),
+        (
+            ["importance", "{parent}", "-o", "{new}", "--samples", "0"],
+            r"calibration.num_samples: found 0, allowed",
+        ),
+        (
+            ["importance", "{parent}", "-o", "{new}", "--data", "{text}"],
+            r"calibration: found \d+ tokens, needed",
+        ),
+        (
+            ["prune", "{parent}", "--scores", "{parent}/config.json", "-o", "{text}"],
+            r"--output: found .*, allowed: a path",
+        ),
+        (
+            ["distill", "{parent}", "--teacher", "{parent}", "-o", "{new}", "--tokens", "1"],
+            r"training.num_tokens",
+        ),
+        (["evaluate", "{text}"], r"text/config.json: no such file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_and_exit_code_1(place, run, tmp_path, arguments, message):
+    names = {"parent": place / "parent", "text": place / "text", "new": tmp_path / "new"}
+    code, out, err = run(*[argument.format(**names) for argument in arguments])
+    assert (code, out) == (1, "")
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert err.endswith(errors[0] + "\n")
+    assert re.search(message, errors[0])
+    assert not (tmp_path / "new").exists()
+
+
+def test_scores_of_another_parent_are_refused(place, run):
+    scores = place / "others.st"
+    run(
+        "importance",
+        place / "untrained",
+        "-o",
+        scores,
+        "--samples",
+        4,
+        *data_options(place),
+    )
+    code, _, err = run(
+        "prune",
+        place / "parent",
+        "--scores",
+        scores,
+        "--layers",
+        2,
+        "-o",
+        place / "never",
+    )
+    assert code == 1
+    assert re.search(r"error: .*others\.st", err)
+
+
+def test_a_student_with_another_tokenizer_is_refused(place, run):
+    other = write_checkpoint(place / "other")
+    path = other / "tokenizer.json"
+    path.write_text(path.read_text().replace('"doubts"', '"denies"'))
+    code, _, err = run(
+        "distill",
+        other,
+        "--teacher",
+        place / "parent",
+        "-o",
+        place / "never",
+        *data_options(place),
+    )
+    assert code == 1
+    assert "its tokenizer differs" in err
+
+
+def test_usage_errors_have_exit_code_2(run):
+    assert run("importance")[0] == 2
+    code, _, err = run("prune", "builtin:tiny", "--scores", "nothing", "-o", "new")
+    assert code == 2
+    assert "nothing" in err
+
+
+def test_the_script_helps_at_once_and_loads_no_framework():
+    """A fresh process; five times the usual start, for busy machines."""
+    start = time.monotonic()
+    help_ = subprocess.run([SCRIPT, "--help"], capture_output=True, text=True, check=True)
+    assert time.monotonic() - start < 5
+    assert all(command in help_.stdout for command in ("importance", "prune", "distill", "evaluate"))
+    program = "import sys, minitron.cli; print(*{'torch', 'transformers', 'numpy'} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == ""
+
+
+def test_a_missing_extra_is_named():
+    """As in a base install: the model framework cannot be imported."""
+    program = (
+        "import sys; sys.modules |= dict.fromkeys(('torch', 'transformers')); sys.argv = ['minitron', 'evaluate', 'x'];"
+        "from minitron.cli import main; main()"
+    )
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert child.returncode == 1
+    assert re.fullmatch(
+        r"error: \w+ is not installed; this command needs minitron-nas\[worker\]\n", child.stderr
+    )

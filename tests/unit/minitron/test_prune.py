@@ -1,0 +1,285 @@
+"""The laws of pruning, on a real model of every family."""
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from minitron.errors import ArtifactMismatch, InvalidArchitecture, UnsupportedModel
+from minitron.families import read_architecture
+from minitron.importance import measure_importance
+from minitron.plan import plan_pruning, random_plan
+from minitron.prune import prune
+from minitron.recipe import CalibrationRecipe
+from tests.strategies import targets
+from tests.tiny import NAMES, logits_of, random_blocks, tiny_model
+
+BLOCKS = random_blocks(4)
+PARENTS = {name: tiny_model(name) for name in NAMES}
+"""Shared, because pruning must not touch them; ``test_parents_are_untouched`` looks."""
+
+every_family = pytest.mark.parametrize("name", NAMES)
+
+
+def shape_of(model):
+    return read_architecture(model.config.to_dict())
+
+
+def scores_of(model):
+    return measure_importance(model, BLOCKS, CalibrationRecipe(num_samples=len(BLOCKS)), fingerprint="f")
+
+
+def smaller(source, **sizes):
+    return replace(
+        source,
+        **{"num_layers": 3, "hidden_size": 36, "intermediate_size": 22, "num_attention_heads": 4} | sizes,
+    )
+
+
+def same_function(one, other):
+    """Equal logits up to the rounding of sums in another order."""
+    logits, expected = logits_of(one, BLOCKS), logits_of(other, BLOCKS)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+
+
+def hash_of(model):
+    digest = hashlib.sha256(repr(model.config.to_dict()).encode())
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        digest.update(name.encode() + tensor.detach().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@every_family
+def test_the_identity_plan_is_bit_identical(name):
+    parent = PARENTS[name]
+    student = prune(parent, plan_pruning(scores_of(parent), shape_of(parent)))
+    assert torch.equal(logits_of(student, BLOCKS), logits_of(parent, BLOCKS))
+    weights = dict(parent.named_parameters())
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in student.named_parameters())
+
+
+@every_family
+@given(data=st.data())
+@settings(max_examples=15)
+def test_the_student_has_exactly_the_parameters_of_the_formula(name, data):
+    parent = PARENTS[name]
+    target = data.draw(targets(shape_of(parent)))
+    student = prune(parent, random_plan(shape_of(parent), target, seed=data.draw(st.integers(0, 99))))
+    distinct = {parameter.data_ptr(): parameter.numel() for parameter in student.parameters()}
+    assert sum(distinct.values()) == target.parameter_count
+    assert student.num_parameters() == target.parameter_count
+    assert shape_of(student) == target
+    assert torch.isfinite(logits_of(student, BLOCKS[:1])).all()
+
+
+@every_family
+def test_parents_are_untouched(name):
+    parent = PARENTS[name]
+    before = hash_of(parent)
+    student = prune(parent, random_plan(shape_of(parent), smaller(shape_of(parent)), seed=1))
+    with torch.no_grad():
+        for tensor in [*student.parameters(), *student.buffers()]:
+            tensor.zero_()
+    student.generation_config.max_new_tokens = 7
+    assert hash_of(parent) == before
+    assert parent.generation_config.max_new_tokens != 7
+
+
+@every_family
+def test_permuting_neurons_and_heads_with_their_scores_changes_nothing(name):
+    """The order of equals in a weight matrix means nothing, so no student may depend on it."""
+    parent, permuted = PARENTS[name], tiny_model(name)
+    permute_neurons(permuted)
+    permute_heads_within_groups(permuted)
+    same_function(permuted, parent)
+    target = smaller(shape_of(parent))
+    one = prune(parent, plan_pruning(scores_of(parent), target))
+    other = prune(permuted, plan_pruning(scores_of(permuted), target))
+    same_function(one, other)
+
+
+@torch.no_grad()
+def permute_neurons(model):
+    for layer in model.model.layers:
+        order = torch.randperm(layer.mlp.down_proj.in_features)
+        assert not torch.equal(order, torch.arange(len(order)))
+        layer.mlp.down_proj.weight.copy_(layer.mlp.down_proj.weight[:, order])
+        for projection in ("gate_proj", "up_proj"):
+            permute_rows(getattr(layer.mlp, projection, None), order)
+
+
+@torch.no_grad()
+def permute_heads_within_groups(model):
+    shape = shape_of(model)
+    size = shape.num_attention_heads // shape.num_key_value_heads
+    for layer in model.model.layers:
+        heads = torch.cat(
+            [first * size + torch.tensor([2, 0, 1]) for first in range(shape.num_key_value_heads)]
+        )
+        order = (heads[:, None] * shape.head_dim + torch.arange(shape.head_dim)).flatten()
+        permute_rows(layer.self_attn.q_proj, order)
+        layer.self_attn.o_proj.weight.copy_(layer.self_attn.o_proj.weight[:, order])
+
+
+def permute_rows(projection, order):
+    if projection is not None:
+        projection.weight.copy_(projection.weight[order])
+        if projection.bias is not None:
+            projection.bias.copy_(projection.bias[order])
+
+
+@every_family
+def test_permuting_hidden_channels_with_their_scores_changes_nothing(name):
+    parent, permuted = PARENTS[name], tiny_model(name)
+    order = torch.randperm(48)
+    with torch.no_grad():
+        for key, weight in permuted.named_parameters():
+            if key.endswith(("o_proj.weight", "down_proj.weight", "o_proj.bias", "down_proj.bias")) or (
+                "layernorm" in key or key.startswith("model.norm")
+            ):
+                weight.copy_(weight[order])
+            elif weight.ndim == 2:
+                weight.copy_(weight[:, order])
+    same_function(permuted, parent)
+    target = smaller(shape_of(parent))
+    one = prune(parent, plan_pruning(scores_of(parent), target))
+    other = prune(permuted, plan_pruning(scores_of(permuted), target))
+    same_function(one, other)
+
+
+@every_family
+def test_dropping_dead_neurons_changes_nothing(name):
+    """A neuron that is never active scores 0, goes first, and is not missed."""
+    parent = tiny_model(name)
+    with torch.no_grad():
+        for layer in parent.model.layers:
+            dead = torch.randperm(40)[:18]
+            layer.mlp.up_proj.weight[dead] = 0
+            if layer.mlp.up_proj.bias is not None:
+                layer.mlp.up_proj.bias[dead] = 0
+    scores = scores_of(parent)
+    assert int((scores.neurons_LF == 0).sum()) == 4 * 18
+    student = prune(parent, plan_pruning(scores, replace(shape_of(parent), intermediate_size=22)))
+    same_function(student, parent)
+
+
+@every_family
+def test_dropping_dead_heads_changes_nothing(name):
+    """Heads 1 and 5, one of each group, reach nothing: the other two of each group are all there is."""
+    parent, dead = tiny_model(name), [1, 5]
+    shape = shape_of(parent)
+    with torch.no_grad():
+        for layer in parent.model.layers:
+            layer.self_attn.o_proj.weight.view(48, 6, shape.head_dim)[:, dead] = 0
+    scores = scores_of(parent)
+    scores.heads_LN[:, dead] = 0
+    student = prune(parent, plan_pruning(scores, replace(shape, num_attention_heads=4)))
+    same_function(student, parent)
+
+
+@every_family
+def test_dropping_layers_that_do_nothing_changes_nothing(name):
+    """A layer that adds nothing to the residual stream has block influence 0 and goes first."""
+    parent = tiny_model(name)
+    with torch.no_grad():
+        layer = parent.model.layers[2]
+        for projection in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            for parameter in projection.parameters():
+                parameter.zero_()
+    plan = plan_pruning(scores_of(parent), replace(shape_of(parent), num_layers=3))
+    assert plan.layers == (0, 1, 3)
+    student = prune(parent, plan)
+    same_function(student, parent)
+
+
+@every_family
+def test_students_reload_with_stock_transformers(name, tmp_path):
+    parent = PARENTS[name]
+    student = prune(parent, random_plan(shape_of(parent), smaller(shape_of(parent)), seed=2))
+    student.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(logits_of(again, BLOCKS), logits_of(student, BLOCKS))
+    assert again.num_parameters() == student.num_parameters() == smaller(shape_of(parent)).parameter_count
+    assert again.config.tie_word_embeddings is parent.config.tie_word_embeddings
+    tied = again.lm_head.weight.data_ptr() == again.model.embed_tokens.weight.data_ptr()
+    assert tied is parent.config.tie_word_embeddings
+
+
+@every_family
+def test_layers_are_renumbered_for_the_key_value_cache(name):
+    """A stale ``layer_idx`` goes unnoticed in training and breaks generation."""
+    parent = PARENTS[name]
+    student = prune(parent, random_plan(shape_of(parent), smaller(shape_of(parent), num_layers=2), seed=3))
+    prompt = torch.from_numpy(BLOCKS[:1, :5].astype("int64"))
+    options = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    mask = torch.ones_like(prompt)
+    cached = student.generate(prompt, attention_mask=mask, use_cache=True, **options)
+    plain = student.generate(prompt, attention_mask=mask, use_cache=False, **options)
+    assert cached.shape == (1, 13)
+    assert torch.equal(cached, plain)
+
+
+def test_kept_layers_keep_their_own_kind_of_attention():
+    parent = PARENTS["qwen2"]
+    plan = plan_pruning(scores_of(parent), replace(shape_of(parent), num_layers=3))
+    student = prune(parent, plan)
+    kinds = [parent.config.layer_types[layer] for layer in plan.layers]
+    assert student.config.layer_types == kinds
+    assert [layer.self_attn.layer_type for layer in student.model.layers] == kinds
+
+
+def test_the_student_is_like_the_parent_in_all_else():
+    parent = tiny_model().bfloat16()
+    parent.generation_config.temperature, parent.generation_config.do_sample = 0.3, True
+    parent.config._name_or_path = "/somewhere/on/this/machine"
+    student = prune(parent, random_plan(shape_of(parent), smaller(shape_of(parent)), seed=0))
+    assert student.dtype == torch.bfloat16
+    assert student.config.dtype == torch.bfloat16
+    assert student.generation_config.temperature == 0.3
+    assert "/somewhere" not in student.config.to_json_string()
+    assert not student.training
+    assert all(parameter.requires_grad for parameter in student.parameters())
+    assert not any(tensor.is_meta for tensor in [*student.parameters(), *student.buffers()])
+
+
+def test_pruning_twice_is_pruning_once():
+    """With the same scores, going through a middle size keeps what going straight keeps."""
+    parent = PARENTS["mistral"]
+    scores, source = scores_of(parent), shape_of(parent)
+    middle, small = smaller(source, num_layers=4), smaller(source, intermediate_size=11, num_layers=4)
+    straight, first = plan_pruning(scores, small), plan_pruning(scores, middle)
+    rest = replace(
+        random_plan(middle, middle, seed=0),
+        target=small,
+        neurons=tuple(
+            tuple(kept.index(neuron) for neuron in wanted)
+            for kept, wanted in zip(first.neurons, straight.neurons, strict=True)
+        ),
+    )
+    detour = prune(prune(parent, first), rest)
+    assert torch.equal(logits_of(detour, BLOCKS), logits_of(prune(parent, straight), BLOCKS))
+
+
+def test_plans_of_another_model_are_refused():
+    plan = random_plan(shape_of(PARENTS["qwen3"]), shape_of(PARENTS["qwen3"]), seed=0)
+    with pytest.raises(ArtifactMismatch, match="model: found"):
+        prune(PARENTS["llama"], plan)
+
+
+def test_shapes_that_transformers_refuses_are_refused_here():
+    source = shape_of(PARENTS["llama"])
+    with pytest.raises(InvalidArchitecture, match="hidden_size: found 35"):
+        prune(PARENTS["llama"], random_plan(source, smaller(source, hidden_size=35), seed=0))
+
+
+def test_weights_of_unknown_axes_are_refused():
+    """Better no student than one whose extra weight was guessed at."""
+    parent = tiny_model()
+    source = shape_of(parent)
+    parent.model.layers[0].mlp.extra = torch.nn.Linear(48, 48)
+    with pytest.raises(UnsupportedModel, match=r"model.layers.0.mlp.extra.weight"):
+        prune(parent, random_plan(source, source, seed=0))

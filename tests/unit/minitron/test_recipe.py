@@ -1,0 +1,75 @@
+"""Recipes are checked when they are made, and say what is wrong."""
+
+import pytest
+
+from minitron.errors import InvalidRecipe, UnservedLoss
+from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
+
+
+@pytest.mark.parametrize(
+    ("recipe", "field", "value"),
+    [
+        (DataRecipe, "data.source", ""),
+        (DataRecipe, "data.sequence_length", 4),
+        (DataRecipe, "data.validation_tokens", 100),
+        (CalibrationRecipe, "calibration.num_samples", 0),
+        (CalibrationRecipe, "calibration.batch_size", 0),
+        (DistillationRecipe, "distillation.temperature", 0.0),
+        (DistillationRecipe, "distillation.label_weight", -1.0),
+        (DistillationRecipe, "distillation.top_k", 0),
+        (TrainingRecipe, "training.num_tokens", 1),
+        (TrainingRecipe, "training.batch_tokens", 0),
+        (TrainingRecipe, "training.micro_batch_size", 0),
+        (TrainingRecipe, "training.peak_learning_rate", 0.0),
+        (TrainingRecipe, "training.final_learning_rate_ratio", 1.5),
+        (TrainingRecipe, "training.warmup_tokens", 1_000_000),
+        (TrainingRecipe, "training.weight_decay", -0.1),
+        (TrainingRecipe, "training.beta1", 1.0),
+        (TrainingRecipe, "training.beta2", -0.5),
+        (TrainingRecipe, "training.max_gradient_norm", 0.0),
+    ],
+)
+def test_out_of_range_names_field_found_and_allowed(recipe, field, value):
+    with pytest.raises(InvalidRecipe) as error:
+        recipe(**{field.partition(".")[2]: value})
+    assert error.value.field == field
+    assert str(error.value).startswith(f"{field}: found {value!r}, allowed: ")
+
+
+def test_top_k_answers_serve_temperature_one_only():
+    with pytest.raises(UnservedLoss, match=r"temperature: found 2.0, allowed with cache_form top_k: 1"):
+        DistillationRecipe(temperature=2.0)
+    assert DistillationRecipe(temperature=2.0, cache_form="hidden").temperature == 2.0
+    assert DistillationRecipe(temperature=2.0, teacher="live").temperature == 2.0
+
+
+def test_auto_asks_live_above_the_cache_limit():
+    """The papers' 1.8 B tokens of a parent with 4096 channels: too much for disk in either form."""
+    recipe = DistillationRecipe()
+    assert not recipe.asks_live(num_tokens=1_000_000, hidden_size=4096)
+    assert recipe.asks_live(num_tokens=1_800_000_000, hidden_size=4096)
+    assert recipe.cache_bytes(num_tokens=1_800_000_000, hidden_size=4096) == 1_800_000_000 * (128 * 6 + 4)
+    hidden = DistillationRecipe(cache_form="hidden")
+    assert hidden.cache_bytes(num_tokens=10, hidden_size=4096) == 10 * 4096 * 4
+    assert DistillationRecipe(teacher="live").asks_live(num_tokens=1, hidden_size=1)
+
+
+def test_cached_beyond_the_limit_is_refused_with_the_limit_needed():
+    recipe = DistillationRecipe(teacher="cached", max_cache_bytes=1000)
+    with pytest.raises(
+        InvalidRecipe, match="max_cache_bytes: found 1000, allowed for this recipe: at least 7720"
+    ):
+        recipe.asks_live(num_tokens=10, hidden_size=64)
+
+
+def test_steps_hold_whole_blocks():
+    recipe = TrainingRecipe(num_tokens=10_000, batch_tokens=1000)
+    assert recipe.blocks_per_step(256) == 3
+    assert recipe.num_steps(256) == 10_000 // 768
+    assert recipe.blocks_per_step(4096) == 1
+    assert recipe.num_steps(4096) == 2
+    assert recipe.num_steps(20_000) == 1
+
+
+def test_validation_blocks_are_whole():
+    assert DataRecipe(sequence_length=100, validation_tokens=1050).validation_blocks == 10
