@@ -1,0 +1,252 @@
+"""What the command line prints: tables, the leaderboard and its verdict, and work while it goes on."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from minitron.progress import Progress as Stage
+from nas import wording
+from nas.clock import utc_now
+from nas.frontier import Comparison
+from nas.leaderboard import Line, leaderboard, num_planned
+from nas.search import Event, Search, SearchState
+from nas.service import SearchView, TrialRecord
+from nas.spec import load
+from nas.trial import Trial, TrialState
+
+COLOURS = {
+    SearchState.SUCCEEDED: "green",
+    SearchState.FAILED: "red",
+    SearchState.CANCELLED: "yellow",
+    TrialState.COMPLETED: "green",
+}
+LINE_SECONDS = 5.0
+"""How often, at most, progress is a line of its own where no terminal can redraw one."""
+
+
+def searches_table(views: Iterable[SearchView], now: datetime) -> Table:
+    """Return searches, one a row."""
+    table = _table("id", "name", "state", "parent", ">best loss", ">parent's", ">trials", "created")
+    for view in views:
+        search = view.search
+        done = sum(number for state, number in view.counts.items() if state.is_final)
+        table.add_row(
+            search.id,
+            search.spec.name,
+            _state(search.state),
+            search.spec.parent,
+            wording.loss(view.best_loss),
+            wording.loss(search.parent_loss),
+            f"{done}/{num_planned(search)}",
+            wording.ago(search.created_at, now),
+        )
+    return table
+
+
+def leaderboard_table(lines: Sequence[Line]) -> Table:
+    """Return trials, the best first; losses in nats per held-out token."""
+    table = _table(
+        ">rank", ">trial", "architecture", ">parameters", "role", ">loss before", ">after", ">tokens", "state"
+    )
+    for line in lines:
+        trial = line.record.trial
+        table.add_row(
+            str(line.rank or ""),
+            str(trial.number),
+            trial.architecture.name,
+            f"{trial.architecture.parameter_count:,}",
+            wording.ROLES[trial.role],
+            wording.loss(line.loss_before),
+            wording.loss(line.loss if line.num_tokens else None),
+            f"{line.num_tokens:,}",
+            _state(trial.state),
+            style="bold" if line.rank == 1 else None,
+        )
+    return table
+
+
+def report(
+    console: Console, view: SearchView, records: Sequence[TrialRecord], comparison: Comparison | None
+) -> None:
+    """Print a search: what was asked, every trial, and how the best compares."""
+    search = view.search
+    console.print(heading(search), soft_wrap=True)
+    if search.failure:
+        console.print(Text(f"failed: {search.failure.message}", style="red"), soft_wrap=True)
+    if search.progress and not search.state.is_final:
+        left = f", {wording.remaining(view.eta_seconds)}" if view.eta_seconds is not None else ""
+        console.print(Text(f"{wording.progress(search.progress)}{left}"), soft_wrap=True)
+    if records:
+        console.print(leaderboard_table(leaderboard(records)))
+    failed = [record.trial for record in records if record.trial.failure]
+    for trial in failed:
+        assert trial.failure
+        console.print(Text(f"trial {trial.number} failed: {trial.failure.message}"), soft_wrap=True)
+    if comparison and view.best:
+        console.print(Text("\n".join(_verdict(view, comparison))), soft_wrap=True)
+
+
+def heading(search: Search) -> Text:
+    """Return what a search is and where it stands, in one line."""
+    name = f" ({search.spec.name})" if search.spec.name else ""
+    return Text.assemble(
+        (f"search {search.id}{name}", "bold"), ": ", _state(search.state),
+        f"; {search.spec.parent}, {wording.count(search.parent_parameters)} parameters, "
+        f"to {wording.budget(search.spec.budget)}; {search.num_feasible:,} architectures fit",
+    )  # fmt: skip
+
+
+def take_home(console: Console, directory: Path) -> None:
+    """Print where the winner lies and how to load it."""
+    lines = (
+        f"the winner: {directory}",
+        "  from transformers import AutoModelForCausalLM",
+        f"  model = AutoModelForCausalLM.from_pretrained({str(directory)!r})",
+    )
+    console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+class Narrator:
+    """Tells a search from its events: a bar on a terminal, elsewhere lines. Use as a context manager."""
+
+    def __init__(self, console: Console, look: Callable[[], SearchView]) -> None:
+        self._console = console
+        self._look = look
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"),
+            console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task("", total=None, left="", visible=False)
+        self._state: SearchState | None = None
+        self._stage = ""
+        self._pace: wording.Pace | None = None
+        self._told_at = 0.0
+        self._ended: set[int] = set()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def tell(self, event: Event) -> None:
+        """Tell of one event, if it is worth it."""
+        if event.kind == "search":
+            self._tell_search(event.data)
+        elif event.kind == "trial":
+            self._tell_trial(load(Trial, event.data))
+
+    def _tell_search(self, data: Any) -> None:
+        state = SearchState(data["state"])
+        if state is not self._state:
+            self._state = state
+            self._say(Text.assemble("state: ", _state(state)))
+            if state is SearchState.RUNNING and data["parent_loss"] is not None:
+                self._say(Text(f"parent's held-out loss: {wording.loss(data['parent_loss'])}"))
+        if data["progress"] is not None:
+            self._tell_progress(load(Stage, data["progress"]))
+
+    def _tell_progress(self, at: Stage) -> None:
+        now, is_new = utc_now(), at.stage != self._stage
+        if is_new:
+            self._stage = at.stage
+            self._pace = wording.Pace(stage=at.stage, done=at.done, at=now)
+            if at.is_cached or not self._console.is_terminal:
+                self._say(Text(wording.progress(at)))
+        if at.is_cached:
+            self._bar.update(self._task, visible=False)
+            return
+        pause = 1.0 if self._console.is_terminal else LINE_SECONDS
+        if time.monotonic() - self._told_at < pause and not is_new:
+            return
+        self._told_at = time.monotonic()
+        left = self._left(at, now)
+        self._bar.update(
+            self._task,
+            visible=True, description=wording.progress(at), completed=at.done, total=at.total or None, left=left,
+        )  # fmt: skip
+        if not is_new and not self._console.is_terminal:
+            self._say(Text(f"{wording.progress(at)}{', ' if left else ''}{left}"))
+
+    def _left(self, at: Stage, now: datetime) -> str:
+        """Say when the search will end, or else this stage; nothing while neither is known."""
+        if self._state is not SearchState.PREPARING:
+            seconds = self._look().eta_seconds
+            if seconds is not None:
+                return wording.remaining(seconds)
+        assert self._pace
+        seconds = self._pace.remaining_seconds(at, now)
+        return "" if seconds is None else wording.remaining(seconds)
+
+    def _tell_trial(self, trial: Trial) -> None:
+        if not trial.state.is_final or trial.number in self._ended:
+            return
+        self._ended.add(trial.number)
+        parts: list[str | tuple[str, str] | Text] = [
+            f"trial {trial.number} {trial.architecture.name}, {wording.ROLES[trial.role]}: ",
+            _state(trial.state),
+        ]
+        if trial.measurement:
+            measured = trial.measurement
+            parts.append(f", loss {measured.loss_before_retraining:.4f} -> {measured.loss:.4f}")
+        if trial.failure:
+            parts.append(f", {trial.failure.message}")
+        self._say(Text.assemble(*parts))
+
+    def _say(self, text: Text) -> None:
+        self._console.print(text, soft_wrap=True)
+
+
+def _verdict(view: SearchView, comparison: Comparison) -> list[str]:
+    assert view.best
+    best = view.best
+    name = "winner" if view.search.winner else "best so far"
+    share = best.architecture.parameter_count / view.search.parent_parameters
+    standing = (
+        f"{name}: trial {best.number}, {best.architecture.name}, "
+        f"{best.architecture.parameter_count:,} parameters, {share:.1%} of the parent's, "
+        f"held-out loss {comparison.winner_loss:.4f}"
+    )
+    lines = [standing]
+    if comparison.parent_loss is not None:
+        closed = f", {view.gap_closed:.0%} of the gap closed" if view.gap_closed is not None else ""
+        lines.append(
+            f"  parent: {comparison.parent_loss:.4f}; {name} {_against(comparison.parent_loss, comparison)}{closed}"
+        )
+    for label, losses in (
+        ("random architectures", comparison.random_architectures),
+        ("random indices", comparison.random_indices),
+    ):
+        if losses:
+            mean = wording.mean(losses)
+            assert mean is not None
+            each = ", ".join(f"{loss:.4f}" for loss in sorted(losses))
+            lines.append(
+                f"  {label}: mean {mean:.4f}, best {min(losses):.4f}; {name} {_against(mean, comparison)} than the mean; each: {each}"
+            )
+    return lines
+
+
+def _against(loss: float, comparison: Comparison) -> str:
+    difference = comparison.winner_loss - loss
+    return f"{abs(difference):.4f} {'lower' if difference <= 0 else 'higher'}"
+
+
+def _state(state: SearchState | TrialState) -> Text:
+    colour = "red" if state.value == "FAILED" else COLOURS.get(state, "")
+    return Text(state.value.lower(), style=colour)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+    return table

@@ -1,0 +1,348 @@
+"""What to run next, and what to do with what comes back. Knows no Ray and trains nothing.
+
+A driver remembers nothing that the store does not: made anew on the same store it goes on, and decides
+the same. Whatever runs trials implements ``Executor`` and obeys; it decides nothing itself.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Protocol
+
+from minitron.architecture import Architecture
+from minitron.progress import Progress
+from nas import rungs
+from nas.clock import Clock
+from nas.comparisons import missing_baselines
+from nas.frontier import best_trial
+from nas.ledger import Ledger
+from nas.proposer import next_number, propose
+from nas.search import Search, SearchState
+from nas.space import search_space
+from nas.storage.store import Lease, SearchStore
+from nas.trial import Failure, FailureKind, Measurement, Point, Trial, TrialRole, TrialState
+
+HEARTBEAT = timedelta(seconds=1)
+"""How often, at most, a cancel is looked for and progress is stored."""
+
+NUM_HOPELESS = 3
+"""A search is given up when so many trials, the first to end, all raised and none reached a rung: the
+rest would raise too."""
+
+
+class Next(Enum):
+    """Answers of ``next_trial`` that are no trial."""
+
+    WAIT = "WAIT"
+    """Nothing to run until a running trial reports; ask again then."""
+    DONE = "DONE"
+    """Nothing will be run any more; end what still runs."""
+
+
+class Verdict(Enum):
+    """What a running trial does next. After the latter two its execution ends without an ``on_end``."""
+
+    CONTINUE = "CONTINUE"
+    WAIT_AT_RUNG = "WAIT_AT_RUNG"
+    """The trial is handed out again if it advances."""
+    STOP = "STOP"
+    """The trial is final."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The trial has reached the last rung."""
+
+    measurement: Measurement
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The execution ended early."""
+
+    failure: Failure
+
+
+class Driver:
+    """Decides for one search. Not thread-safe: one executor's loop calls it.
+
+    A row exists before its trial is handed out. Trials that another driver left unfinished are handed
+    out first. News of a trial that is not handed out (late, or sent twice) is ignored. What the store
+    raises, LostLease above all, is the caller's to handle, by ending.
+    """
+
+    def __init__(self, search: Search, store: SearchStore, lease: Lease, clock: Clock) -> None:
+        self.search_id = search.id
+        self.spec = search.spec
+        self.space = search_space(search.spec)
+        self.schedule = rungs.schedule(search.spec)
+        self.is_cancelled = False
+        """Whether the user's wish to end the search was seen; its trials are CANCELLED then."""
+        self.failure: Failure | None = None
+        """Why the search was given up, once it was."""
+        self._store = store
+        self._lease = lease
+        self._clock = clock
+        self._ledger = Ledger(store, lease)
+        self._num_tokens = {number: max(losses) for number, losses in self._ledger.losses.items()}
+        self._handed_out: set[int] = set()
+        self._num_lost: Counter[int] = Counter()
+        """Workers that each trial lost under this driver; a lost runner is no fault of its trials."""
+        self._beat_at: datetime | None = None
+        self._take_over()
+
+    # What to run
+
+    def next_trial(self) -> Trial | Next:
+        """Return a trial to run (from its ``checkpoint`` if it has one), WAIT or DONE."""
+        self._beat()
+        self._give_up_if_hopeless()
+        if self.is_cancelled or self.failure:
+            return Next.DONE
+        self._apply(self._decide())
+        if len(self._handed_out) >= self.spec.max_parallel:
+            return Next.WAIT
+        trial = self._unfinished() or self._proposal() or self._baseline()
+        if trial is None:
+            return Next.WAIT if self._handed_out else Next.DONE
+        self._handed_out.add(trial.number)
+        return trial
+
+    def _unfinished(self) -> Trial | None:
+        """Return a trial that a lost process left, or that has advanced, if there is one."""
+        ready = [
+            trial
+            for trial in self._ledger.trials
+            if not trial.state.is_final
+            and trial.number not in self._handed_out
+            and not (trial.state is TrialState.WAITING and self._is_measured(trial))
+        ]
+        return min(
+            ready,
+            key=lambda trial: (trial.state is TrialState.WAITING, -trial.rung, trial.number),
+            default=None,
+        )
+
+    def _proposal(self) -> Trial | None:
+        if not self._more_to_come():
+            return None
+        architecture = propose(self.spec, self.space, self._ledger.trials, self._ledger.points)
+        assert architecture is not None, "_more_to_come counts the architectures of the space"
+        return self._add(architecture, TrialRole.SEARCH)
+
+    def _baseline(self) -> Trial | None:
+        searched = self._searched()
+        if not all(trial.state.is_final for trial in searched):
+            return None
+        winner = best_trial(searched)
+        if winner is None:
+            self._give_up("no trial completed", searched)
+            return None
+        search = self._store.get_search(self.search_id)
+        if search.state is SearchState.RUNNING:
+            self._store.save_search(search.moved(SearchState.COMPLETING, self._clock()), self._lease)
+        missing = missing_baselines(self.spec, self.space, self._ledger.trials, winner)
+        if not missing:
+            return None
+        first = missing[0]
+        return self._add(first.architecture, first.role, checkpoint=first.checkpoint, rung=first.rung)
+
+    def _add(
+        self, architecture: Architecture, role: TrialRole, *, checkpoint: str | None = None, rung: int = 0
+    ) -> Trial:
+        trial = Trial(
+            search_id=self.search_id,
+            number=next_number(self._ledger.trials),
+            architecture=architecture,
+            role=role,
+            rung=rung,
+            checkpoint=checkpoint,
+            created_at=self._clock(),
+        )
+        self._ledger.save(trial)
+        return trial
+
+    # What comes back
+
+    def on_attempt(self, trial_number: int, worker: str) -> None:
+        """A worker begins a trial, or goes on with it after another was lost."""
+        attempt = self._ledger.open_attempts.get(trial_number)
+        if trial_number not in self._handed_out or (attempt and attempt.worker == worker):
+            return
+        if attempt:
+            self._num_lost[trial_number] += 1
+            self._ledger.close_attempt(trial_number, self._clock(), _lost(f"{attempt.worker} was lost"))
+        trial = self._ledger.trial(trial_number).started(self._clock())
+        self._ledger.save(trial)
+        self._ledger.open_attempt(trial, worker, self._clock())
+
+    def on_tokens(self, trial_number: int, num_tokens: int) -> Verdict:
+        """A sign of life between points."""
+        self._beat()
+        if trial_number in self._handed_out:
+            self._num_tokens[trial_number] = max(num_tokens, self._num_tokens.get(trial_number, 0))
+        return self._verdict(trial_number)
+
+    def on_point(self, trial_number: int, point: Point, checkpoint: str | None) -> Verdict:
+        """A held-out loss on the way, at a rung always with the ``checkpoint`` to go on from.
+
+        A worker that resumes may send the point that it resumes at again.
+        """
+        assert point.num_tokens in self.schedule.points, point.num_tokens
+        verdict = self.on_tokens(trial_number, point.num_tokens)
+        if verdict is not Verdict.CONTINUE:
+            return verdict
+        if not math.isfinite(point.loss):
+            message = f"held-out loss is {point.loss} after {point.num_tokens:,} tokens"
+            self.on_end(trial_number, Failed(failure=Failure(kind=FailureKind.NON_FINITE, message=message)))
+            return Verdict.STOP
+        trial = self._ledger.trial(trial_number)
+        if checkpoint is not None and checkpoint != trial.checkpoint:
+            # Before the point: a trial whose loss at a rung is stored can be resumed from there.
+            trial = trial.saved(checkpoint)
+            self._ledger.save(trial)
+        self._ledger.add_point(trial_number, point)
+        if self._is_measured(trial) and not self._is_at_last_rung(trial):
+            self._compare(trial)
+        return self._verdict(trial_number)
+
+    def on_end(self, trial_number: int, outcome: Finished | Failed) -> None:
+        """An execution ended by itself; the trial of a lost worker is handed out again a few times."""
+        if trial_number not in self._handed_out:
+            return
+        now = self._clock()
+        trial = self._ledger.trial(trial_number)
+        self._handed_out.remove(trial_number)
+        # The attempt before the trial: lost in between, the trial is handed out once more and ends.
+        if isinstance(outcome, Finished):
+            self._ledger.close_attempt(trial_number, now)
+            self._ledger.save(trial.completed(outcome.measurement, outcome.checkpoint, now))
+            return
+        self._ledger.close_attempt(trial_number, now, outcome.failure)
+        self._num_lost[trial_number] += outcome.failure.kind.is_retryable
+        if not outcome.failure.kind.is_retryable or self._num_lost[trial_number] >= self.spec.max_attempts:
+            self._ledger.save(trial.failed(outcome.failure, now))
+
+    def finish_cancelled(self) -> None:
+        """Make every trial that is not final CANCELLED; a worker is told to stop when it reports."""
+        for trial in self._ledger.trials:
+            if not trial.state.is_final:
+                self._ledger.close_attempt(trial.number, self._clock())
+                self._ledger.save(trial.cancelled(self._clock()))
+        self._handed_out.clear()
+
+    # Decisions
+
+    def _compare(self, trial: Trial) -> None:
+        """Record what becomes of a running trial that was measured at a rung before the last."""
+        if trial.role is not TrialRole.SEARCH:
+            self._ledger.save(trial.advanced())
+            return
+        assert trial.checkpoint is not None, "a point at a rung comes with a checkpoint"
+        waiting = trial.waiting(trial.checkpoint)
+        decisions = self._decide(waiting)
+        if trial.number in decisions.advance:
+            self._ledger.save(trial.advanced())
+            return
+        self._handed_out.remove(trial.number)
+        self._ledger.close_attempt(trial.number, self._clock())
+        self._ledger.save(waiting)
+        self._apply(decisions)
+
+    def _decide(self, changed: Trial | None = None) -> rungs.Decisions:
+        trials = {trial.number: trial for trial in self._ledger.trials}
+        if changed:
+            trials[changed.number] = changed
+        return rungs.decide(
+            list(trials.values()),
+            self._ledger.losses,
+            self.schedule,
+            keep=self.spec.rungs.keep,
+            more_to_come=self._more_to_come(),
+        )
+
+    def _apply(self, decisions: rungs.Decisions) -> None:
+        for number in decisions.advance:
+            self._ledger.save(self._ledger.trial(number).advanced())
+        for number in decisions.stop:
+            self._ledger.save(self._ledger.trial(number).stopped(self._clock()))
+
+    def _searched(self) -> list[Trial]:
+        return [trial for trial in self._ledger.trials if trial.role is TrialRole.SEARCH]
+
+    def _more_to_come(self) -> bool:
+        """Return whether further SEARCH trials will be proposed."""
+        return len(self._searched()) < min(self.spec.num_trials, len(self.space))
+
+    def _is_measured(self, trial: Trial) -> bool:
+        return self.schedule.rungs[trial.rung] in self._ledger.losses.get(trial.number, {})
+
+    def _is_at_last_rung(self, trial: Trial) -> bool:
+        return trial.rung == len(self.schedule.rungs) - 1
+
+    def _verdict(self, trial_number: int) -> Verdict:
+        if trial_number in self._handed_out:
+            return Verdict.CONTINUE
+        return Verdict.STOP if self._ledger.trial(trial_number).state.is_final else Verdict.WAIT_AT_RUNG
+
+    def _give_up_if_hopeless(self) -> None:
+        ended = [(trial.finished_at, trial.number, trial) for trial in self._searched() if trial.finished_at]
+        first = [trial for _, _, trial in sorted(ended)[:NUM_HOPELESS]]
+        kinds = [trial.failure.kind for trial in first if trial.failure]
+        has_worked = any(set(self.schedule.rungs) & set(losses) for losses in self._ledger.losses.values())
+        if kinds == [FailureKind.ERROR] * NUM_HOPELESS and not has_worked:
+            self._give_up(f"the first {NUM_HOPELESS} trials to end all failed", first)
+
+    def _give_up(self, reason: str, trials: list[Trial]) -> None:
+        first = next(trial.failure for trial in trials if trial.failure)
+        self.failure = replace(first, message=f"{reason}, the first with: {first.message}")
+        self.finish_cancelled()
+
+    # Coming and going
+
+    def _take_over(self) -> None:
+        """Close what a lost driver left open; its running trials are handed out again."""
+        for number in list(self._ledger.open_attempts):
+            self._ledger.close_attempt(number, self._clock(), _lost("the search's runner was lost"))
+        for trial in self._searched():
+            is_running = trial.state is TrialState.RUNNING
+            if is_running and self._is_measured(trial) and not self._is_at_last_rung(trial):
+                assert trial.checkpoint is not None, "it is stored before the point at a rung"
+                self._ledger.save(trial.waiting(trial.checkpoint))
+
+    def _beat(self) -> None:
+        """Look for a cancel and store the progress, now and then."""
+        now = self._clock()
+        if self._beat_at and now - self._beat_at < HEARTBEAT:
+            return
+        self._beat_at = now
+        search = self._store.get_search(self.search_id)
+        if search.cancel_requested and not self.is_cancelled:
+            self.is_cancelled = True
+            self.finish_cancelled()
+        done = sum(self._num_tokens.values())
+        total = max(done, rungs.expected_tokens(self.spec, self.schedule, len(self.space)))
+        progress = Progress(stage="trials", done=done, total=total, unit="tokens")
+        if progress != search.progress:
+            self._store.save_search(replace(search, progress=progress), self._lease)
+
+
+class Executor(Protocol):
+    """Runs trials where there is room for them, and obeys the driver.
+
+    Asks ``next_trial`` whenever it could run one more. For each trial it calls ``on_attempt`` first, then
+    ``on_tokens`` and ``on_point``, and ``on_end`` unless a verdict ended it. The trial of a lost worker is
+    given to another, by a new ``on_attempt``, or reported by ``on_end``. Returns after DONE, when nothing
+    runs any more.
+    """
+
+    def run(self, driver: Driver) -> None:
+        """Run the search to its end; raises what the driver raises."""
+        ...
+
+
+def _lost(message: str) -> Failure:
+    return Failure(kind=FailureKind.WORKER_LOST, message=message)

@@ -1,0 +1,61 @@
+"""What can go wrong in a search.
+
+SearchError
+├── InvalidSpec         a spec field that is unknown, missing or out of range
+│   └── EmptySpace      axes and budget that leave no architecture
+├── InvalidSettings     an environment variable that is out of range
+├── NotFound            no such search or trial
+├── Conflict            not possible in the present state (finished, no winner yet)
+│   └── LostLease       another process has taken the search over
+├── FinalTrialChanged   an attempt to rewrite a trial that is final
+└── StoreUnavailable    the database cannot be reached
+
+Each message is one line: which field or object, what was found, what is allowed.
+"""
+
+
+class SearchError(Exception):
+    """Base of every error that a user of the service can meet."""
+
+
+class InvalidSpec(SearchError, ValueError):
+    """Raised for a spec that cannot be run; lists every offending field.
+
+    A ValueError too, as codecs expect of a refused value, so that they can collect several.
+    """
+
+    def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+        """Pairs of field path and reason."""
+
+    def __str__(self) -> str:
+        return "; ".join(f"{field}: {reason}" for field, reason in self.problems)
+
+
+class EmptySpace(InvalidSpec):
+    """Raised when no architecture satisfies axes, family rules and budget together."""
+
+
+class InvalidSettings(SearchError):
+    """Raised for an environment variable that is out of range."""
+
+
+class NotFound(SearchError):
+    """Raised when no search or trial has the given id."""
+
+
+class Conflict(SearchError):
+    """Raised when the present state does not allow what was asked."""
+
+
+class LostLease(Conflict):
+    """Raised when a process acts on a search that another process has taken over."""
+
+
+class FinalTrialChanged(SearchError):
+    """Raised on an attempt to rewrite a trial that is final."""
+
+
+class StoreUnavailable(SearchError):
+    """Raised when the database cannot be reached."""

@@ -1,0 +1,91 @@
+"""What a search found: the best student, the front of loss against size, and how it compares.
+
+Pure functions of trials. Trials compete only at equal tokens, and only SEARCH trials compete.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nas.comparisons import random_draws
+from nas.search import Search
+from nas.space import SearchSpace
+from nas.trial import Measurement, Trial, TrialRole, TrialState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Held-out nats per token of the winner and of what it is judged by, at equal tokens."""
+
+    winner_loss: float
+    parent_loss: float | None
+    random_architectures: tuple[float, ...]
+    """Architectures drawn evenly from the space, those that the search completed itself included."""
+    random_indices: tuple[float, ...]
+    """The winner's architecture from randomly kept indices."""
+
+
+def best_trial(trials: Sequence[Trial]) -> Trial | None:
+    """Return the completed trial with the lowest loss, then fewest parameters, then lowest number."""
+    ranked = sorted(
+        _competitors(trials), key=lambda each: (each[1].loss, each[1].num_parameters, each[0].number)
+    )
+    return ranked[0][0] if ranked else None
+
+
+def pareto_front(trials: Sequence[Trial]) -> tuple[Trial, ...]:
+    """Return the completed trials that no smaller or equal one beats, from small to large."""
+    front: list[Trial] = []
+    lowest = float("inf")
+    for trial, measurement in sorted(
+        _competitors(trials), key=lambda each: (each[1].num_parameters, each[1].loss, each[0].number)
+    ):
+        if measurement.loss < lowest:
+            lowest = measurement.loss
+            front.append(trial)
+    return tuple(front)
+
+
+def gap_closed(measurement: Measurement, parent_loss: float) -> float | None:
+    """Return the share of the loss added by pruning that retraining removed; 1 is the parent's loss.
+
+    None when pruning added no loss.
+    """
+    gap = measurement.loss_before_retraining - parent_loss
+    if gap <= 0:
+        return None
+    return (measurement.loss_before_retraining - measurement.loss) / gap
+
+
+def compare(search: Search, space: SearchSpace, trials: Sequence[Trial]) -> Comparison | None:
+    """Return how the winner compares with its baselines so far, or None while nothing is completed."""
+    winner = best_trial(trials)
+    if winner is None or winner.measurement is None:
+        return None
+    draws = set(random_draws(search.spec, space))
+    roles = (TrialRole.SEARCH, TrialRole.RANDOM_ARCHITECTURE)
+    return Comparison(
+        winner_loss=winner.measurement.loss,
+        parent_loss=search.parent_loss,
+        random_architectures=tuple(
+            trial.measurement.loss
+            for trial in trials
+            if trial.role in roles and trial.architecture in draws and trial.measurement is not None
+        ),
+        random_indices=tuple(
+            trial.measurement.loss
+            for trial in trials
+            if trial.role is TrialRole.RANDOM_INDICES and trial.measurement is not None
+        ),
+    )
+
+
+def _competitors(trials: Sequence[Trial]) -> list[tuple[Trial, Measurement]]:
+    completed = [
+        (trial, trial.measurement)
+        for trial in trials
+        if trial.role is TrialRole.SEARCH
+        and trial.state is TrialState.COMPLETED
+        and trial.measurement is not None
+    ]
+    most = max((measurement.num_tokens for _, measurement in completed), default=0)
+    return [each for each in completed if each[1].num_tokens == most]

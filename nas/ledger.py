@@ -1,0 +1,70 @@
+"""The trials, points and attempts of one search, as its driver sees them.
+
+Written through to the store and read from memory: the lease makes its holder the only writer. Holds
+nothing that the store does not; decides nothing.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from nas.rungs import losses_by_trial
+from nas.storage.store import Lease, SearchStore, TrialPoint
+from nas.trial import Attempt, Failure, Point, Trial
+
+
+class Ledger:
+    """Loads what is stored when it is made. Raises what the store raises."""
+
+    def __init__(self, store: SearchStore, lease: Lease) -> None:
+        self._store = store
+        self._lease = lease
+        self._trials = {trial.number: trial for trial in store.trials(lease.search_id)}
+        self.points = store.points(lease.search_id)
+        self.losses = losses_by_trial(self.points)
+        """Held-out nats per token by trial number and tokens."""
+        self.open_attempts = {
+            attempt.trial_number: attempt
+            for attempt in store.attempts(lease.search_id)
+            if attempt.ended_at is None
+        }
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials by number."""
+        return [self._trials[number] for number in sorted(self._trials)]
+
+    def trial(self, number: int) -> Trial:
+        """Return one trial."""
+        return self._trials[number]
+
+    def save(self, trial: Trial) -> None:
+        """Add or replace a trial."""
+        self._store.save_trial(trial, self._lease)
+        self._trials[trial.number] = trial
+
+    def add_point(self, trial_number: int, point: Point) -> None:
+        """Add a point; the first at its token count stands."""
+        losses = self.losses.setdefault(trial_number, {})
+        if point.num_tokens not in losses:
+            stored = TrialPoint(trial_number=trial_number, point=point)
+            self._store.add_point(stored, self._lease)
+            self.points.append(stored)
+            losses[point.num_tokens] = point.loss
+
+    def open_attempt(self, trial: Trial, worker: str, at: datetime) -> None:
+        """Record that ``worker`` begins or resumes ``trial``, just started."""
+        attempt = Attempt(
+            search_id=trial.search_id,
+            trial_number=trial.number,
+            number=trial.num_attempts,
+            worker=worker,
+            started_at=at,
+        )
+        self._store.save_attempt(attempt, self._lease)
+        self.open_attempts[trial.number] = attempt
+
+    def close_attempt(self, trial_number: int, at: datetime, failure: Failure | None = None) -> None:
+        """Record the end of a trial's open attempt, if it has one."""
+        attempt = self.open_attempts.pop(trial_number, None)
+        if attempt:
+            self._store.save_attempt(replace(attempt, ended_at=at, failure=failure), self._lease)

@@ -1,0 +1,137 @@
+"""``nas run``: one search from its spec to its leaderboard, without a server unless one is wished for.
+
+The search lives in the same store as those of ``nas serve``. Whatever ends this process early, the
+search stays resumable there.
+"""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.text import Text
+
+from nas import display
+from nas.errors import SearchError
+from nas.leaderboard import comparison_of
+from nas.search import Event, Search, SearchSpec
+from nas.service import SearchService
+from nas.settings import Settings
+from nas.storage.sql import open_store
+from nas.supervisor import Supervisor, require_worker_extra
+
+POLL_SECONDS = 0.5
+
+
+class Interrupted(Exception):
+    """Raised when the user ends the process before its search has ended; it is left resumable."""
+
+    def __init__(self, search_id: str) -> None:
+        super().__init__(search_id)
+        self.search_id = search_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Page:
+    server: subprocess.Popen[str]
+    address: str
+
+
+def run(task: SearchSpec | str, settings: Settings, console: Console, *, serves: bool) -> Search:
+    """Run a new search of a spec, or go on with the one that has an id, and print all there is to tell.
+
+    With ``serves`` the dashboard is open meanwhile, and stays so until interrupted. Returns the
+    search as it ended.
+
+    Raises:
+        MissingExtra: This Python can run no worker.
+        SearchError: The spec, the database or the port is not usable.
+        Interrupted: By Ctrl-C or SIGTERM.
+    """
+    require_worker_extra()
+    store = open_store(settings.database_url)
+    service = SearchService(store, artifact_root=settings.artifact_root)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _page(settings) if serves else nullcontext() as page:
+        search = service.create(task) if isinstance(task, SearchSpec) else service.get(task).search
+        if page:
+            _say(console, f"the page: {page.address}/searches/{search.id}")
+        supervisor = Supervisor(
+            store, logs=settings.home / "logs", environment=settings.environment(), only=search.id
+        )
+        try:
+            _follow(service, supervisor, search, console)
+        except KeyboardInterrupt:
+            raise Interrupted(search.id) from None
+        search = _conclude(service, search.id, settings, console)
+        if page:
+            _say(console, "the page stays open until Ctrl-C")
+            with suppress(KeyboardInterrupt):
+                page.server.wait()
+    return search
+
+
+def _follow(service: SearchService, supervisor: Supervisor, search: Search, console: Console) -> None:
+    console.print(display.heading(search), soft_wrap=True)
+    if search.state.is_final:
+        return
+    _say(console, f"worker log: {supervisor.log_path(search.id)}")
+    supervisor.start()
+    try:
+        with display.Narrator(console, lambda: service.get(search.id)) as narrator:
+            for event in _events(service, search.id):
+                narrator.tell(event)
+    finally:
+        if not service.get(search.id).search.state.is_final:
+            _say(console, "stopping; the search stays resumable")
+        supervisor.stop()
+
+
+def _events(service: SearchService, search_id: str) -> Iterator[Event]:
+    """Yield the events of a search from its beginning until it is final."""
+    after, is_final = 0, False
+    while True:
+        events = service.events(after=after, search_id=search_id)
+        yield from events
+        if events:
+            after = events[-1].sequence
+        elif is_final:
+            return
+        else:
+            # Once it is final, one more read gives what was committed together with its end.
+            is_final = service.get(search_id).search.state.is_final
+            if not is_final:
+                time.sleep(POLL_SECONDS)
+
+
+def _conclude(service: SearchService, search_id: str, settings: Settings, console: Console) -> Search:
+    view, records = service.get(search_id), service.trials(search_id)
+    display.report(console, view, records, comparison_of(view.search, records))
+    if view.search.winner:
+        display.take_home(console, service.winner_directory(search_id))
+    _say(console, f"the dashboard: nas serve, then {settings.server_url}/searches/{search_id}")
+    return view.search
+
+
+@contextmanager
+def _page(settings: Settings) -> Iterator[_Page]:
+    """Serve the pages from a process of their own while the search runs here."""
+    listen = ("--host", settings.host, "--port", str(settings.port))
+    command = (sys.executable, "-P", "-m", "api", "--page-only", *listen)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:  # noqa: S603 - the command is ours
+        try:
+            assert server.stdout
+            address = server.stdout.readline().strip().rpartition(" ")[2]
+            if not address:
+                raise SearchError("server: the page cannot be served; the reason stands above")
+            yield _Page(server=server, address=address)
+        finally:
+            server.terminate()
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(Text(text), soft_wrap=True)

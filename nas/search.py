@@ -1,0 +1,210 @@
+"""What was asked (``SearchSpec``, never changes) and what became of it (``Search``).
+
+Values only; times are aware UTC.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from minitron.progress import Progress
+from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
+from nas.axes import Axes
+from nas.budget import Budget
+from nas.errors import Conflict, InvalidSpec
+from nas.trial import Failure
+
+SPEC_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rungs:
+    """Where trials are compared on their way: fractions of ``training.num_tokens``, ascending.
+
+    The last rung, at the whole length, is always there and not listed. At each listed rung the best
+    ``keep`` of the trials advance. The papers saw rankings settle after three quarters of the light
+    retraining, so early rungs with a small ``keep`` lose winners.
+    """
+
+    fractions: tuple[float, ...] = ()
+    keep: float = 0.5
+
+    def __post_init__(self) -> None:
+        ascending = all(a < b for a, b in zip(self.fractions, self.fractions[1:], strict=False))
+        if not ascending or any(not 0 < fraction < 1 for fraction in self.fractions):
+            found = list(self.fractions)
+            raise InvalidSpec((("rungs.fractions", f"found {found}, allowed: ascending, between 0 and 1"),))
+        if not 0 < self.keep < 1:
+            raise InvalidSpec((("rungs.keep", f"found {self.keep}, allowed: between 0 and 1"),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one trial gets from Ray."""
+
+    cpus: float = 1
+    gpus: float = 0
+    threads: int = 0
+    """Torch threads of a worker; 0 takes as many as ``cpus``, and one for models below 10 M parameters."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("cpus", 0), ("gpus", 0), ("threads", 0)):
+            value = getattr(self, name)
+            if value < least:
+                raise InvalidSpec(((f"resources.{name}", f"found {value}, allowed: at least {least}"),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparisons:
+    """Baselines retrained at the end, at the tokens of a completed trial, to judge the winner by."""
+
+    random_architectures: int = 0
+    """Architectures drawn evenly from the feasible ones."""
+    random_indices: int = 0
+    """Times that the winner's own architecture is retrained from randomly kept indices."""
+
+    def __post_init__(self) -> None:
+        for name in ("random_architectures", "random_indices"):
+            value = getattr(self, name)
+            if value < 0:
+                raise InvalidSpec(((f"comparisons.{name}", f"found {value}, allowed: at least 0"),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpec:
+    """Everything that fixes a search: the same spec on the same versions asks the same thing."""
+
+    parent: str
+    """``builtin:tiny``, ``builtin:smollm2-135m`` or a local Hugging Face directory."""
+    budget: Budget
+    axes: Axes
+    name: str = ""
+    data: DataRecipe = field(default_factory=DataRecipe)
+    calibration: CalibrationRecipe = field(default_factory=CalibrationRecipe)
+    distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
+    training: TrainingRecipe = field(default_factory=TrainingRecipe)
+    num_points: int = 4
+    """Held-out evaluations on the way to the last rung, evenly spaced in tokens, the last included."""
+    num_trials: int = 20
+    max_parallel: int = 2
+    rungs: Rungs = field(default_factory=Rungs)
+    sampler: Literal["tpe", "random"] = "tpe"
+    resources: Resources = field(default_factory=Resources)
+    comparisons: Comparisons = field(default_factory=Comparisons)
+    max_attempts: int = 3
+    """Executions of one trial before a lost worker is final."""
+    checkpoint_seconds: float = 60.0
+    """A trial writes its resumable state at rungs and at least this often."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = [
+            (name, f"found {getattr(self, name)}, allowed: at least 1")
+            for name in ("num_points", "num_trials", "max_parallel", "max_attempts")
+            if getattr(self, name) < 1
+        ]
+        if self.checkpoint_seconds <= 0:
+            problems.append(("checkpoint_seconds", f"found {self.checkpoint_seconds}, allowed: above 0"))
+        if problems:
+            raise InvalidSpec(tuple(problems))
+
+
+class SearchState(StrEnum):
+    """QUEUED -> PREPARING -> RUNNING -> COMPLETING -> one of the three final states."""
+
+    QUEUED = "QUEUED"
+    PREPARING = "PREPARING"
+    """Making or finding the parent, its blocks, scores and the teacher's answers."""
+    RUNNING = "RUNNING"
+    COMPLETING = "COMPLETING"
+    """Baselines, export and verification of the winner."""
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a search in this state has ended."""
+        return self in {SearchState.SUCCEEDED, SearchState.FAILED, SearchState.CANCELLED}
+
+
+LEGAL_MOVES: Mapping[SearchState, frozenset[SearchState]] = {
+    # A search that is taken up after a crash prepares again (from caches), hence the moves back.
+    SearchState.QUEUED: frozenset(
+        {SearchState.PREPARING, SearchState.FAILED, SearchState.CANCELLED}
+    ),
+    SearchState.PREPARING: frozenset(
+        {SearchState.PREPARING, SearchState.RUNNING, SearchState.FAILED, SearchState.CANCELLED}
+    ),
+    SearchState.RUNNING: frozenset(
+        {SearchState.PREPARING, SearchState.COMPLETING, SearchState.FAILED, SearchState.CANCELLED}
+    ),
+    SearchState.COMPLETING: frozenset(
+        {SearchState.PREPARING, SearchState.SUCCEEDED, SearchState.FAILED, SearchState.CANCELLED}
+    ),
+    SearchState.SUCCEEDED: frozenset(),
+    SearchState.FAILED: frozenset(),
+    SearchState.CANCELLED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Winner:
+    """The best student of a search, exported and reloaded in a fresh process."""
+
+    trial_number: int
+    path: str
+    """Checkpoint directory, below the artifact root."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What became of a spec."""
+
+    id: str
+    spec: SearchSpec
+    state: SearchState = SearchState.QUEUED
+    num_feasible: int
+    """Architectures in the space."""
+    parent_parameters: int
+    parent_loss: float | None = None
+    """Held-out nats per token of the parent; None until measured."""
+    progress: Progress | None = None
+    winner: Winner | None = None
+    failure: Failure | None = None
+    cancel_requested: bool = False
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    def moved(self, state: SearchState, at: datetime, **changes: Any) -> "Search":
+        """Return this search in another state.
+
+        Raises:
+            Conflict: The move is not in ``LEGAL_MOVES``.
+        """
+        if state not in LEGAL_MOVES[self.state]:
+            raise Conflict(f"search {self.id}: is {self.state} and cannot become {state}")
+        if state is SearchState.PREPARING:
+            changes["started_at"] = self.started_at or at
+        if state.is_final:
+            changes |= {"finished_at": at, "progress": None}
+        return replace(self, state=state, **changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened, in the order in which it was committed."""
+
+    sequence: int
+    """Ascending over the whole store."""
+    search_id: str
+    kind: str
+    """``search`` (state, progress or result changed), ``trial``, ``point`` or ``attempt``."""
+    trial_number: int | None
+    at: datetime
+    data: Mapping[str, Any]
+    """The changed object as JSON: a Search without its spec, a Trial, an Attempt, or a Point with its
+    ``trial_number``."""

@@ -1,0 +1,99 @@
+"""The settings of a process, from its environment: the only place that reads it.
+
+Paths, also those in SQLite addresses, are made absolute, so that a child process in another directory
+means the same. Loads no database and no server.
+"""
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from nas.errors import InvalidSettings
+
+_SQLITE = "sqlite:///"
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _sqlite_address(path: Path) -> str:
+    return f"{_SQLITE}{quote(str(path))}"
+
+
+def _absolute_address(address: str) -> str:
+    """Make the file of a SQLite address absolute; every other address stands."""
+    file = address.removeprefix(_SQLITE)
+    if file in (address, "") or file.startswith(("/", ":")):
+        return address
+    return f"{_sqlite_address(Path.cwd())}/{PurePosixPath(file)}"
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+Address = Annotated[str, AfterValidator(_absolute_address)]
+
+
+class Settings(BaseSettings):
+    """What an operator may set, each by the environment variable named beside it; empty is unset.
+
+    Raises:
+        InvalidSettings: A variable is out of range.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="NAS_", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True,
+        validate_default=True,
+    )  # fmt: skip
+
+    home: AbsolutePath = Path(".nas")
+    """``NAS_HOME``: where everything is kept that has no place of its own below."""
+    database_url: Address = Field(default_factory=lambda data: _sqlite_address(data["home"] / "nas.db"))
+    """``NAS_DATABASE_URL``: a SQLite file or a PostgreSQL database."""
+    artifact_root: AbsolutePath = Field(default_factory=lambda data: data["home"] / "artifacts")
+    """``NAS_ARTIFACT_ROOT``: parents, blocks, scores, answers and students; seen by every worker."""
+    tracking_uri: Address = Field(
+        default_factory=lambda data: _sqlite_address(data["home"] / "mlflow.db"),
+        validation_alias="MLFLOW_TRACKING_URI",
+    )
+    """``MLFLOW_TRACKING_URI``: a server or a local SQLite store of MLflow."""
+    ray_address: str | None = None
+    """``NAS_RAY_ADDRESS``: a running Ray cluster; None starts a local one for each search."""
+    host: str = "127.0.0.1"
+    """``NAS_HOST``: the address that ``nas serve`` listens on."""
+    port: int = Field(default=8000, ge=0, le=65_535)
+    """``NAS_PORT``: the port that ``nas serve`` listens on; 0 takes a free one."""
+    max_searches: int = Field(default=1, ge=1)
+    """``NAS_MAX_SEARCHES``: searches that ``nas serve`` runs side by side; others wait QUEUED."""
+    server_url: str = Field(default_factory=lambda data: _server_url(data["host"], data["port"]))
+    """``NAS_SERVER_URL``: where the client commands find the service."""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            # A default that follows from a refused value is reported too; only the cause counts.
+            causes = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
+            raise InvalidSettings("; ".join(map(_problem, causes))) from None
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which a child process reads these settings."""
+        values = {_variable(name): getattr(self, name) for name in type(self).model_fields}
+        return {variable: str(value) for variable, value in values.items() if value is not None}
+
+
+def _server_url(host: str, port: int) -> str:
+    """Return where a client on the same machine finds what listens on ``host``."""
+    return f"http://{'127.0.0.1' if host in {'0.0.0.0', '::'} else host}:{port}"  # noqa: S104  (told apart, not bound)
+
+
+def _variable(name: str) -> str:
+    return str(Settings.model_fields[name].validation_alias or f"NAS_{name.upper()}")
+
+
+def _problem(detail: Any) -> str:
+    name = str(detail["loc"][0])
+    variable = _variable(name) if name in Settings.model_fields else name
+    return f"{variable}: found {detail['input']!r}, allowed: {detail['msg'].removeprefix('Input should be ')}"

@@ -1,0 +1,172 @@
+"""The one codec of everything that is stored, sent or written by a user: dataclasses to JSON and back.
+
+``parse_spec`` and ``load_spec`` read what people write, and are strict: a field that is unknown at any
+depth, missing or of another type is refused, and all problems are told at once. A whole number may be
+written 4.5e9. ``load`` reads what ``dump`` wrote. Knows no database and no HTTP.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from nas.axes import Multiples, Range
+from nas.errors import InvalidSpec
+from nas.search import SearchSpec
+from nas.text import read_text
+
+T = TypeVar("T")
+Problem = tuple[str, str]
+
+SPEC_ADAPTER = TypeAdapter(SearchSpec)
+"""For the JSON schema of a spec. To read one use ``parse_spec``, which tells in words what is wrong."""
+
+_AXIS_CHOICES = "a list of whole numbers, {start, stop, step} or, for the MLP, {of_hidden: [...]}"
+_ALLOWED = {
+    "bool_type": "true or false",
+    "dataclass_type": "a mapping of fields",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+"""What a field allows, by pydantic's name for the error."""
+
+
+def parse_spec(data: Mapping[str, Any] | str) -> SearchSpec:
+    """Return the spec that a mapping, or a text in JSON or YAML, describes.
+
+    Raises:
+        InvalidSpec: With every problem that was found.
+    """
+    content = read_text(data) if isinstance(data, str) else data
+    if not isinstance(content, Mapping):
+        raise InvalidSpec((("spec", f"found {_shown(content)}, allowed: a mapping of fields"),))
+    plain = _plain(content)
+    try:
+        # As JSON, because only there does a strict tuple take a list.
+        return SPEC_ADAPTER.validate_json(json.dumps(plain), strict=True, extra="forbid")
+    except ValidationError as error:
+        found = [problem for detail in error.errors() for problem in _problems(detail, plain)]
+    raise InvalidSpec(tuple(dict.fromkeys(found)))
+
+
+def load_spec(path: Path) -> SearchSpec:
+    """Return the spec in a YAML or JSON file.
+
+    Raises:
+        InvalidSpec: The file cannot be read, or what it describes is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidSpec(((str(path), f"cannot be read: {error.strerror}"),)) from None
+    except UnicodeDecodeError:
+        raise InvalidSpec(((str(path), "found bytes that are not UTF-8, allowed: YAML or JSON"),)) from None
+    return parse_spec(text)
+
+
+def spec_to_json(spec: SearchSpec) -> dict[str, Any]:
+    """Return a spec, complete with its defaults, as ``parse_spec`` takes it."""
+    return dump(spec)
+
+
+def dump(value: Any) -> dict[str, Any]:
+    """Return a dataclass of the domain as JSON: enums by value, times in ISO 8601."""
+    cls: Any = type(value)
+    content: dict[str, Any] = _adapter(cls).dump_python(value, mode="json")
+    return content
+
+
+def load(cls: type[T], data: Mapping[Any, Any]) -> T:
+    """Return the ``cls`` that ``dump`` wrote; fields that only a later version knows are ignored."""
+    known: Any = cls
+    value: T = _adapter(known).validate_python(dict(data))
+    return value
+
+
+@cache
+def _adapter(cls: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` as JSON has it: whole floats as integers, and as text what no field can hold."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and math.isfinite(value):
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    is_known = value is None or isinstance(value, str) or (isinstance(value, int) and abs(value) <= 2**63)
+    return value if is_known else str(value)
+
+
+def _problems(detail: ErrorDetails, plain: Mapping[str, Any]) -> list[Problem]:
+    """Return one of pydantic's errors in words; nothing where it speaks of what was not meant."""
+    location, owner = list(detail["loc"]), None
+    if location[:1] == ["axes"] and len(location) > 2:
+        # A union: pydantic tries the value as each choice and reports for all, naming the choice.
+        choices = plain["axes"][location[1]]
+        tried, meant = location.pop(2), _meant(choices)
+        if meant is None:
+            return [(_path(location[:2]), f"found {_shown(choices)}, allowed: {_AXIS_CHOICES}")]
+        if tried != meant:
+            return []
+        owner = Range if meant == "Range" else Multiples
+    path = _path(location)
+    match detail["type"]:
+        case "value_error":
+            # The domain knows the field where pydantic knows the section; an axis is the other way round.
+            return [(max(field, path, key=len), reason) for field, reason in _told(detail["ctx"]["error"])]
+        case "json_invalid":  # half of a surrogate pair, which JSON can say and UTF-8 cannot
+            return [("spec", detail["msg"])]
+        case "missing":
+            reason = "missing, and has no default"
+        case "unexpected_keyword_argument":
+            names = ", ".join(field.name for field in fields(owner or _owner(location[:-1])))
+            reason = f"unknown, allowed: {names}"
+        case kind:
+            allowed = detail.get("ctx", {}).get("expected") or _ALLOWED.get(kind, detail["msg"])
+            reason = f"found {_shown(detail['input'])}, allowed: {allowed}"
+    return [(path, reason)]
+
+
+def _meant(choices: Any) -> str | None:
+    """Return which choice of an axis ``choices`` was meant to be, by pydantic's name for it."""
+    if isinstance(choices, list):
+        return "tuple[int, ...]"
+    if isinstance(choices, Mapping) and "of_hidden" in choices:
+        return "Multiples"
+    return "Range" if isinstance(choices, Mapping) and {"start", "stop"} & set(choices) else None
+
+
+def _told(error: Exception) -> Sequence[Problem]:
+    """Return what a refusal by the domain itself says."""
+    if isinstance(error, InvalidSpec):
+        return error.problems
+    field, _, reason = str(error).partition(": ")
+    return [(field, reason)]
+
+
+def _owner(path: Sequence[int | str]) -> type[Any]:
+    """Return the dataclass at ``path`` in a spec."""
+    cls: type[Any] = SearchSpec
+    for name in path:
+        cls = get_type_hints(cls)[str(name)]
+    return cls
+
+
+def _path(location: Sequence[int | str]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,82 @@
+"""What a write makes of what is stored: pure decisions that every store shares.
+
+Each returns the new value, or None when there is nothing to write. Knows no database.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from math import isfinite
+from typing import Any
+
+from nas.errors import Conflict, FinalTrialChanged, LostLease
+from nas.search import Search, SearchState
+from nas.spec import dump
+from nas.storage.store import Lease, TrialPoint
+from nas.trial import Trial
+
+
+def require_held(lease: Lease, owner: str | None) -> None:
+    """Raise LostLease unless ``owner``, as stored, is the lease's; a lapsed lease nobody took is held."""
+    if owner != lease.owner:
+        holder = f"held by {owner}" if owner else "held by nobody"
+        raise LostLease(f"search {lease.search_id}: {holder}, no longer by {lease.owner}")
+
+
+def is_free(owner: str | None, until: datetime | None, at: datetime) -> bool:
+    """Return whether nobody holds a search at a time."""
+    return owner is None or until is None or until <= at
+
+
+def added_search(stored: Search | None, search: Search) -> Search | None:
+    """Return a search to add; one that is already there is ignored, another under its id refused."""
+    if stored is not None and stored != search:
+        raise Conflict(f"search {search.id}: is already there and differs")
+    return search if stored is None else None
+
+
+def saved_search(stored: Search, search: Search) -> Search | None:
+    """Return the search to store; whether it shall be cancelled is the user's to say."""
+    search = replace(search, cancel_requested=stored.cancel_requested)
+    return search if search != stored else None
+
+
+def cancelled_search(stored: Search, *, is_held: bool, at: datetime) -> Search | None:
+    """Return the search that a request to cancel leaves."""
+    if stored.state in {SearchState.SUCCEEDED, SearchState.FAILED}:
+        raise Conflict(f"search {stored.id}: is {stored.state} and cannot be cancelled")
+    if stored.cancel_requested or stored.state is SearchState.CANCELLED:
+        return None
+    if stored.state is SearchState.QUEUED and not is_held:
+        return stored.moved(SearchState.CANCELLED, at, cancel_requested=True)
+    return replace(stored, cancel_requested=True)
+
+
+def saved_trial(stored: Trial | None, trial: Trial) -> Trial | None:
+    """Return the trial to store."""
+    if trial == stored:
+        return None
+    if stored is not None and stored.state.is_final:
+        raise FinalTrialChanged(f"trial {stored.number}: {stored.state} is final and cannot change")
+    losses = (trial.measurement.loss, trial.measurement.loss_before_retraining) if trial.measurement else ()
+    assert all(map(isfinite, losses)), f"trial {trial.number}: losses {losses}"
+    return trial
+
+
+def added_point(point: TrialPoint) -> TrialPoint:
+    """Return the point to store."""
+    numbers = (point.point.loss, point.point.train_loss or 0.0, point.point.seconds)
+    assert all(map(isfinite, numbers)), f"trial {point.trial_number}: point {point.point}"
+    return point
+
+
+def search_event(search: Search) -> Mapping[str, Any]:
+    """Return the data of a search's event: all but the spec, which never changes."""
+    data = dump(search)
+    del data["spec"]
+    return data
+
+
+def point_event(point: TrialPoint) -> Mapping[str, Any]:
+    """Return the data of a point's event: the point with its trial's number."""
+    return {"trial_number": point.trial_number, **dump(point.point)}

@@ -1,0 +1,127 @@
+"""Connections to SQLite and PostgreSQL, alike in what a transaction promises.
+
+One transaction writes at a time, so a writer sees all that was committed and events are numbered in the
+order in which they are committed: SQLite is told to begin with its write lock, PostgreSQL waits for an
+advisory lock that ends with the transaction. Readers wait for nobody.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from nas.errors import StoreUnavailable
+
+WAIT_SECONDS = 30
+"""How long a writer waits for another."""
+STUCK_SECONDS = 60
+"""How long PostgreSQL bears with a transaction that says nothing, so that a lost client blocks nobody."""
+_WRITES = "nas_writes"
+_LOCK = text("SELECT pg_advisory_xact_lock(6217893204)")
+"""The number is arbitrary and must never change."""
+
+
+class Database:
+    """A database by its address; connects when first used.
+
+    Raises:
+        StoreUnavailable: An address that names neither a SQLite file nor a PostgreSQL database.
+    """
+
+    def __init__(self, address: str) -> None:
+        url = _checked(address)
+        self.name = _name(url)
+        self._engine = _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection to read with."""
+        with self._named_errors(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Give the connection of the one transaction that writes, committed at the end."""
+        with (
+            self._named_errors(),
+            self._engine.execution_options(**{_WRITES: True}).begin() as connection,
+        ):
+            if connection.dialect.name == "postgresql":
+                connection.execute(_LOCK)
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (IntegrityError, DataError):
+            raise  # a mistake of this program's, not of the database's
+        except DBAPIError as error:
+            raise StoreUnavailable(f"{self.name}: {' '.join(str(error.orig).split())}") from error
+        except PoolTimeoutError as error:
+            raise StoreUnavailable(f"{self.name}: all connections are in use") from error
+
+
+def _checked(address: str) -> URL:
+    allowed = "allowed: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):
+        raise StoreUnavailable(f"database: found an address that cannot be read, {allowed}") from None
+    is_file = url.drivername == "sqlite" and url.database not in (None, "", ":memory:")
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    if not is_file and url.drivername != "postgresql+psycopg":
+        raise StoreUnavailable(f"database: found {_name(url)}, {allowed}")
+    return url
+
+
+def _name(url: URL) -> str:
+    """Return the address for people: a file as it is called, a server without the password."""
+    if url.get_backend_name() == "sqlite":
+        return f"sqlite:///{url.database or ''}"
+    return url.render_as_string(hide_password=True)
+
+
+def _sqlite(url: URL) -> Engine:
+    directory = Path(str(url.database)).absolute().parent
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"{_name(url)}: {directory}: {error.strerror}") from error
+    engine = create_engine(url, connect_args={"timeout": WAIT_SECONDS})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None  # transactions begin below, not by the driver's guess
+    for pragma in (
+        "journal_mode=WAL",  # readers and the writer do not wait for each other
+        "synchronous=FULL",  # what was acknowledged survives a power cut
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgresql(url: URL) -> Engine:
+    limits: dict[str, Any] = {
+        "connect_timeout": 10,
+        "options": f"-c lock_timeout={WAIT_SECONDS}s -c idle_in_transaction_session_timeout={STUCK_SECONDS}s",
+    }
+    return create_engine(url, connect_args=limits, pool_pre_ping=True)

@@ -1,0 +1,188 @@
+"""A store in memory: the reference that others are held to, and what tests run on."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from threading import RLock
+from typing import Any
+
+from nas.clock import Clock, utc_now
+from nas.errors import NotFound
+from nas.search import Event, Search, SearchState
+from nas.spec import dump
+from nas.storage import changes
+from nas.storage.store import Lease, TrialPoint
+from nas.trial import Attempt, Trial
+
+
+@dataclass(slots=True)
+class _Record:
+    """All that belongs to one search."""
+
+    search: Search
+    owner: str | None = None
+    until: datetime | None = None
+    trials: dict[int, Trial] = field(default_factory=dict)
+    points: dict[tuple[int, int], TrialPoint] = field(default_factory=dict)
+    attempts: dict[tuple[int, int], Attempt] = field(default_factory=dict)
+
+
+class InMemoryStore:
+    """A SearchStore that lives as long as its process. Values are immutable, so they need no copies."""
+
+    def __init__(self, clock: Clock = utc_now) -> None:
+        self._clock = clock
+        self._lock = RLock()
+        self._records: dict[str, _Record] = {}
+        self._events: list[Event] = []
+
+    def add_search(self, search: Search) -> None:
+        """See SearchStore."""
+        with self._lock:
+            stored = self._records.get(search.id)
+            if changes.added_search(stored.search if stored else None, search):
+                self._records[search.id] = _Record(search)
+                self._tell(search.id, "search", None, changes.search_event(search))
+
+    def get_search(self, search_id: str) -> Search:
+        """See SearchStore."""
+        with self._lock:
+            return self._record(search_id).search
+
+    def list_searches(
+        self, *, states: Sequence[SearchState] | None = None, limit: int = 100, offset: int = 0
+    ) -> list[Search]:
+        """See SearchStore."""
+        found = [each for each in self._oldest_first() if states is None or each.state in states]
+        return found[::-1][offset : offset + limit]
+
+    def save_search(self, search: Search, lease: Lease) -> None:
+        """See SearchStore."""
+        with self._held(lease, search.id) as record:
+            if changed := changes.saved_search(record.search, search):
+                self._put_search(record, changed)
+
+    def request_cancel(self, search_id: str, at: datetime) -> Search:
+        """See SearchStore."""
+        with self._lock:
+            record = self._record(search_id)
+            is_held = not changes.is_free(record.owner, record.until, at)
+            if changed := changes.cancelled_search(record.search, is_held=is_held, at=at):
+                self._put_search(record, changed)
+            return record.search
+
+    def claim(self, search_id: str, owner: str, *, at: datetime, until: datetime) -> Lease | None:
+        """See SearchStore."""
+        with self._lock:
+            record = self._record(search_id)
+            is_open = record.owner == owner or changes.is_free(record.owner, record.until, at)
+            if record.search.state.is_final or not is_open:
+                return None
+            record.owner, record.until = owner, until
+            return Lease(search_id=search_id, owner=owner)
+
+    def release(self, lease: Lease) -> None:
+        """See SearchStore."""
+        with self._lock:
+            record = self._record(lease.search_id)
+            if record.owner == lease.owner:
+                record.owner = record.until = None
+
+    def unclaimed(self, at: datetime) -> list[Search]:
+        """See SearchStore."""
+        with self._lock:
+            return [
+                each
+                for each in self._oldest_first()
+                if not each.state.is_final
+                and changes.is_free(self._records[each.id].owner, self._records[each.id].until, at)
+            ]
+
+    def save_trial(self, trial: Trial, lease: Lease) -> None:
+        """See SearchStore."""
+        with self._held(lease, trial.search_id) as record:
+            if changed := changes.saved_trial(record.trials.get(trial.number), trial):
+                record.trials[trial.number] = changed
+                self._tell(trial.search_id, "trial", trial.number, dump(changed))
+
+    def trials(self, search_id: str) -> list[Trial]:
+        """See SearchStore."""
+        with self._lock:
+            return [trial for _, trial in sorted(self._record(search_id).trials.items())]
+
+    def add_point(self, point: TrialPoint, lease: Lease) -> None:
+        """See SearchStore."""
+        with self._held(lease, lease.search_id, point.trial_number) as record:
+            key = (point.trial_number, point.point.num_tokens)
+            if key not in record.points:
+                record.points[key] = changes.added_point(point)
+                self._tell(lease.search_id, "point", point.trial_number, changes.point_event(point))
+
+    def points(self, search_id: str) -> list[TrialPoint]:
+        """See SearchStore."""
+        with self._lock:
+            return [point for _, point in sorted(self._record(search_id).points.items())]
+
+    def save_attempt(self, attempt: Attempt, lease: Lease) -> None:
+        """See SearchStore."""
+        with self._held(lease, attempt.search_id, attempt.trial_number) as record:
+            key = (attempt.trial_number, attempt.number)
+            if record.attempts.get(key) != attempt:
+                record.attempts[key] = attempt
+                self._tell(attempt.search_id, "attempt", attempt.trial_number, dump(attempt))
+
+    def attempts(self, search_id: str) -> list[Attempt]:
+        """See SearchStore."""
+        with self._lock:
+            return [attempt for _, attempt in sorted(self._record(search_id).attempts.items())]
+
+    def events(self, *, after: int = 0, search_id: str | None = None, limit: int = 1000) -> list[Event]:
+        """See SearchStore."""
+        with self._lock:
+            if search_id is not None:
+                self._record(search_id)
+            later = self._events[max(after, 0) :]
+        chosen = [event for event in later if search_id in (None, event.search_id)][:limit]
+        return [replace(event, data=deepcopy(event.data)) for event in chosen]
+
+    def ping(self) -> None:
+        """See SearchStore."""
+
+    def _record(self, search_id: str) -> _Record:
+        if search_id not in self._records:
+            raise NotFound(f"search {search_id}: not found")
+        return self._records[search_id]
+
+    def _oldest_first(self) -> list[Search]:
+        with self._lock:
+            searches = [record.search for record in self._records.values()]
+        return sorted(searches, key=lambda search: (search.created_at, search.id))
+
+    @contextmanager
+    def _held(self, lease: Lease, search_id: str, trial_number: int | None = None) -> Iterator[_Record]:
+        """Give the record that a lease allows to write, with the trial that is written about in it."""
+        assert lease.search_id == search_id, f"lease of {lease.search_id} used on {search_id}"
+        with self._lock:
+            record = self._record(search_id)
+            changes.require_held(lease, record.owner)
+            if trial_number is not None and trial_number not in record.trials:
+                raise NotFound(f"search {search_id}: trial {trial_number}: not found")
+            yield record
+
+    def _put_search(self, record: _Record, search: Search) -> None:
+        record.search = search
+        self._tell(search.id, "search", None, changes.search_event(search))
+
+    def _tell(self, search_id: str, kind: str, trial_number: int | None, data: Mapping[str, Any]) -> None:
+        self._events.append(
+            Event(
+                sequence=len(self._events) + 1,
+                search_id=search_id,
+                kind=kind,
+                trial_number=trial_number,
+                at=self._clock(),
+                data=data,
+            )
+        )

@@ -1,0 +1,292 @@
+"""The store in a database: SQLite on one machine, PostgreSQL for a team. Speaks SQL and decides nothing."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, RowMapping, Table, func, inspect, or_, select, text
+
+from nas.clock import Clock, utc_now
+from nas.errors import NotFound, StoreUnavailable
+from nas.search import Event, Search, SearchState
+from nas.spec import dump, load
+from nas.storage import changes, tables
+from nas.storage.engine import Database
+from nas.storage.store import Lease, TrialPoint
+from nas.trial import Attempt, Point, Trial
+
+
+def open_store(url: str) -> "SqlStore":
+    """Return the store at an address, its schema made or brought up to date.
+
+    Raises:
+        StoreUnavailable: The database does not answer, or its schema is newer than this program.
+    """
+    store = SqlStore(url)
+    store.upgrade()
+    return store
+
+
+class SqlStore:
+    """A SearchStore in the database at ``url``; ``open_store`` sees to its schema."""
+
+    def __init__(self, url: str, clock: Clock = utc_now) -> None:
+        self._database = Database(url)
+        self._clock = clock
+        self._migrations = Config()
+        self._migrations.set_main_option("script_location", "nas.storage:migrations")
+        self._migrations.attributes["writing"] = self._database.writing
+        self._steps = ScriptDirectory.from_config(self._migrations)
+
+    def upgrade(self) -> None:
+        """Bring the schema up to date; of several processes that try at once, the first does it."""
+        present = self._revision()
+        if present not in {None, *(step.revision for step in self._steps.walk_revisions())}:
+            raise self._mismatch(present)
+        if present != self._steps.get_current_head():
+            command.upgrade(self._migrations, "head")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.close()
+
+    def add_search(self, search: Search) -> None:
+        """See SearchStore."""
+        with self._database.writing() as connection:
+            row = _find(connection, tables.searches, id=search.id)
+            if added := changes.added_search(load(Search, row) if row else None, search):
+                connection.execute(tables.searches.insert().values(_row(added)))
+                self._tell(connection, search.id, "search", None, changes.search_event(added))
+
+    def get_search(self, search_id: str) -> Search:
+        """See SearchStore."""
+        with self._database.reading() as connection:
+            return load(Search, _search_row(connection, search_id))
+
+    def list_searches(
+        self, *, states: Sequence[SearchState] | None = None, limit: int = 100, offset: int = 0
+    ) -> list[Search]:
+        """See SearchStore."""
+        searches = tables.searches.c
+        query = select(tables.searches).order_by(searches.created_at.desc(), searches.id.desc())
+        if states is not None:
+            query = query.where(searches.state.in_([state.value for state in states]))
+        with self._database.reading() as connection:
+            rows = connection.execute(query.limit(limit).offset(offset)).mappings()
+            return [load(Search, row) for row in rows]
+
+    def save_search(self, search: Search, lease: Lease) -> None:
+        """See SearchStore."""
+        with self._held(lease, search.id) as (connection, row):
+            if changed := changes.saved_search(load(Search, row), search):
+                self._put_search(connection, changed)
+
+    def request_cancel(self, search_id: str, at: datetime) -> Search:
+        """See SearchStore."""
+        with self._database.writing() as connection:
+            row = _search_row(connection, search_id)
+            search = load(Search, row)
+            is_held = not changes.is_free(row["lease_owner"], row["lease_until"], at)
+            if changed := changes.cancelled_search(search, is_held=is_held, at=at):
+                self._put_search(connection, changed)
+            return changed or search
+
+    def claim(self, search_id: str, owner: str, *, at: datetime, until: datetime) -> Lease | None:
+        """See SearchStore."""
+        with self._database.writing() as connection:
+            row = _search_row(connection, search_id)
+            is_open = row["lease_owner"] == owner or changes.is_free(
+                row["lease_owner"], row["lease_until"], at
+            )
+            if SearchState(row["state"]).is_final or not is_open:
+                return None
+            _lease(connection, search_id, owner, until)
+            return Lease(search_id=search_id, owner=owner)
+
+    def release(self, lease: Lease) -> None:
+        """See SearchStore."""
+        with self._database.writing() as connection:
+            if _search_row(connection, lease.search_id)["lease_owner"] == lease.owner:
+                _lease(connection, lease.search_id, None, None)
+
+    def unclaimed(self, at: datetime) -> list[Search]:
+        """See SearchStore."""
+        searches = tables.searches.c
+        query = (
+            select(tables.searches)
+            .where(searches.state.not_in([state.value for state in SearchState if state.is_final]))
+            .where(or_(searches.lease_owner.is_(None), searches.lease_until <= at))
+            .order_by(searches.created_at, searches.id)
+        )
+        with self._database.reading() as connection:
+            return [load(Search, row) for row in connection.execute(query).mappings()]
+
+    def save_trial(self, trial: Trial, lease: Lease) -> None:
+        """See SearchStore."""
+        with self._held(lease, trial.search_id) as (connection, _):
+            row = _find(connection, tables.trials, search_id=trial.search_id, number=trial.number)
+            if changed := changes.saved_trial(load(Trial, row) if row else None, trial):
+                _put(connection, tables.trials, _row(changed), is_new=row is None)
+                self._tell(connection, trial.search_id, "trial", trial.number, dump(changed))
+
+    def trials(self, search_id: str) -> list[Trial]:
+        """See SearchStore."""
+        return [load(Trial, row) for row in self._rows(tables.trials, search_id)]
+
+    def add_point(self, point: TrialPoint, lease: Lease) -> None:
+        """See SearchStore."""
+        with self._held(lease, lease.search_id, point.trial_number) as (connection, _):
+            key = {
+                "search_id": lease.search_id,
+                "trial_number": point.trial_number,
+                "num_tokens": point.point.num_tokens,
+            }
+            if _find(connection, tables.points, **key) is None:
+                row = key | _row(changes.added_point(point).point)
+                _put(connection, tables.points, row, is_new=True)
+                self._tell(
+                    connection, lease.search_id, "point", point.trial_number, changes.point_event(point)
+                )
+
+    def points(self, search_id: str) -> list[TrialPoint]:
+        """See SearchStore."""
+        return [
+            TrialPoint(trial_number=row["trial_number"], point=load(Point, row))
+            for row in self._rows(tables.points, search_id)
+        ]
+
+    def save_attempt(self, attempt: Attempt, lease: Lease) -> None:
+        """See SearchStore."""
+        with self._held(lease, attempt.search_id, attempt.trial_number) as (connection, _):
+            key = {
+                "search_id": attempt.search_id,
+                "trial_number": attempt.trial_number,
+                "number": attempt.number,
+            }
+            row = _find(connection, tables.attempts, **key)
+            if row is None or load(Attempt, row) != attempt:
+                _put(connection, tables.attempts, _row(attempt), is_new=row is None)
+                self._tell(connection, attempt.search_id, "attempt", attempt.trial_number, dump(attempt))
+
+    def attempts(self, search_id: str) -> list[Attempt]:
+        """See SearchStore."""
+        return [load(Attempt, row) for row in self._rows(tables.attempts, search_id)]
+
+    def events(self, *, after: int = 0, search_id: str | None = None, limit: int = 1000) -> list[Event]:
+        """See SearchStore."""
+        events = tables.events.c
+        query = select(tables.events).where(events.sequence > after).order_by(events.sequence).limit(limit)
+        with self._database.reading() as connection:
+            if search_id is not None:
+                _search_row(connection, search_id)
+                query = query.where(events.search_id == search_id)
+            return [load(Event, row) for row in connection.execute(query).mappings()]
+
+    def ping(self) -> None:
+        """See SearchStore."""
+        present = self._revision()
+        if present != self._steps.get_current_head():
+            raise self._mismatch(present)
+
+    def _revision(self) -> str | None:
+        """Return the revision of the schema, or None where there is none yet."""
+        with self._database.reading() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+            return revision
+
+    def _mismatch(self, present: str | None) -> StoreUnavailable:
+        found = f"schema {present}" if present else "no schema"
+        allowed = self._steps.get_current_head()
+        return StoreUnavailable(f"{self._database.name}: found {found}, allowed by this version: {allowed}")
+
+    def _rows(self, table: Table, search_id: str) -> Sequence[RowMapping]:
+        """Return the rows of a search in a table by their key."""
+        query = select(table).where(table.c.search_id == search_id).order_by(*table.primary_key)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).mappings().all()
+            if not rows:
+                _search_row(connection, search_id)
+            return rows
+
+    @contextmanager
+    def _held(
+        self, lease: Lease, search_id: str, trial_number: int | None = None
+    ) -> Iterator[tuple[Connection, RowMapping]]:
+        """Give a transaction that a lease allows, and the search's row; the trial written about is there."""
+        assert lease.search_id == search_id, f"lease of {lease.search_id} used on {search_id}"
+        with self._database.writing() as connection:
+            row = _search_row(connection, search_id)
+            changes.require_held(lease, row["lease_owner"])
+            if trial_number is not None:
+                key = {"search_id": search_id, "number": trial_number}
+                if _find(connection, tables.trials, **key) is None:
+                    raise NotFound(f"search {search_id}: trial {trial_number}: not found")
+            yield connection, row
+
+    def _put_search(self, connection: Connection, search: Search) -> None:
+        row = _row(search)
+        del row["spec"]
+        _put(connection, tables.searches, row, is_new=False)
+        self._tell(connection, search.id, "search", None, changes.search_event(search))
+
+    def _tell(
+        self,
+        connection: Connection,
+        search_id: str,
+        kind: str,
+        trial_number: int | None,
+        data: Mapping[str, Any],
+    ) -> None:
+        last = select(func.coalesce(func.max(tables.events.c.sequence), 0)).scalar_subquery()
+        row = {
+            "sequence": last + 1,
+            "search_id": search_id,
+            "kind": kind,
+            "trial_number": trial_number,
+            "at": self._clock(),
+            "data": data,
+        }
+        connection.execute(tables.events.insert().values(row))
+
+
+def _row(value: Any) -> dict[str, Any]:
+    """Return the columns of a dataclass; what has fields of its own goes into a document."""
+    return {
+        name: content.value if isinstance(content, Enum) else content
+        for name, content in asdict(value).items()
+    }
+
+
+def _find(connection: Connection, table: Table, **key: Any) -> RowMapping | None:
+    return connection.execute(select(table).filter_by(**key)).mappings().one_or_none()
+
+
+def _search_row(connection: Connection, search_id: str) -> RowMapping:
+    row = _find(connection, tables.searches, id=search_id)
+    if row is None:
+        raise NotFound(f"search {search_id}: not found")
+    return row
+
+
+def _put(connection: Connection, table: Table, row: Mapping[str, Any], *, is_new: bool) -> None:
+    """Insert a row, or replace the one with its key."""
+    if is_new:
+        connection.execute(table.insert().values(row))
+    else:
+        is_same = [column == row[column.name] for column in table.primary_key]
+        connection.execute(table.update().where(*is_same).values(row))
+
+
+def _lease(connection: Connection, search_id: str, owner: str | None, until: datetime | None) -> None:
+    searches = tables.searches
+    connection.execute(
+        searches.update().where(searches.c.id == search_id).values(lease_owner=owner, lease_until=until)
+    )

@@ -1,0 +1,98 @@
+"""YAML and JSON as people write them, read as plain data.
+
+Knows nothing of specs but the error that tells what is wrong with one.
+"""
+
+import json
+import re
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
+
+import yaml
+
+from nas.errors import InvalidSpec
+
+_FLOAT = "tag:yaml.org,2002:float"
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_EXPONENT = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
+
+
+def read_text(text: str) -> Any:
+    """Return what a text in JSON or YAML says.
+
+    Raises:
+        InvalidSpec: The text is neither, repeats a key or uses an alias.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_mapping)
+    except RecursionError:
+        raise _unreadable("nested too deeply") from None
+    except json.JSONDecodeError:
+        return _read_yaml(text)
+    except ValueError as error:
+        raise _unreadable(str(error)) from None
+
+
+def _read_yaml(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise _unreadable(f"{where}{error.problem}") from None
+    except RecursionError:
+        raise _unreadable("nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise _unreadable(" ".join(str(error).split())) from None
+
+
+def _unreadable(reason: str) -> InvalidSpec:
+    return InvalidSpec((("spec", f"cannot be read as YAML or JSON: {reason}"),))
+
+
+def _mapping(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    repeated = _repeated(key for key, _ in pairs)
+    if repeated is not None:
+        raise ValueError(f"{repeated!r} is given twice")
+    return dict(pairs)
+
+
+def _repeated(keys: Iterable[Hashable]) -> Hashable | None:
+    """Return the first key that occurs again; JSON and YAML would keep its last value in silence."""
+    seen: set[Hashable] = set()
+    for key in keys:
+        if key in seen:
+            return key
+        seen.add(key)
+    return None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML where 1e-3 is a number, a date is text, and neither aliases nor repeated keys are allowed."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (how PyYAML is told)
+        first: [
+            *(
+                (tag, pattern)
+                for tag, pattern in yaml.SafeLoader.yaml_implicit_resolvers.get(first, ())
+                if tag != _TIMESTAMP
+            ),
+            *([(_FLOAT, _EXPONENT)] if first in "-+0123456789" else []),
+        ]
+        for first in {*yaml.SafeLoader.yaml_implicit_resolvers, *"-+0123456789"}
+        if first is not None
+    }
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse aliases, with which a short text can unfold without bound."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="found an alias, allowed: the value itself", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Refuse repeated keys."""
+        repeated = _repeated(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if repeated is not None:
+            raise yaml.MarkedYAMLError(problem=f"{repeated!r} is given twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)

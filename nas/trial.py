@@ -1,0 +1,191 @@
+"""One architecture on trial: its states, the points on its way and what became of it.
+
+Values only: a change is a new value, made by the methods of ``Trial``, which allow legal moves only.
+Times are aware UTC.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from minitron.architecture import Architecture
+from nas.errors import FinalTrialChanged
+
+
+class TrialState(StrEnum):
+    """PROPOSED -> RUNNING -> WAITING -> RUNNING ... -> one of the four final states."""
+
+    PROPOSED = "PROPOSED"
+    RUNNING = "RUNNING"
+    WAITING = "WAITING"
+    """At a rung, with a checkpoint; resumable, not final."""
+    COMPLETED = "COMPLETED"
+    STOPPED = "STOPPED"
+    """Compared at a rung and not advanced."""
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a trial in this state never changes again."""
+        return self in {TrialState.COMPLETED, TrialState.STOPPED, TrialState.FAILED, TrialState.CANCELLED}
+
+
+class TrialRole(StrEnum):
+    """Why a trial is run. Only SEARCH trials are proposed from, stopped at rungs and can win."""
+
+    SEARCH = "SEARCH"
+    RANDOM_ARCHITECTURE = "RANDOM_ARCHITECTURE"
+    """Baseline: an architecture drawn evenly from the space, retrained to the last rung."""
+    RANDOM_INDICES = "RANDOM_INDICES"
+    """Baseline: the winner's architecture with randomly kept indices, retrained to the last rung."""
+
+
+class FailureKind(StrEnum):
+    """What ended a trial or a search early."""
+
+    ERROR = "ERROR"
+    """The code raised; the traceback is in the message's detail."""
+    NON_FINITE = "NON_FINITE"
+    """A loss or gradient became NaN or infinite."""
+    OUT_OF_SPACE = "OUT_OF_SPACE"
+    WORKER_LOST = "WORKER_LOST"
+    """The worker process died; retried from the last checkpoint up to ``max_attempts``."""
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether another attempt may succeed."""
+        return self is FailureKind.WORKER_LOST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a trial or search ended: one line for people, the traceback for engineers."""
+
+    kind: FailureKind
+    message: str
+    traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """The held-out loss after ``num_tokens`` of retraining; 0 tokens is the pruned model itself."""
+
+    num_tokens: int
+    loss: float
+    """Nats per held-out token."""
+    train_loss: float | None = None
+    """Mean distillation loss since the point before; None at 0 tokens."""
+    seconds: float = 0.0
+    """Seconds of training since the point before, evaluation excluded."""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """The final numbers of a trial."""
+
+    num_tokens: int
+    loss: float
+    """Nats per held-out token."""
+    loss_before_retraining: float
+    num_parameters: int
+    """Counted on the real student."""
+    train_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One execution of a trial by one worker, from dispatch to rung, end or loss."""
+
+    search_id: str
+    trial_number: int
+    number: int
+    """1-based within its trial."""
+    worker: str
+    """Host and process id."""
+    started_at: datetime
+    ended_at: datetime | None = None
+    failure: Failure | None = None
+    mlflow_run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One architecture on trial. Moves only through its own methods, each a new Trial."""
+
+    search_id: str
+    number: int
+    """0-based within its search; with the search's seed it fixes the proposal."""
+    architecture: Architecture
+    role: TrialRole = TrialRole.SEARCH
+    state: TrialState = TrialState.PROPOSED
+    rung: int = 0
+    """Index of the rung that this trial trains towards or waits at."""
+    num_attempts: int = 0
+    measurement: Measurement | None = None
+    failure: Failure | None = None
+    checkpoint: str | None = None
+    """Path of the student below the artifact root, once there is one."""
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    def _moved(self, allowed: Iterable[TrialState], **changes: object) -> "Trial":
+        if self.state.is_final:
+            raise FinalTrialChanged(f"trial {self.number}: {self.state} is final and cannot change")
+        assert self.state in allowed, f"trial {self.number}: illegal move from {self.state}"
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def started(self, at: datetime) -> "Trial":
+        """A worker begins or resumes this trial."""
+        return self._moved(
+            (TrialState.PROPOSED, TrialState.WAITING, TrialState.RUNNING),
+            state=TrialState.RUNNING,
+            num_attempts=self.num_attempts + 1,
+            started_at=self.started_at or at,
+        )
+
+    def saved(self, checkpoint: str) -> "Trial":
+        """The worker has written a student that the trial can go on from."""
+        return self._moved((TrialState.RUNNING,), checkpoint=checkpoint)
+
+    def waiting(self, checkpoint: str) -> "Trial":
+        """The trial has reached its rung and waits there to be compared."""
+        return self._moved((TrialState.RUNNING,), state=TrialState.WAITING, checkpoint=checkpoint)
+
+    def advanced(self) -> "Trial":
+        """The trial may train on to the next rung; a waiting one is started when a worker is free."""
+        return self._moved((TrialState.RUNNING, TrialState.WAITING), rung=self.rung + 1)
+
+    def completed(self, measurement: Measurement, checkpoint: str, at: datetime) -> "Trial":
+        """The trial has reached the last rung."""
+        return self._moved(
+            (TrialState.RUNNING,),
+            state=TrialState.COMPLETED,
+            measurement=measurement,
+            checkpoint=checkpoint,
+            finished_at=at,
+        )
+
+    def stopped(self, at: datetime) -> "Trial":
+        """The trial was compared at its rung and does not advance."""
+        return self._moved((TrialState.WAITING,), state=TrialState.STOPPED, finished_at=at)
+
+    def failed(self, failure: Failure, at: datetime) -> "Trial":
+        """The trial cannot go on."""
+        return self._moved(
+            (TrialState.PROPOSED, TrialState.RUNNING, TrialState.WAITING),
+            state=TrialState.FAILED,
+            failure=failure,
+            finished_at=at,
+        )
+
+    def cancelled(self, at: datetime) -> "Trial":
+        """The search was cancelled before the trial was final."""
+        return self._moved(
+            (TrialState.PROPOSED, TrialState.RUNNING, TrialState.WAITING),
+            state=TrialState.CANCELLED,
+            finished_at=at,
+        )

@@ -1,0 +1,107 @@
+"""Numbers, times and progress in the words that the command line and the dashboard share."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from minitron.progress import Progress
+from nas.budget import Budget
+from nas.trial import TrialRole
+
+UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+NOTHING = "-"
+
+ROLES = {
+    TrialRole.SEARCH: "search",
+    TrialRole.RANDOM_ARCHITECTURE: "random architecture",
+    TrialRole.RANDOM_INDICES: "random indices",
+}
+
+
+def count(number: float) -> str:
+    """Return a number of parameters or tokens in three digits: 637 k, 1.24 M, 4.5 B."""
+    for size, unit in UNITS:
+        # What rounds up to a thousand of one unit is one of the next.
+        if number >= size * 0.9995:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.0f}"
+
+
+def loss(value: float | None) -> str:
+    """Return nats per token."""
+    return NOTHING if value is None else f"{value:.4f}"
+
+
+def percent(share: float | None) -> str:
+    """Return a share in whole percent."""
+    return NOTHING if share is None else f"{share:.0%}"
+
+
+def duration(span: timedelta) -> str:
+    """Return a span in at most two units: 45 s, 3 min 20 s, 2 h 5 min."""
+    seconds = max(0, round(span.total_seconds()))
+    parts = [
+        (seconds // 86400, "d"),
+        (seconds // 3600 % 24, "h"),
+        (seconds // 60 % 60, "min"),
+        (seconds % 60, "s"),
+    ]
+    first = next((index for index, (amount, _) in enumerate(parts) if amount), len(parts) - 1)
+    return " ".join(f"{amount} {unit}" for amount, unit in parts[first : first + 2] if amount) or "0 s"
+
+
+def remaining(seconds: float | None) -> str:
+    """Return about how long is left, rounded to what an estimate is worth."""
+    if seconds is None:
+        return "time left not known yet"
+    step = 5 if seconds < 60 else 30 if seconds < 600 else 60
+    return f"about {duration(timedelta(seconds=max(step, round(seconds / step) * step)))} left"
+
+
+def ago(then: datetime, now: datetime) -> str:
+    """Return how long ago something was, in one unit."""
+    seconds = (now - then).total_seconds()
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return "just now"
+
+
+def budget(window: Budget) -> str:
+    """Return what a student may cost."""
+    counting = "" if window.counting == "total" else " outside the embeddings"
+    least = f"{count(window.min_parameters)} to " if window.min_parameters else "at most "
+    return f"{least}{count(window.max_parameters)} parameters{counting}"
+
+
+def progress(at: Progress) -> str:
+    """Return one stage and how far it is."""
+    if at.is_cached:
+        return f"{at.stage}: found in the cache"
+    if not at.total:
+        return at.stage
+    return f"{at.stage}: {at.done:,} of {at.total:,} {at.unit}".rstrip()
+
+
+def mean(values: Iterable[float]) -> float | None:
+    """Return the mean, or None of nothing."""
+    found = list(values)
+    return sum(found) / len(found) if found else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast a stage goes, counted from where it was first seen; made anew for the next stage."""
+
+    stage: str
+    done: int
+    at: datetime
+
+    def remaining_seconds(self, progress: Progress, now: datetime) -> float | None:
+        """Return the time left of the stage at the pace so far; None while too little is known."""
+        advanced = progress.done - self.done
+        seconds = (now - self.at).total_seconds()
+        if advanced <= 0 or not progress.total or seconds < 2:
+            return None
+        return seconds * max(0, progress.total - progress.done) / advanced

@@ -1,0 +1,230 @@
+"""What every executor does for a driver, judged by what stands in the store afterwards.
+
+To hold another executor to it, add a parameter to ``executor_of``: a function from a ``Simulation``
+to an ``Executor`` that runs its trials, two at a time. A ``Simulation`` is picklable and keeps its
+state in files, so trials may run in other processes: ``simulation.open(trial)`` there gives an object
+whose ``advance`` trains a little and returns what to report. Where it raises ``LostWorker``, a real
+worker process is to die.
+"""
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from nas.driver import Driver
+from nas.errors import LostLease
+from nas.frontier import best_trial
+from nas.search import Comparisons, Rungs, SearchState
+from nas.storage.memory import InMemoryStore
+from nas.trial import FailureKind, TrialRole, TrialState
+from tests.fakes import FakeExecutor, Faults, Simulation, running_search, small_spec, taken_over
+
+
+@pytest.fixture(params=["fake", "fake that reports lost workers", "tune"])
+def executor_of(request):
+    """Return what makes the executor under test."""
+    if request.param == "fake":
+        return FakeExecutor
+    if request.param == "tune":
+        from tests.simulated import tune_executor
+
+        request.getfixturevalue("ray_cluster")
+        return tune_executor
+    return lambda simulation: FakeExecutor(simulation, is_replacing=False)
+
+
+def now():
+    return datetime.now(UTC)
+
+
+class StoreThatEnds:
+    """A store on which something happens once so many points have been stored."""
+
+    def __init__(self, store, num_points, happen):
+        self._store = store
+        self._num_points = num_points
+        self._happen = happen
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def add_point(self, point, lease):
+        """Store a point, or let happen what is to happen first."""
+        self._num_points -= 1
+        if self._num_points == 0:
+            self._happen()
+        self._store.add_point(point, lease)
+
+
+class Bench:
+    """One running search, its store, and what ran it."""
+
+    def __init__(self, directory, executor_of, *, faults=None, **changes):
+        self.store = InMemoryStore(now)
+        self.search, self.lease = running_search(self.store, small_spec(**changes), now)
+        self.simulation = Simulation(directory=directory, spec=self.search.spec, faults=faults or Faults())
+        self.executor_of = executor_of
+
+    def run(self, store=None):
+        driver = Driver(self.search, store or self.store, self.lease, now)
+        self.executor_of(self.simulation).run(driver)
+        return driver
+
+    @property
+    def trials(self):
+        return self.store.trials("s1")
+
+    def attempts(self, trial_number=None):
+        return [
+            attempt
+            for attempt in self.store.attempts("s1")
+            if trial_number is None or attempt.trial_number == trial_number
+        ]
+
+    def assert_nothing_is_open(self):
+        assert all(trial.state.is_final for trial in self.trials)
+        assert all(attempt.ended_at for attempt in self.attempts())
+
+
+@pytest.fixture
+def bench(executor_of, tmp_path):
+    def make(**changes):
+        return Bench(tmp_path, executor_of, **changes)
+
+    return make
+
+
+def test_a_search_runs_to_its_end(bench):
+    bench = bench(comparisons=Comparisons(random_architectures=2, random_indices=1))
+    driver = bench.run()
+    assert driver.failure is None
+    bench.assert_nothing_is_open()
+    searched = [trial for trial in bench.trials if trial.role is TrialRole.SEARCH]
+    assert len(searched) == 6
+    assert {trial.state for trial in bench.trials} == {TrialState.COMPLETED, TrialState.STOPPED}
+    assert best_trial(bench.trials).measurement.num_tokens == 80
+    assert bench.store.get_search("s1").state is SearchState.COMPLETING
+
+
+def test_every_point_on_the_way_is_stored_with_its_loss(bench):
+    bench = bench(num_trials=2, rungs=Rungs())
+    driver = bench.run()
+    for trial in bench.trials:
+        points = [each.point for each in bench.store.points("s1") if each.trial_number == trial.number]
+        assert tuple(point.num_tokens for point in points) == driver.schedule.points
+        assert points[0].loss == trial.measurement.loss_before_retraining
+        assert points[-1].loss == trial.measurement.loss
+
+
+def test_no_more_trials_run_at_once_than_asked_for(bench):
+    bench = bench(max_parallel=2, num_trials=8)
+    bench.run()
+    spans = [(attempt.started_at, attempt.ended_at) for attempt in bench.attempts()]
+    for started, _ in spans:
+        assert sum(other <= started < end for other, end in spans) <= 2
+
+
+def test_nothing_is_trained_twice_or_left_out(bench):
+    bench = bench(comparisons=Comparisons(random_architectures=3, random_indices=1))
+    bench.run()
+    for stretches in bench.simulation.trained().values():
+        assert [before for before, _ in stretches] == [0, *(after for _, after in stretches[:-1])]
+
+
+def test_a_trial_that_advances_goes_on_from_its_checkpoint(bench):
+    bench = bench(num_trials=8)
+    bench.run()
+    resumed = [
+        trial for trial in bench.trials if trial.num_attempts > 1 and trial.state is TrialState.COMPLETED
+    ]
+    assert resumed
+    trained = bench.simulation.trained()
+    assert all(len(trained[trial.architecture.name]) == 12 for trial in resumed)
+
+
+def test_a_lost_worker_is_retried_from_where_it_was(bench):
+    bench = bench(faults=Faults(lost_workers={0: 2, 1: 1}))
+    bench.run()
+    bench.assert_nothing_is_open()
+    for number, times in ((0, 2), (1, 1)):
+        attempts = bench.attempts(number)
+        lost = [attempt for attempt in attempts if attempt.failure]
+        assert [attempt.failure.kind for attempt in lost] == [FailureKind.WORKER_LOST] * times
+        assert [attempt.number for attempt in attempts] == list(range(1, len(attempts) + 1))
+        assert bench.trials[number].state in {TrialState.COMPLETED, TrialState.STOPPED}
+    for stretches in bench.simulation.trained().values():
+        assert len(stretches) == len(set(stretches))
+
+
+def test_a_trial_that_loses_worker_after_worker_fails(bench):
+    bench = bench(max_attempts=2, faults=Faults(lost_workers={1: 99}))
+    driver = bench.run()
+    bench.assert_nothing_is_open()
+    assert driver.failure is None
+    assert bench.trials[1].failure.kind is FailureKind.WORKER_LOST
+    assert len(bench.attempts(1)) == 2
+    assert [trial.number for trial in bench.trials if trial.state is TrialState.FAILED] == [1]
+
+
+@pytest.mark.parametrize(
+    ("faults", "kind", "message"),
+    [
+        (Faults(diverging=frozenset({1})), FailureKind.NON_FINITE, "loss is nan after 0 tokens"),
+        (Faults(raising=frozenset({1})), FailureKind.ERROR, "the code raised"),
+    ],
+)
+def test_a_failure_ends_its_trial_with_a_traceback_and_no_other(bench, faults, kind, message):
+    bench = bench(faults=faults)
+    driver = bench.run()
+    bench.assert_nothing_is_open()
+    failed = bench.trials[1]
+    assert (failed.state, failed.failure.kind) == (TrialState.FAILED, kind)
+    assert message in failed.failure.message
+    assert message in failed.failure.traceback
+    assert len(bench.attempts(1)) == 1
+    assert driver.failure is None
+    assert len(bench.trials) == 6
+    assert [trial.number for trial in bench.trials if trial.state is TrialState.FAILED] == [1]
+
+
+def test_a_search_that_is_given_up_ends(bench):
+    bench = bench(num_trials=30, faults=Faults(raising=frozenset(range(30))))
+    driver = bench.run()
+    bench.assert_nothing_is_open()
+    assert driver.failure.kind is FailureKind.ERROR
+    assert len(bench.trials) <= 5
+
+
+def test_a_cancel_under_way_ends_what_runs(bench):
+    bench = bench(num_trials=30)
+
+    def cancel():
+        bench.store.request_cancel("s1", now())
+        time.sleep(1.0)  # a cancel is looked for once a second
+
+    driver = bench.run(StoreThatEnds(bench.store, 5, cancel))
+    bench.assert_nothing_is_open()
+    assert driver.is_cancelled
+    assert TrialState.CANCELLED in {trial.state for trial in bench.trials}
+    assert len(bench.trials) < 30
+
+
+def test_a_runner_that_lost_its_search_ends_and_the_next_goes_on(bench):
+    """From the trials' own checkpoints, whether their workers have ended by then or not."""
+    bench = bench()
+    undisturbed = bench.lease
+
+    def lose():
+        bench.search, bench.lease = taken_over(bench.store, now, owner="runner 2")
+
+    with pytest.raises(LostLease):
+        bench.run(StoreThatEnds(bench.store, 9, lose))
+    assert bench.lease != undisturbed
+    assert TrialState.RUNNING in {trial.state for trial in bench.trials}
+    driver = bench.run()
+    bench.assert_nothing_is_open()
+    assert driver.failure is None
+    assert len(bench.trials) == 6
+    for stretches in bench.simulation.trained().values():
+        assert len(stretches) == len(set(stretches))

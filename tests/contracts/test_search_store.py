@@ -1,0 +1,511 @@
+"""What every SearchStore guarantees, held against each implementation.
+
+Each test runs on the store in memory, on SQLite and on a private PostgreSQL server.
+"""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from nas.errors import Conflict, FinalTrialChanged, LostLease, NotFound
+from nas.search import SearchState
+from nas.spec import dump, load
+from nas.storage import tables
+from nas.storage.memory import InMemoryStore
+from nas.storage.sql import open_store
+from nas.storage.store import Lease, TrialPoint
+from nas.trial import Failure, FailureKind, Point, TrialState
+from tests import searches
+from tests.postgres import MISSING, find_programs, private_server
+from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_trial
+
+FAILURE = Failure(kind=FailureKind.ERROR, message="it broke", traceback="Traceback\n  ...")
+by_law = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory):
+    store = open_store(f"sqlite:///{tmp_path_factory.mktemp('store')}/deep/nas.db")
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def postgresql():
+    programs = find_programs()
+    if programs is None:
+        pytest.skip(MISSING)
+    with private_server(programs) as server:
+        store = open_store(server.new_database())
+        yield store
+        store.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def store(request):
+    """An empty store."""
+    if request.param == "memory":
+        return InMemoryStore()
+    opened = request.getfixturevalue(request.param)
+    with opened._database.writing() as connection:
+        for table in reversed(tables.metadata.sorted_tables):
+            connection.execute(table.delete())
+    return opened
+
+
+@pytest.fixture
+def lease(store):
+    """The right to write search-1, which is there with trials 0 and 1."""
+    store.add_search(make_search())
+    lease = store.claim("search-1", "runner", at=after(0), until=after(60))
+    for number in range(2):
+        store.save_trial(make_trial(number), lease)
+    return lease
+
+
+def take_over(store, *, at=61):
+    """Let another owner take search-1 after the lease has lapsed."""
+    taken = store.claim("search-1", "other", at=after(at), until=after(at + 60))
+    assert taken is not None
+    return taken
+
+
+def told(store):
+    """What has happened, by kind and trial."""
+    return [(event.kind, event.trial_number) for event in store.events()]
+
+
+# Searches
+
+
+def test_a_search_comes_back_equal(store):
+    search = make_search()
+    store.add_search(search)
+    assert store.get_search("search-1") == search
+    assert store.list_searches() == [search]
+
+
+def test_adding_the_same_search_again_is_ignored(store):
+    store.add_search(make_search())
+    store.add_search(make_search())
+    assert told(store) == [("search", None)]
+
+
+def test_another_search_under_the_same_id_is_refused(store):
+    store.add_search(make_search())
+    with pytest.raises(Conflict, match="search-1"):
+        store.add_search(make_search(num_feasible=3))
+    assert store.get_search("search-1") == make_search()
+
+
+def test_searches_are_listed_newest_first_by_state_and_page(store):
+    for number in range(5):
+        state = SearchState.QUEUED if number % 2 else SearchState.FAILED
+        store.add_search(make_search(f"s{number}", state=state, created_at=after(number // 2)))
+    listed = [search.id for search in store.list_searches()]
+    assert listed == ["s4", "s3", "s2", "s1", "s0"]
+    assert [search.id for search in store.list_searches(limit=2, offset=1)] == ["s3", "s2"]
+    assert [search.id for search in store.list_searches(states=[SearchState.QUEUED])] == ["s3", "s1"]
+    assert [search.id for search in store.list_searches(states=[SearchState.FAILED], limit=1)] == ["s4"]
+    assert store.list_searches(states=[]) == []
+
+
+def test_saving_replaces_a_search(store, lease):
+    saved = make_search(parent_loss=1.5).moved(SearchState.PREPARING, after(1))
+    store.save_search(saved, lease)
+    assert store.get_search("search-1") == saved
+
+
+def test_saving_keeps_the_users_request_to_cancel(store, lease):
+    """A runner saves what it read before the request; the request must not be lost."""
+    store.request_cancel("search-1", after(1))
+    store.save_search(make_search(parent_loss=1.5), lease)
+    assert store.get_search("search-1") == make_search(parent_loss=1.5, cancel_requested=True)
+
+
+# Requests to cancel
+
+
+def test_a_queued_search_that_nobody_holds_is_cancelled_at_once(store):
+    store.add_search(make_search())
+    cancelled = store.request_cancel("search-1", after(5))
+    assert cancelled == store.get_search("search-1")
+    assert cancelled.state is SearchState.CANCELLED
+    assert cancelled.cancel_requested
+    assert cancelled.finished_at == after(5)
+    assert store.claim("search-1", "runner", at=after(6), until=after(60)) is None
+
+
+def test_a_held_search_is_asked_to_end(store, lease):
+    asked = store.request_cancel("search-1", after(5))
+    assert asked == store.get_search("search-1")
+    assert asked.state is SearchState.QUEUED
+    assert asked.cancel_requested
+
+
+def test_a_queued_search_whose_lease_has_lapsed_is_cancelled_at_once(store, lease):
+    assert store.request_cancel("search-1", after(60)).state is SearchState.CANCELLED
+
+
+def test_a_search_under_way_is_asked_to_end_though_its_runner_is_gone(store, lease):
+    store.save_search(make_search().moved(SearchState.PREPARING, after(1)), lease)
+    store.release(lease)
+    asked = store.request_cancel("search-1", after(5))
+    assert asked.state is SearchState.PREPARING
+    assert asked.cancel_requested
+
+
+def test_asking_twice_changes_nothing(store, lease):
+    first = store.request_cancel("search-1", after(5))
+    before = store.events()
+    assert store.request_cancel("search-1", after(6)) == first
+    assert store.events() == before
+
+
+def test_a_cancelled_search_may_be_cancelled_again(store):
+    store.add_search(make_search(state=SearchState.CANCELLED))
+    assert store.request_cancel("search-1", after(5)) == make_search(state=SearchState.CANCELLED)
+
+
+@pytest.mark.parametrize("state", [SearchState.SUCCEEDED, SearchState.FAILED])
+def test_what_has_ended_otherwise_cannot_be_cancelled(store, state):
+    store.add_search(make_search(state=state))
+    with pytest.raises(Conflict, match=state):
+        store.request_cancel("search-1", after(5))
+    assert store.get_search("search-1") == make_search(state=state)
+
+
+# Leases
+
+
+def test_a_lease_excludes_others_until_it_lapses(store, lease):
+    assert lease == Lease(search_id="search-1", owner="runner")
+    assert store.claim("search-1", "other", at=after(59), until=after(99)) is None
+    assert store.claim("search-1", "other", at=after(60), until=after(99)) is not None
+
+
+def test_a_lease_is_renewed_by_its_owner(store, lease):
+    assert store.claim("search-1", "runner", at=after(30), until=after(90)) == lease
+    assert store.claim("search-1", "other", at=after(89), until=after(149)) is None
+    assert store.claim("search-1", "runner", at=after(200), until=after(260)) == lease
+
+
+def test_a_released_lease_is_free_at_once(store, lease):
+    store.release(lease)
+    assert store.claim("search-1", "other", at=after(1), until=after(61)) is not None
+
+
+def test_a_lease_that_was_taken_over_cannot_be_released(store, lease):
+    take_over(store)
+    store.release(lease)
+    assert store.claim("search-1", "third", at=after(70), until=after(99)) is None
+
+
+def test_a_final_search_cannot_be_claimed(store):
+    store.add_search(make_search(state=SearchState.SUCCEEDED))
+    assert store.claim("search-1", "runner", at=after(0), until=after(60)) is None
+
+
+def test_unclaimed_searches_are_those_to_take_up_oldest_first(store):
+    for number in range(5):
+        store.add_search(make_search(f"s{number}", created_at=after(-number)))
+    store.add_search(make_search("done", state=SearchState.SUCCEEDED))
+    store.claim("s1", "runner", at=after(0), until=after(60))
+    store.claim("s2", "runner", at=after(0), until=after(10))
+    assert [search.id for search in store.unclaimed(after(9))] == ["s4", "s3", "s0"]
+    assert [search.id for search in store.unclaimed(after(10))] == ["s4", "s3", "s2", "s0"]
+
+
+WRITES = {
+    "save_search": lambda store, lease: store.save_search(make_search(parent_loss=1.0), lease),
+    "save_trial": lambda store, lease: store.save_trial(make_trial(0, rung=1), lease),
+    "add_trial": lambda store, lease: store.save_trial(make_trial(7), lease),
+    "add_point": lambda store, lease: store.add_point(make_point(), lease),
+    "save_attempt": lambda store, lease: store.save_attempt(make_attempt(), lease),
+}
+
+
+@pytest.fixture(params=WRITES.values(), ids=WRITES)
+def write(request):
+    return request.param
+
+
+def contents(store):
+    """All that search-1 holds."""
+    return (
+        store.get_search("search-1"),
+        store.trials("search-1"),
+        store.points("search-1"),
+        store.attempts("search-1"),
+        store.events(),
+    )
+
+
+def test_a_runner_that_was_replaced_writes_nothing_more(store, lease, write):
+    current = take_over(store)
+    before = contents(store)
+    with pytest.raises(LostLease, match="search-1: held by other, no longer by runner"):
+        write(store, lease)
+    assert contents(store) == before
+    write(store, current)
+    assert contents(store) != before
+
+
+def test_a_released_lease_writes_nothing_more(store, lease, write):
+    store.release(lease)
+    with pytest.raises(LostLease, match="held by nobody"):
+        write(store, lease)
+
+
+def test_a_lease_that_lapsed_but_was_not_taken_still_writes(store, lease, write):
+    """The holder was slow, not replaced: its work is the only work there is."""
+    before = contents(store)
+    assert store.unclaimed(after(1000)) == [make_search()]
+    write(store, lease)
+    assert contents(store) != before
+
+
+def test_of_racing_runners_exactly_one_wins(store):
+    store.add_search(make_search())
+    barrier = threading.Barrier(6)
+
+    def race(owner: str):
+        barrier.wait()
+        return store.claim("search-1", owner, at=after(0), until=after(60))
+
+    with ThreadPoolExecutor(6) as pool:
+        won = [lease for lease in pool.map(race, "abcdef") if lease]
+    assert len(won) == 1
+    store.save_trial(make_trial(), won[0])
+
+
+# Trials, points, attempts
+
+
+def test_trials_come_back_by_number(store, lease):
+    store.save_trial(make_trial(10), lease)
+    store.save_trial(make_trial(2), lease)
+    running = make_trial(1).started(after(1))
+    store.save_trial(running, lease)
+    assert store.trials("search-1") == [make_trial(0), running, make_trial(2), make_trial(10)]
+
+
+FINAL = {
+    TrialState.COMPLETED: lambda: (
+        make_trial().started(after(1)).completed(MEASUREMENT, "trials/0/student", after(2))
+    ),
+    TrialState.STOPPED: lambda: make_trial().started(after(1)).waiting("trials/0/state").stopped(after(2)),
+    TrialState.FAILED: lambda: make_trial().failed(FAILURE, after(2)),
+    TrialState.CANCELLED: lambda: make_trial().cancelled(after(2)),
+}
+
+
+@pytest.mark.parametrize("state", FINAL)
+def test_a_final_trial_never_changes(store, lease, state):
+    final = FINAL[state]()
+    store.save_trial(final, lease)
+    before = store.events()
+    store.save_trial(final, lease)
+    for changed in (replace(final, rung=final.rung + 1), make_trial().started(after(3))):
+        with pytest.raises(FinalTrialChanged, match=f"trial 0: {state} is final"):
+            store.save_trial(changed, lease)
+    assert store.trials("search-1")[0] == final
+    assert store.events() == before
+
+
+def test_points_come_back_by_trial_and_tokens(store, lease):
+    points = [make_point(trial, tokens) for trial, tokens in ((0, 0), (0, 9), (0, 2**40), (1, 0), (1, 10))]
+    for point in reversed(points):
+        store.add_point(point, lease)
+    assert store.points("search-1") == points
+
+
+def test_a_point_that_is_sent_again_is_ignored(store, lease):
+    """A trial that is resumed before its last point measures it again; the first measurement stands."""
+    store.add_point(make_point(loss=2.0), lease)
+    before = store.events()
+    store.add_point(make_point(loss=2.0), lease)
+    store.add_point(make_point(loss=2.0, seconds=5.0), lease)
+    assert store.points("search-1") == [make_point(loss=2.0)]
+    assert store.events() == before
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_cannot_enter(store, lease, loss):
+    before = contents(store)
+    with pytest.raises(AssertionError):
+        store.add_point(make_point(loss=loss), lease)
+    measured = replace(MEASUREMENT, loss=loss)
+    with pytest.raises(AssertionError):
+        store.save_trial(make_trial().started(after(1)).completed(measured, "x", after(2)), lease)
+    assert contents(store) == before
+
+
+def test_an_attempt_is_replaced_by_its_later_self(store, lease):
+    attempts = [make_attempt(0, 1), make_attempt(0, 2), make_attempt(1, 1)]
+    for attempt in reversed(attempts):
+        store.save_attempt(attempt, lease)
+    ended = make_attempt(0, 1, ended_at=after(3), failure=FAILURE, mlflow_run_id="abc")
+    store.save_attempt(ended, lease)
+    store.save_attempt(ended, lease)
+    assert store.attempts("search-1") == [ended, *attempts[1:]]
+    assert told(store)[3:] == [("attempt", 1), ("attempt", 0), ("attempt", 0), ("attempt", 0)]
+
+
+def test_a_lease_is_for_its_own_search(store, lease):
+    store.add_search(make_search("search-2"))
+    with pytest.raises(AssertionError):
+        store.save_search(make_search("search-2"), lease)
+
+
+UNKNOWN = {
+    "get_search": lambda store, lease: store.get_search("none"),
+    "save_search": lambda store, lease: store.save_search(make_search("none"), lease),
+    "request_cancel": lambda store, lease: store.request_cancel("none", after(0)),
+    "claim": lambda store, lease: store.claim("none", "me", at=after(0), until=after(1)),
+    "release": lambda store, lease: store.release(lease),
+    "save_trial": lambda store, lease: store.save_trial(make_trial(search_id="none"), lease),
+    "trials": lambda store, lease: store.trials("none"),
+    "add_point": lambda store, lease: store.add_point(make_point(), lease),
+    "points": lambda store, lease: store.points("none"),
+    "save_attempt": lambda store, lease: store.save_attempt(make_attempt(search_id="none"), lease),
+    "attempts": lambda store, lease: store.attempts("none"),
+    "events": lambda store, lease: store.events(search_id="none"),
+}
+
+
+@pytest.mark.parametrize("call", UNKNOWN.values(), ids=UNKNOWN)
+def test_unknown_searches_are_not_found(store, call):
+    with pytest.raises(NotFound, match="search none: not found"):
+        call(store, Lease(search_id="none", owner="me"))
+
+
+def test_unknown_trials_are_not_found(store, lease):
+    for write in (
+        lambda: store.add_point(make_point(5), lease),
+        lambda: store.save_attempt(make_attempt(5), lease),
+    ):
+        with pytest.raises(NotFound, match="trial 5"):
+            write()
+    assert told(store) == [("search", None), ("trial", 0), ("trial", 1)]
+
+
+# Events
+
+
+def test_every_change_is_told_in_order_with_what_changed(store, lease):
+    search = make_search(parent_loss=1.25).moved(SearchState.PREPARING, after(1))
+    trial = make_trial().started(after(2))
+    attempt = make_attempt()
+    point = make_point(num_tokens=128, train_loss=0.5)
+    store.save_search(search, lease)
+    store.save_trial(trial, lease)
+    store.save_attempt(attempt, lease)
+    store.add_point(point, lease)
+    events = store.events(after=3)
+    assert [event.sequence for event in events] == [4, 5, 6, 7]
+    assert [(event.kind, event.trial_number) for event in events] == [
+        ("search", None), ("trial", 0), ("attempt", 0), ("point", 0),
+    ]  # fmt: skip
+    assert {event.search_id for event in events} == {"search-1"}
+    told_search, told_trial, told_attempt, told_point = (event.data for event in events)
+    assert told_search == {name: value for name, value in dump(search).items() if name != "spec"}
+    assert load(type(trial), told_trial) == trial
+    assert load(type(attempt), told_attempt) == attempt
+    assert told_point["trial_number"] == 0
+    assert load(Point, told_point) == point.point
+
+
+def test_writing_what_is_already_there_tells_nothing(store, lease, write):
+    write(store, lease)
+    before = store.events()
+    write(store, lease)
+    assert store.events() == before
+
+
+def test_events_are_read_on_from_where_a_reader_stopped(store, lease):
+    store.add_search(make_search("search-2"))
+    for tokens in range(5):
+        store.add_point(make_point(0, tokens), lease)
+    everything = store.events()
+    assert [event.sequence for event in everything] == list(range(1, 10))
+    read = []
+    while page := store.events(after=read[-1].sequence if read else 0, limit=4):
+        read += page
+    assert read == everything
+    assert [event.sequence for event in store.events(search_id="search-2")] == [4]
+    assert [event.sequence for event in store.events(search_id="search-1", after=3, limit=2)] == [5, 6]
+    assert store.events(after=9) == []
+
+
+def test_what_was_returned_cannot_change_what_is_stored(store, lease):
+    store.events()[0].data["state"] = "NONSENSE"
+    assert store.events()[0].data["state"] == "QUEUED"
+
+
+def test_a_reader_misses_nothing_while_many_write(store):
+    """Events become visible in the order of their numbers, so a cursor never skips one."""
+    num_writers, num_points = 4, 15
+    failures = []
+
+    def write(name: str):
+        store.add_search(make_search(name))
+        lease = store.claim(name, name, at=after(0), until=after(60))
+        store.save_trial(make_trial(search_id=name), lease)
+        for tokens in range(num_points):
+            store.add_point(make_point(0, tokens), lease)
+
+    read = []
+    with ThreadPoolExecutor(num_writers) as pool:
+        writers = [pool.submit(write, f"s{number}") for number in range(num_writers)]
+        while len(read) < num_writers * (num_points + 2):
+            read += store.events(after=read[-1].sequence if read else 0, limit=7)
+            failures = [writer.exception() for writer in writers if writer.done() and writer.exception()]
+            if failures:
+                break
+    assert not failures
+    assert [event.sequence for event in read] == list(range(1, len(read) + 1))
+    assert read == store.events()
+    for number in range(num_writers):
+        assert len(store.points(f"s{number}")) == num_points
+
+
+# Laws
+
+
+@given(search=searches.searches)
+@by_law
+def test_any_search_comes_back_equal(store, search):
+    search = replace(search, id=uuid4().hex)
+    store.add_search(search)
+    assert store.get_search(search.id) == search
+
+
+@given(trial=searches.trials)
+@by_law
+def test_any_trial_comes_back_equal(store, trial):
+    trial = replace(trial, search_id=uuid4().hex)
+    store.add_search(make_search(trial.search_id))
+    store.save_trial(trial, store.claim(trial.search_id, "runner", at=after(0), until=after(60)))
+    assert store.trials(trial.search_id) == [trial]
+
+
+@given(point=searches.points, attempt=searches.attempts)
+@by_law
+def test_any_point_and_attempt_come_back_equal(store, point, attempt):
+    attempt = replace(attempt, search_id=uuid4().hex)
+    store.add_search(make_search(attempt.search_id))
+    lease = store.claim(attempt.search_id, "runner", at=after(0), until=after(60))
+    store.save_trial(make_trial(search_id=attempt.search_id), lease)
+    store.add_point(TrialPoint(trial_number=0, point=point), lease)
+    store.save_attempt(attempt, lease)
+    assert store.points(attempt.search_id) == [TrialPoint(trial_number=0, point=point)]
+    assert store.attempts(attempt.search_id) == [attempt]
+
+
+def test_a_store_that_is_there_answers(store):
+    store.ping()

@@ -1,0 +1,193 @@
+"""Searches and what belongs to them: fixed ones for examples, Hypothesis strategies for laws."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+
+from minitron.architecture import Architecture
+from minitron.progress import Progress
+from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
+from nas.axes import Axes, Multiples, Range
+from nas.budget import Budget
+from nas.search import Comparisons, Resources, Rungs, Search, SearchSpec, SearchState, Winner
+from nas.storage.store import TrialPoint
+from nas.trial import Attempt, Failure, FailureKind, Measurement, Point, Trial, TrialRole, TrialState
+from tests.strategies import architectures
+
+START = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
+
+
+def after(seconds: float) -> datetime:
+    """Return a time after START."""
+    return START + timedelta(seconds=seconds)
+
+
+def make_spec(**changes: Any) -> SearchSpec:
+    """Return a small spec of the tiny parent."""
+    fields: dict[str, Any] = {
+        "parent": "builtin:tiny",
+        "budget": Budget(max_parameters=700_000, min_parameters=300_000),
+        "axes": Axes(num_layers=(3, 4, 5, 6), hidden_size=Range(start=96, stop=128, step=8)),
+    }
+    return SearchSpec(**(fields | changes))
+
+
+def make_search(search_id: str = "search-1", **changes: Any) -> Search:
+    """Return a queued search."""
+    fields: dict[str, Any] = {
+        "id": search_id, "spec": make_spec(), "num_feasible": 12, "parent_parameters": 10**12, "created_at": START,
+    }  # fmt: skip
+    return Search(**(fields | changes))
+
+
+def make_trial(number: int = 0, **changes: Any) -> Trial:
+    """Return a proposed trial of the search ``search-1``."""
+    architecture = Architecture(
+        num_layers=4, hidden_size=96, intermediate_size=160, num_attention_heads=8, num_key_value_heads=4,
+        head_dim=16, vocab_size=1024, tie_word_embeddings=True, family="llama",
+    )  # fmt: skip
+    fields: dict[str, Any] = {
+        "search_id": "search-1", "number": number, "architecture": architecture, "created_at": START,
+    }  # fmt: skip
+    return Trial(**(fields | changes))
+
+
+def make_point(trial_number: int = 0, num_tokens: int = 0, loss: float = 3.5, **changes: Any) -> TrialPoint:
+    """Return a point of a trial."""
+    point = Point(**({"num_tokens": num_tokens, "loss": loss, "at": START} | changes))
+    return TrialPoint(trial_number=trial_number, point=point)
+
+
+def make_attempt(trial_number: int = 0, number: int = 1, **changes: Any) -> Attempt:
+    """Return an attempt that goes on."""
+    fields: dict[str, Any] = {
+        "search_id": "search-1", "trial_number": trial_number, "number": number, "worker": "here:1", "started_at": START,
+    }  # fmt: skip
+    return Attempt(**(fields | changes))
+
+
+MEASUREMENT = Measurement(
+    num_tokens=1000, loss=2.25, loss_before_retraining=4.0, num_parameters=640_000, train_seconds=12.5
+)
+
+counts = st.integers(1, 2**53)
+seeds = st.integers(-(2**63), 2**63)
+fractions = st.floats(0, 1, exclude_min=True, exclude_max=True)
+losses = st.floats(0, 1e6)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+times = st.integers(-(10**15), 10**15).map(lambda microseconds: START + timedelta(microseconds=microseconds))
+maybe_times = st.none() | times
+failures = st.builds(
+    Failure, kind=st.sampled_from(FailureKind), message=texts, traceback=st.none() | st.text(max_size=40)
+)
+sizes = st.one_of(
+    st.lists(st.integers(-5, 10_000), min_size=1, max_size=4).map(tuple),
+    st.builds(Range, start=st.integers(1, 50), stop=st.integers(50, 100), step=st.integers(1, 9)),
+)
+multiples = st.builds(Multiples, of_hidden=st.lists(st.floats(0.1, 8), min_size=1, max_size=3).map(tuple))
+specs = st.builds(
+    SearchSpec,
+    parent=texts,
+    name=texts,
+    budget=st.builds(
+        Budget,
+        max_parameters=st.integers(1000, 10**13),
+        min_parameters=st.integers(0, 1000),
+        counting=st.sampled_from(["total", "non_embedding"]),
+    ),
+    axes=st.builds(
+        Axes,
+        num_layers=st.none() | sizes,
+        hidden_size=st.none() | sizes,
+        intermediate_size=st.none() | sizes | multiples,
+        num_attention_heads=st.none() | sizes,
+    ),
+    data=st.builds(DataRecipe, source=texts.filter(bool), text_field=texts, seed=seeds),
+    calibration=st.builds(CalibrationRecipe, num_samples=counts, batch_size=counts),
+    distillation=st.builds(
+        DistillationRecipe,
+        temperature=st.floats(0.1, 10),
+        label_weight=losses,
+        teacher=st.sampled_from(["auto", "cached"]),
+        cache_form=st.just("hidden"),
+        max_cache_bytes=counts,
+    ),
+    training=st.builds(
+        TrainingRecipe,
+        num_tokens=st.integers(10_000, 10**13),
+        batch_tokens=st.integers(1, 10_000),
+        peak_learning_rate=st.floats(1e-9, 1),
+        final_learning_rate_ratio=st.floats(0, 1),
+        precision=st.sampled_from(["auto", "float32", "bfloat16"]),
+    ),
+    rungs=st.builds(
+        Rungs, fractions=st.sets(fractions, max_size=3).map(lambda each: tuple(sorted(each))), keep=fractions
+    ),
+    sampler=st.sampled_from(["tpe", "random"]),
+    resources=st.builds(Resources, cpus=st.floats(0, 64), gpus=st.floats(0, 8), threads=st.integers(0, 64)),
+    comparisons=st.builds(
+        Comparisons, random_architectures=st.integers(0, 9), random_indices=st.integers(0, 9)
+    ),
+    checkpoint_seconds=st.floats(1e-3, 1e6),
+    seed=seeds,
+)
+searches = st.builds(
+    Search,
+    id=st.uuids().map(str),
+    spec=specs,
+    state=st.sampled_from(SearchState),
+    num_feasible=counts,
+    parent_parameters=counts,
+    parent_loss=st.none() | losses,
+    progress=st.none() | st.builds(Progress, stage=texts, done=counts, total=counts, unit=texts),
+    winner=st.none() | st.builds(Winner, trial_number=st.integers(0, 99), path=texts),
+    failure=st.none() | failures,
+    cancel_requested=st.booleans(),
+    created_at=times,
+    started_at=maybe_times,
+    finished_at=maybe_times,
+)
+trials = st.builds(
+    Trial,
+    search_id=st.just("search-1"),
+    number=st.integers(0, 2**31 - 1),
+    architecture=architectures(),
+    role=st.sampled_from(TrialRole),
+    state=st.sampled_from(TrialState),
+    rung=st.integers(0, 9),
+    num_attempts=st.integers(0, 9),
+    measurement=st.none()
+    | st.builds(
+        Measurement,
+        num_tokens=counts,
+        loss=losses,
+        loss_before_retraining=losses,
+        num_parameters=counts,
+        train_seconds=losses,
+    ),
+    failure=st.none() | failures,
+    checkpoint=st.none() | texts,
+    created_at=times,
+    started_at=maybe_times,
+    finished_at=maybe_times,
+)
+points = st.builds(
+    Point,
+    num_tokens=st.integers(0, 2**53),
+    loss=losses,
+    train_loss=st.none() | losses,
+    seconds=losses,
+    at=times,
+)
+attempts = st.builds(
+    Attempt,
+    search_id=st.just("search-1"),
+    trial_number=st.just(0),
+    number=st.integers(1, 2**31 - 1),
+    worker=texts,
+    started_at=times,
+    ended_at=maybe_times,
+    failure=st.none() | failures,
+    mlflow_run_id=st.none() | texts,
+)

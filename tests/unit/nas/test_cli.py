@@ -1,0 +1,316 @@
+"""The script ``nas`` as users call it: real processes, a real server; only the training is made up."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from nas.search import SearchState
+from nas.storage.sql import SqlStore
+from tests.unit.api.seeded import DEMO, TRACEBACK
+from tests.unit.api.server import running
+
+ROOT = Path(__file__).parents[3]
+NAS = Path(sys.executable).with_name("nas")
+
+WORKER = """
+import signal, sys, time
+from datetime import UTC, datetime
+from nas.settings import Settings
+from nas.storage.sql import SqlStore
+from tests.fakes import ManualClock
+from tests.unit.api.seeded import Played
+settings = Settings()
+played = Played(SqlStore(settings.database_url), ManualClock(datetime.now(UTC)), sys.argv[2])
+"""
+SUCCEEDS = WORKER + "played.train().succeed(settings.artifact_root)"
+WAITS = (
+    WORKER
+    + """
+def leave(*_):
+    played.store.release(played.lease)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, leave)
+played.train(num_points=4)
+time.sleep(60)
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def nas(server, tmp_path):
+    """Call ``nas`` in an empty directory, with the server's address in the environment."""
+
+    def call(*arguments, code=0):
+        environment = os.environ | {"NAS_SERVER_URL": server.address, "NAS_HOME": str(tmp_path / "home")}
+        ended = subprocess.run(
+            [NAS, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == code, ended.stderr
+        return ended.stdout if code == 0 else ended.stderr
+
+    return call
+
+
+class Local:
+    """``nas run`` at home in ``directory``, where ``workers`` is a program given as text."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.store = SqlStore(f"sqlite:///{directory}/home/nas.db")
+        self._started: list[subprocess.Popen[str]] = []
+
+    def start(self, worker: str, *arguments: str) -> subprocess.Popen[str]:
+        package = self.directory / "path" / "workers"
+        package.mkdir(parents=True, exist_ok=True)
+        (package / "__init__.py").write_text("", encoding="utf-8")
+        (package / "__main__.py").write_text(textwrap.dedent(worker), encoding="utf-8")
+        paths = os.pathsep.join([str(package.parent), str(ROOT)])
+        environment = os.environ | {"PYTHONPATH": paths, "NAS_HOME": str(self.directory / "home")}
+        process = subprocess.Popen(
+            [NAS, "run", *arguments], cwd=self.directory, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what a failed test left running."""
+        for process in self._started:
+            with process:
+                process.terminate()
+
+
+@pytest.fixture
+def local(tmp_path):
+    local = Local(tmp_path)
+    yield local
+    local.end()
+
+
+def _errors(stderr: str) -> list[str]:
+    lines = stderr.splitlines()
+    assert lines
+    assert all(line.startswith("error: ") for line in lines), stderr
+    return [line.removeprefix("error: ") for line in lines]
+
+
+def test_version(nas):
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", nas("--version"))
+
+
+def test_a_bad_spec_names_every_field_and_starts_nothing(nas, tmp_path):
+    (tmp_path / "bad.yaml").write_text("parent: builtin:tiny\nbudgt: 3\naxes: {num_layers: []}\n")
+    for command in ("run", "submit"):
+        errors = _errors(nas(command, "bad.yaml", code=2))
+        assert {error.split(":")[0] for error in errors} == {"budgt", "budget", "axes.num_layers"}
+    assert not (tmp_path / "home" / "nas.db").exists()
+
+
+def test_a_spec_that_is_not_there(nas):
+    assert _errors(nas("run", "none.yaml", code=2)) == [
+        "none.yaml: cannot be read: No such file or directory"
+    ]
+
+
+def test_a_space_without_architectures(nas, tmp_path):
+    (tmp_path / "empty.yaml").write_text(
+        DEMO.read_text().replace("640_000", "2_000").replace("520_000", "1_000")
+    )
+    (error,) = _errors(nas("run", "empty.yaml", code=2))
+    assert error.startswith("budget: found no architecture")
+
+
+def test_a_setting_out_of_range(tmp_path):
+    ended = subprocess.run(
+        [NAS, "list"], env=os.environ | {"NAS_PORT": "many"}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert _errors(ended.stderr)[0].startswith("NAS_PORT: found 'many'")
+
+
+def test_list_shows_every_search(nas, server):
+    rows = {line.split()[0]: line for line in nas("list").splitlines()[1:]}
+    assert set(rows) >= {each.id for each in server.played.values()}
+    assert "succeeded" in rows[server.id("succeeded")]
+    assert "2.3104" in rows[server.id("succeeded")]
+
+
+def test_show_prints_the_leaderboard_and_its_verdict(nas, server):
+    shown = nas("show", server.id("succeeded"))
+    first = next(line for line in shown.splitlines() if re.match(r"\s+1\s", line))
+    best = min(
+        trial.measurement.loss
+        for trial in server.store.trials(server.id("succeeded"))
+        if trial.measurement and trial.role == "SEARCH"
+    )
+    assert f"{best:.4f}" in first
+    for part in ("winner: trial", "parent: 2.3104", "random architectures: mean", "random indices: mean"):
+        assert part in shown
+    assert f"nas download {server.id('succeeded')}" in shown
+
+
+def test_show_of_a_failure_has_the_traceback(nas, server):
+    shown = nas("show", server.id("failed"))
+    assert TRACEBACK.strip() in shown
+
+
+def test_watch_tells_a_search_to_its_end(nas, server):
+    told = nas("watch", server.id("succeeded"))
+    assert "state: running" in told
+    assert "parent's held-out loss: 2.3104" in told
+    assert len(re.findall(r"^trial \d+ .*: completed, loss", told, re.MULTILINE)) == 12
+    assert told.index("state: succeeded") < told.index("winner: trial")
+
+
+def test_watch_of_a_failed_search_fails(nas, server):
+    assert "failed: RuntimeError" in nas("watch", server.id("failed"), code=1)
+
+
+def test_submit_then_cancel(nas, server):
+    search_id = nas("submit", str(DEMO)).strip()
+    assert server.store.get_search(search_id).spec.name == "tiny demo"
+    assert nas("cancel", search_id) == "cancelled\n"
+    assert server.store.get_search(search_id).state is SearchState.CANCELLED
+
+
+def test_submit_takes_paths_from_where_the_user_is(nas, tmp_path):
+    (tmp_path / "spec.yaml").write_text(DEMO.read_text().replace("builtin:tiny", "./my-model"))
+    (error,) = _errors(nas("submit", "spec.yaml", code=2))
+    assert error.startswith(f"parent: {tmp_path}/my-model/config.json: no such file")
+
+
+def test_download(nas, server, tmp_path):
+    search_id = server.id("succeeded")
+    said = nas("download", search_id, "-o", "model")
+    assert "AutoModelForCausalLM.from_pretrained('model')" in said
+    source = server.artifact_root / "searches" / search_id / "winner" / "model.safetensors"
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == source.read_bytes()
+    assert "exists" in _errors(nas("download", search_id, "-o", "model", code=1))[0]
+
+
+def test_unknown_search_and_absent_server(nas):
+    assert _errors(nas("show", "nope", code=1)) == ["search nope: not found"]
+    (error,) = _errors(nas("list", "--server", "http://127.0.0.1:9", code=1))
+    assert "nas serve" in error
+
+
+def test_run_goes_from_the_spec_to_the_leaderboard(local):
+    out, err = local.start(SUCCEEDS, str(DEMO)).communicate(timeout=60)
+    assert err == ""
+    (search,) = local.store.list_searches()
+    assert search.state is SearchState.SUCCEEDED
+    assert [word in out for word in ("state: preparing", "state: running", "rank", "random indices: mean")]
+    directory = local.directory / "home" / "artifacts" / "searches" / search.id / "winner"
+    assert f"the winner: {directory}" in out
+    assert f"from_pretrained('{directory}')" in out
+    assert f"the dashboard: nas serve, then http://127.0.0.1:8000/searches/{search.id}" in out
+
+
+def test_run_is_interrupted_and_resumed(local):
+    """The first Ctrl-C stops the worker in good order; nothing measured is lost."""
+    running = local.start(WAITS, str(DEMO))
+    for line in running.stdout:
+        if line.startswith("state: running"):
+            break
+    (search,) = local.store.list_searches()
+    while len(local.store.points(search.id)) < 4:
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert err == f"go on with: nas run --resume {search.id}\n"
+    assert "stays resumable" in out
+    kept = local.store.points(search.id)
+    out, err = local.start(SUCCEEDS, "--resume", search.id).communicate(timeout=60)
+    assert local.store.get_search(search.id).state is SearchState.SUCCEEDED
+    assert [point for point in local.store.points(search.id) if point in kept] == kept
+
+
+def test_run_of_a_worker_that_cannot_work_fails_with_its_last_words(local):
+    ended = local.start("raise SystemExit('no such accelerator')", str(DEMO))
+    _, err = ended.communicate(timeout=60)
+    assert ended.returncode == 1
+    *warnings, error = err.splitlines()
+    assert all(line.startswith("warning: ") for line in warnings)
+    assert error.startswith("error: ")
+    assert "ended early 3 times without progress" in error
+    (search,) = local.store.list_searches()
+    assert search.failure.traceback.endswith("no such accelerator")
+
+
+def test_run_with_the_page_stays_until_interrupted(local):
+    running = local.start(SUCCEEDS, str(DEMO), "--serve", "--port", "0")
+    page = running.stdout.readline().split()[-1]
+    for line in running.stdout:
+        if "stays open" in line:
+            break
+    answer = httpx.get(page)
+    assert answer.status_code == 200
+    assert "Minitron search" in answer.text
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=30)
+    assert (running.returncode, err) == (0, "")
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(page)
+
+
+def test_run_without_the_worker_extra_says_what_to_install(tmp_path):
+    """``None`` in sys.modules is how Python marks what cannot be imported."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['ray'] = None\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "NAS_HOME": str(tmp_path / "home")}
+    ended = subprocess.run([NAS, "run", DEMO], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    (error,) = _errors(ended.stderr)
+    assert "ray" in error
+    assert "pip install 'minitron-nas[worker]'" in error
+
+
+def test_serve_runs_what_is_submitted_in_a_directory_with_an_api_of_its_own(local):
+    """The user's folders are not taken for ours; who opens a port to others is warned."""
+    (local.directory / "api").mkdir()
+    (local.directory / "api" / "__main__.py").write_text("raise SystemExit('the wrong one')")
+    local.start(SUCCEEDS, "none.yaml").communicate()  # makes the package of the worker
+    paths = os.pathsep.join([str(local.directory / "path"), str(ROOT)])
+    environment = os.environ | {"PYTHONPATH": paths, "NAS_HOME": str(local.directory / "home")}
+    with subprocess.Popen(
+        [NAS, "serve", "--host", "0.0.0.0", "--port", "0"], cwd=local.directory, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as server:  # fmt: skip
+        address = server.stdout.readline().split()[-1]
+        assert address.startswith("http://127.0.0.1:")
+        ended = subprocess.run(
+            [NAS, "submit", DEMO, "--server", address], capture_output=True, text=True, check=True
+        )
+        state = None
+        while state != "SUCCEEDED":
+            state = httpx.get(f"{address}/api/v1/searches/{ended.stdout.strip()}").json()["state"]
+            time.sleep(0.1)
+        server.send_signal(signal.SIGINT)
+        _, err = server.communicate(timeout=20)
+        assert server.returncode == 0
+    assert "WARNING: 0.0.0.0 is open to other machines, and there is no password" in err
+
+
+def test_serve_where_it_cannot_listen(server, tmp_path):
+    port = server.address.rpartition(":")[2]
+    environment = os.environ | {"NAS_HOME": str(tmp_path)}
+    ended = subprocess.run(
+        [NAS, "serve", "--port", port], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert f"127.0.0.1:{port}, which cannot be listened on" in ended.stderr.splitlines()[-1]

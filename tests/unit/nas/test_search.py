@@ -1,0 +1,87 @@
+"""What may be asked of a search, and the states that it goes through."""
+
+import pytest
+
+from minitron.progress import Progress
+from nas.errors import Conflict, InvalidSpec
+from nas.search import LEGAL_MOVES, Comparisons, Resources, Rungs, SearchState
+from nas.trial import Failure, FailureKind
+from tests.searches import after, make_search, make_spec
+
+
+@pytest.mark.parametrize("name", ["num_points", "num_trials", "max_parallel", "max_attempts"])
+def test_counts_are_at_least_one(name):
+    assert getattr(make_spec(**{name: 1}), name) == 1
+    with pytest.raises(InvalidSpec) as caught:
+        make_spec(**{name: 0})
+    assert caught.value.problems == ((name, "found 0, allowed: at least 1"),)
+
+
+def test_all_wrong_counts_are_told_at_once():
+    with pytest.raises(InvalidSpec) as caught:
+        make_spec(num_trials=0, max_parallel=-1, checkpoint_seconds=0)
+    assert str(caught.value) == (
+        "num_trials: found 0, allowed: at least 1; max_parallel: found -1, allowed: at least 1; "
+        "checkpoint_seconds: found 0, allowed: above 0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "field"),
+    [
+        (lambda: Rungs(fractions=(0.5, 0.25)), "rungs.fractions"),
+        (lambda: Rungs(fractions=(0.5, 0.5)), "rungs.fractions"),
+        (lambda: Rungs(fractions=(0.5, 1.0)), "rungs.fractions"),
+        (lambda: Rungs(fractions=(0.0,)), "rungs.fractions"),
+        (lambda: Rungs(keep=0.0), "rungs.keep"),
+        (lambda: Rungs(keep=1.0), "rungs.keep"),
+        (lambda: Resources(cpus=-1), "resources.cpus"),
+        (lambda: Resources(gpus=-0.5), "resources.gpus"),
+        (lambda: Resources(threads=-1), "resources.threads"),
+        (lambda: Comparisons(random_architectures=-1), "comparisons.random_architectures"),
+        (lambda: Comparisons(random_indices=-1), "comparisons.random_indices"),
+    ],
+)
+def test_what_is_out_of_range_names_its_field(build, field):
+    with pytest.raises(InvalidSpec) as caught:
+        build()
+    ((found, reason),) = caught.value.problems
+    assert found == field
+    assert reason.startswith("found ")
+    assert ", allowed: " in reason
+
+
+@pytest.mark.parametrize("state", SearchState)
+@pytest.mark.parametrize("following", SearchState)
+def test_only_legal_moves_are_possible(state, following):
+    search = make_search(state=state)
+    if following in LEGAL_MOVES[state]:
+        assert search.moved(following, after(1)).state is following
+    else:
+        with pytest.raises(Conflict, match=f"search search-1: is {state} and cannot become {following}"):
+            search.moved(following, after(1))
+
+
+def test_final_states_are_those_without_moves():
+    assert {state for state in SearchState if state.is_final} == {
+        state for state in LEGAL_MOVES if not LEGAL_MOVES[state]
+    }
+    assert set(LEGAL_MOVES) == set(SearchState)
+
+
+def test_every_state_that_is_not_final_can_be_taken_up_again_or_ended():
+    """A crash must leave no state from which there is no way on."""
+    for state in SearchState:
+        if not state.is_final:
+            assert {SearchState.PREPARING, SearchState.FAILED, SearchState.CANCELLED} <= LEGAL_MOVES[state]
+
+
+def test_a_search_keeps_its_first_start_and_drops_progress_at_its_end():
+    search = make_search().moved(SearchState.PREPARING, after(1), progress=Progress(stage="scores"))
+    search = search.moved(SearchState.RUNNING, after(2)).moved(SearchState.PREPARING, after(3))
+    assert (search.started_at, search.finished_at) == (after(1), None)
+    assert search.progress == Progress(stage="scores")
+    failure = Failure(kind=FailureKind.OUT_OF_SPACE, message="full")
+    ended = search.moved(SearchState.FAILED, after(4), failure=failure)
+    assert (ended.started_at, ended.finished_at) == (after(1), after(4))
+    assert (ended.failure, ended.progress) == (failure, None)

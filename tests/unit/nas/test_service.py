@@ -1,0 +1,368 @@
+"""The use cases: what is refused at submission, and what people are told about a search."""
+
+import json
+import re
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from minitron.parents import BUILTIN_CONFIGS, TINY
+from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
+from nas.axes import Axes
+from nas.budget import Budget
+from nas.errors import Conflict, EmptySpace, InvalidSpec, NotFound
+from nas.search import Comparisons, Rungs, SearchState, Winner
+from nas.service import SearchService
+from nas.storage.memory import InMemoryStore
+from nas.storage.store import TrialPoint
+from nas.trial import Attempt, Measurement, Point, Trial, TrialRole, TrialState
+from tests.searches import START, make_search, make_spec, make_trial
+
+
+class Clock:
+    """Shows the time that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self):
+        return self.now
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def store(clock):
+    return InMemoryStore(clock)
+
+
+@pytest.fixture
+def service(store, clock, tmp_path):
+    return SearchService(store, artifact_root=tmp_path / "artifacts", clock=clock)
+
+
+@pytest.fixture
+def parent(tmp_path):
+    """A local checkpoint, as far as submission looks at it."""
+    directory = tmp_path / "parent"
+    directory.mkdir()
+    (directory / "config.json").write_text(json.dumps(BUILTIN_CONFIGS[TINY]))
+    return directory
+
+
+def refusal(service, spec) -> dict[str, str]:
+    with pytest.raises(InvalidSpec) as caught:
+        service.create(spec)
+    assert service.list_views() == []
+    assert "\n" not in str(caught.value)
+    return dict(caught.value.problems)
+
+
+# Submission
+
+
+def test_a_search_is_queued_with_what_its_space_holds(service, store):
+    search = service.create(make_spec())
+    assert search == store.get_search(search.id)
+    assert search.state is SearchState.QUEUED
+    assert search.spec == make_spec()
+    assert search.created_at == START
+    assert search.parent_parameters == 1_017_472
+    # d * (1025 + 1154 * layers) parameters: five, four, one and no hidden sizes at 3 to 6 layers.
+    assert search.num_feasible == 10
+    assert store.unclaimed(START) == [search]
+
+
+def test_ids_are_distinct_sort_by_time_and_need_no_quoting(service, clock):
+    ids = []
+    for _ in range(30):
+        ids.append(service.create(make_spec()).id)
+        clock.pass_seconds(1)
+    assert ids == sorted(set(ids))
+    assert all(re.fullmatch(r"[0-9]{6}-[0-9]{6}-[0-9a-z]{5}", search_id) for search_id in ids)
+
+
+def test_more_trials_than_architectures_are_allowed(service):
+    assert service.create(make_spec(num_trials=10_000)).num_feasible < 10_000
+
+
+def test_local_paths_become_absolute(service, parent, tmp_path, monkeypatch):
+    """A worker may run in another directory."""
+    (tmp_path / "text.txt").write_text("text")
+    monkeypatch.chdir(tmp_path)
+    spec = make_spec(parent="./parent", data=DataRecipe(source="text.txt"))
+    stored = service.create(spec).spec
+    assert stored.parent == str(parent)
+    assert stored.data.source == str(tmp_path / "text.txt")
+
+
+def test_a_home_directory_is_resolved(service, parent, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert service.create(make_spec(parent="~/parent")).spec.parent == str(parent)
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "reason"),
+    [
+        ({"parent": "builtin:none"}, "parent", "found 'builtin:none', allowed: builtin:tiny, "),
+        ({"parent": "/none"}, "parent", "/none/config.json: no such file"),
+        ({"data": DataRecipe(source="/none")}, "data.source", "/none: no such file or directory"),
+        (
+            {"data": DataRecipe(source="builtin:x")},
+            "data.source",
+            "found 'builtin:x', allowed: builtin:python-docs, ",
+        ),
+        ({"axes": Axes(num_layers=(5, 7))}, "axes.num_layers", "found 7, allowed: 1 to the parent's 6"),
+        (
+            {"distillation": DistillationRecipe(teacher="cached", max_cache_bytes=1)},
+            "distillation.max_cache_bytes",
+            "found 1, allowed for this recipe: at least ",
+        ),
+    ],
+)
+def test_what_cannot_run_is_refused_with_its_field(service, spec, field, reason):
+    found = refusal(service, make_spec(**spec))
+    assert list(found) == [field]
+    assert found[field].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("[]", "holds no JSON object"),
+        ('{"model_type": "gpt2"}', "found 'gpt2', allowed: llama"),
+        (
+            json.dumps(BUILTIN_CONFIGS[TINY] | {"num_key_value_heads": 3}),
+            "found 8, allowed: a multiple of the 3",
+        ),
+    ],
+)
+def test_an_unsupported_parent_is_refused(service, parent, config, reason):
+    (parent / "config.json").write_text(config)
+    found = refusal(service, make_spec(parent=str(parent)))
+    assert list(found) == ["parent"]
+    assert reason in found["parent"]
+
+
+def test_an_impossible_budget_says_how_near_it_comes(service):
+    with pytest.raises(EmptySpace, match="the nearest with"):
+        service.create(make_spec(budget=Budget(max_parameters=1000)))
+
+
+# What is told
+
+
+SPEC = make_spec(
+    training=TrainingRecipe(num_tokens=4096, batch_tokens=1024),
+    num_trials=4,
+    rungs=Rungs(fractions=(0.5,), keep=0.5),
+    comparisons=Comparisons(random_architectures=1, random_indices=1),
+)
+"""Steps of 1024 tokens, a rung after 2048, the end after 4096."""
+
+
+class History:
+    """Writes what a runner would, while time passes."""
+
+    def __init__(self, store, clock) -> None:
+        self.store = store
+        self.clock = clock
+        store.add_search(make_search(spec=SPEC))
+        self.lease = store.claim("search-1", "runner", at=START, until=START + timedelta(days=1))
+        search = make_search(spec=SPEC).moved(SearchState.PREPARING, START)
+        self.save(search := search.moved(SearchState.RUNNING, START, parent_loss=1.0))
+        self.search = search
+
+    def save(self, *saved) -> None:
+        for each in saved:
+            if isinstance(each, Trial):
+                self.store.save_trial(each, self.lease)
+            elif isinstance(each, Attempt):
+                self.store.save_attempt(each, self.lease)
+            else:
+                self.store.save_search(each, self.lease)
+
+    def begin(self, trial: Trial) -> Trial:
+        trial = trial.started(self.clock.now)
+        self.save(trial)
+        self.save(
+            Attempt(
+                search_id="search-1", trial_number=trial.number, number=trial.num_attempts, worker="here:1",
+                started_at=self.clock.now,
+            )
+        )  # fmt: skip
+        return trial
+
+    def reach(self, trial: Trial, num_tokens: int, loss: float, *, seconds: float) -> None:
+        self.clock.pass_seconds(seconds)
+        point = Point(num_tokens=num_tokens, loss=loss, at=self.clock.now)
+        self.store.add_point(TrialPoint(trial_number=trial.number, point=point), self.lease)
+
+    def complete(self, trial: Trial, loss: float) -> None:
+        measured = Measurement(
+            num_tokens=4096, loss=loss, loss_before_retraining=5.0, num_parameters=600_000, train_seconds=1.0
+        )
+        self.save(trial.completed(measured, f"trials/{trial.number}", self.clock.now))
+
+
+@pytest.fixture
+def history(store, clock):
+    return History(store, clock)
+
+
+def test_a_search_that_has_not_begun_knows_its_length_but_not_its_end(service, history):
+    view = service.get("search-1")
+    assert view.search == history.search
+    assert view.counts == {}
+    assert (view.best, view.best_loss, view.gap_closed) == (None, None, None)
+    assert view.tokens_done == 0
+    assert view.tokens_total == 4 * (2048 + 2048 // 2) + 2 * 4096
+    assert view.eta_seconds is None
+
+
+def test_the_best_trial_is_told_with_the_share_of_the_gap_it_closes(service, history):
+    for number, loss in enumerate((3.0, 2.0, 2.5)):
+        trial = history.begin(make_trial(number))
+        history.reach(trial, 4096, loss, seconds=10)
+        history.complete(trial, loss)
+    baseline = history.begin(make_trial(3, role=TrialRole.RANDOM_ARCHITECTURE))
+    history.complete(baseline, 1.5)
+    history.begin(make_trial(4))
+    view = service.get("search-1")
+    assert view.counts == {TrialState.COMPLETED: 4, TrialState.RUNNING: 1}
+    assert view.best.number == 1
+    assert view.best_loss == 2.0
+    assert view.gap_closed == (5.0 - 2.0) / (5.0 - 1.0)
+
+
+def test_time_left_follows_from_the_pace_and_what_is_expected_yet(service, history):
+    """One trial completed in 40 s, one stopped at its rung after 20 s, one waits there for its turn."""
+    first = history.begin(make_trial(0))
+    history.reach(first, 0, 5.0, seconds=0)
+    history.reach(first, 4096, 2.0, seconds=40)
+    history.complete(first, 2.0)
+    for number in (1, 2):
+        trial = history.begin(make_trial(number))
+        history.reach(trial, 2048, 3.0, seconds=20)
+        trial = trial.waiting(f"trials/{number}")
+        history.save(trial if number == 2 else trial.stopped(history.clock.now))
+    view = service.get("search-1")
+    assert view.tokens_done == 4096 + 2048 + 2048
+    waiting, to_come, baselines = 2048 // 2, 2048 + 2048 // 2, 2 * 4096
+    assert view.tokens_total == view.tokens_done + waiting + to_come + baselines
+    tokens_per_second = 8192 / 80
+    assert view.eta_seconds == pytest.approx((waiting + to_come + baselines) / tokens_per_second / 2)
+
+
+def test_a_time_when_nothing_ran_does_not_slow_the_pace(service, history):
+    """Of an attempt that died, what it trained after its last evaluation counts neither as work nor time."""
+    trial = history.begin(make_trial(0))
+    history.reach(trial, 1024, 4.0, seconds=10)
+    history.clock.pass_seconds(3600)
+    trial = history.begin(trial)
+    history.reach(trial, 2048, 3.0, seconds=10)
+    history.clock.pass_seconds(5)
+    view = service.get("search-1")
+    ahead = view.tokens_total - view.tokens_done
+    assert view.eta_seconds == pytest.approx(ahead / (2048 / 20) / 2)
+
+
+def test_the_last_trial_has_no_company(service, history):
+    """Two at a time are allowed, but one is left."""
+    for number in range(4):
+        trial = history.begin(make_trial(number))
+        history.reach(trial, 4096, 2.0, seconds=40)
+        history.complete(trial, 2.0)
+    for number, role in ((4, TrialRole.RANDOM_ARCHITECTURE), (5, TrialRole.RANDOM_INDICES)):
+        trial = history.begin(make_trial(number, role=role))
+        history.reach(trial, 2048, 3.0, seconds=20)
+        if number == 4:
+            history.reach(trial, 4096, 2.0, seconds=20)
+            history.complete(trial, 2.5)
+    assert service.get("search-1").eta_seconds == pytest.approx(20)
+
+
+def test_what_has_ended_has_no_time_left(service, history):
+    trial = history.begin(make_trial(0))
+    history.reach(trial, 1024, 4.0, seconds=10)
+    history.save(history.search.moved(SearchState.CANCELLED, history.clock.now))
+    view = service.get("search-1")
+    assert view.eta_seconds is None
+    assert view.tokens_done == view.tokens_total == 1024
+
+
+def test_trials_come_with_their_points_and_attempts(service, history):
+    first, second = history.begin(make_trial(0)), history.begin(make_trial(1))
+    for tokens in (0, 1024):
+        history.reach(second, tokens, 4.0, seconds=1)
+    again = history.begin(second)
+    records = service.trials("search-1")
+    assert [record.trial for record in records] == [first, again]
+    assert [[point.num_tokens for point in record.points] for record in records] == [[], [0, 1024]]
+    assert [[attempt.number for attempt in record.attempts] for record in records] == [[1], [1, 2]]
+
+
+def test_searches_are_listed_by_page_and_state(service, clock):
+    ids = []
+    for _ in range(3):
+        ids.append(service.create(make_spec()).id)
+        clock.pass_seconds(1)
+    service.cancel(ids[0])
+    assert [view.search.id for view in service.list_views(limit=2)] == ids[:0:-1]
+    assert [view.search.id for view in service.list_views(limit=2, offset=2)] == ids[:1]
+    assert [view.search.id for view in service.list_views(states=[SearchState.CANCELLED])] == ids[:1]
+
+
+# The rest
+
+
+def test_cancelling_a_queued_search_ends_it(service, clock):
+    search_id = service.create(make_spec()).id
+    clock.pass_seconds(3)
+    assert service.cancel(search_id).finished_at == clock.now
+    assert service.get(search_id).search.state is SearchState.CANCELLED
+
+
+def test_events_are_those_of_the_store(service, store, history):
+    service.create(make_spec())
+    assert service.events() == store.events()
+    assert service.events(after=1, search_id="search-1", limit=1) == store.events()[1:2]
+
+
+def test_the_winner_is_a_directory_below_the_artifact_root(service, history, tmp_path):
+    with pytest.raises(Conflict, match="winner: search search-1 has none yet; it is RUNNING"):
+        service.winner_directory("search-1")
+    search = replace(history.search, winner=Winner(trial_number=0, path="searches/search-1/winner"))
+    history.save(search)
+    with pytest.raises(NotFound, match="searches/search-1/winner: no such directory"):
+        service.winner_directory("search-1")
+    directory = tmp_path / "artifacts" / "searches" / "search-1" / "winner"
+    directory.mkdir(parents=True)
+    assert service.winner_directory("search-1") == directory
+
+
+def test_a_search_that_ended_without_winner_says_so(service):
+    search_id = service.create(make_spec()).id
+    service.cancel(search_id)
+    with pytest.raises(Conflict, match=f"search {search_id} has none; it is CANCELLED"):
+        service.winner_directory(search_id)
+
+
+@pytest.mark.parametrize("call", ["get", "trials", "cancel", "winner_directory"])
+def test_unknown_searches_are_not_found(service, call):
+    with pytest.raises(NotFound, match="search none: not found"):
+        getattr(service, call)("none")
+    with pytest.raises(NotFound):
+        service.events(search_id="none")
+
+
+def test_a_store_that_answers_is_ready(service):
+    service.ping()

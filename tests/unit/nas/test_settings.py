@@ -1,0 +1,103 @@
+"""Settings: what the environment says, what follows from it, and what a child process reads of it."""
+
+from pathlib import Path
+
+import pytest
+
+from nas.errors import InvalidSettings
+from nas.settings import Settings
+from nas.storage.sql import open_store
+
+VARIABLES = (
+    "NAS_HOME", "NAS_DATABASE_URL", "NAS_ARTIFACT_ROOT", "MLFLOW_TRACKING_URI", "NAS_RAY_ADDRESS", "NAS_HOST",
+    "NAS_PORT", "NAS_SERVER_URL", "NAS_MAX_SEARCHES",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch, tmp_path):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_everything_lies_below_home_by_default(tmp_path):
+    settings = Settings()
+    assert settings.home == tmp_path / ".nas"
+    assert settings.database_url == f"sqlite:///{tmp_path}/.nas/nas.db"
+    assert settings.artifact_root == tmp_path / ".nas" / "artifacts"
+    assert settings.tracking_uri == f"sqlite:///{tmp_path}/.nas/mlflow.db"
+    assert settings.ray_address is None
+    assert settings.server_url == "http://127.0.0.1:8000"
+    assert not settings.home.exists()
+
+
+def test_each_variable_is_read(monkeypatch):
+    values = {
+        "NAS_HOME": "/srv/nas",
+        "NAS_DATABASE_URL": "postgresql+psycopg://me:secret@db/nas",
+        "NAS_ARTIFACT_ROOT": "/mnt/artifacts",
+        "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+        "NAS_RAY_ADDRESS": "ray://head:10001",
+        "NAS_HOST": "0.0.0.0",
+        "NAS_PORT": "80",
+        "NAS_SERVER_URL": "https://nas.example",
+        "NAS_MAX_SEARCHES": "3",
+    }
+    assert set(values) == set(VARIABLES)
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().environment() == values
+
+
+def test_a_child_in_another_directory_reads_the_same(monkeypatch, tmp_path):
+    monkeypatch.setenv("NAS_HOME", "here")
+    monkeypatch.setenv("NAS_DATABASE_URL", "sqlite:///./data/nas.db")
+    settings = Settings()
+    assert settings.database_url == f"sqlite:///{tmp_path}/data/nas.db"
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir("/")
+    assert Settings() == settings
+
+
+def test_empty_variables_are_unset(monkeypatch):
+    """Compose files pass empty ones on."""
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")
+    assert Settings().environment() == Settings(home=Path(".nas")).environment()
+    assert Settings().ray_address is None
+
+
+def test_a_home_of_any_name_holds_the_database(monkeypatch, tmp_path):
+    home = tmp_path / "my home 100%20?#"
+    open_store(Settings(home=home).database_url).close()
+    assert (home / "nas.db").is_file()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"), [("0.0.0.0", "http://127.0.0.1:81"), ("nas.local", "http://nas.local:81")]
+)
+def test_clients_on_the_same_machine_find_the_service(host, url):
+    assert Settings(host=host, port=81).server_url == url
+
+
+@pytest.mark.parametrize(
+    ("port", "reason"),
+    [
+        ("http", "a valid integer"),
+        ("70000", "less than or equal to 65535"),
+        ("-1", "greater than or equal to 0"),
+    ],
+)
+def test_a_wrong_value_names_its_variable_in_one_line(monkeypatch, port, reason):
+    monkeypatch.setenv("NAS_PORT", port)
+    with pytest.raises(InvalidSettings, match=f"^NAS_PORT: found '{port}', allowed: {reason}") as caught:
+        Settings()
+    assert "\n" not in str(caught.value)
+    assert "NAS_SERVER_URL" not in str(caught.value)
+
+
+def test_settings_do_not_change():
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().port = 1

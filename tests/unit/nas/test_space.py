@@ -1,0 +1,319 @@
+"""A space holds the feasible architectures, all of them and nothing else."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import product
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minitron.architecture import Architecture, BlockTraits
+from minitron.errors import InvalidArchitecture
+from minitron.families import family_named
+from minitron.parents import parent_architecture
+from nas.axes import AXIS_NAMES, Axes, Multiples, Range
+from nas.budget import Budget
+from nas.errors import EmptySpace, InvalidSpec
+from nas.space import MAX_COMBINATIONS, SearchSpace, search_space
+from tests.fakes import small_spec
+from tests.strategies import architectures
+
+NEMOTRON_15B = Architecture(
+    num_layers=32,
+    hidden_size=6144,
+    intermediate_size=24576,
+    num_attention_heads=48,
+    num_key_value_heads=8,
+    head_dim=128,
+    vocab_size=256_000,
+    tie_word_embeddings=False,
+    family="nemotron",
+    traits=BlockTraits(mlp_matrices=2, norm_bias=True),
+)
+PAPER_MULTIPLES = Multiples(of_hidden=(2.5, 3, 3.5, 4))
+PAPER_4B = Axes(
+    num_layers=Range(start=29, stop=32),
+    hidden_size=(2560, 3072, 3584, 4096, 4608),
+    intermediate_size=PAPER_MULTIPLES,
+    num_attention_heads=(24, 32, 48),
+)
+PAPER_8B = Axes(
+    num_layers=Range(start=29, stop=32),
+    hidden_size=(4096, 4608, 5120, 5632, 6144),
+    intermediate_size=PAPER_MULTIPLES,
+    num_attention_heads=(32, 48),
+)
+TABLE_19 = {
+    (32, 32, 12800, 5120), (32, 32, 13824, 4608), (32, 48, 11520, 4608), (32, 48, 16384, 4096),
+    (31, 32, 12800, 5120), (31, 32, 16128, 4608), (31, 48, 13824, 4608), (31, 48, 16384, 4096),
+    (30, 32, 12800, 5120), (30, 32, 16128, 4608), (30, 48, 13824, 4608), (30, 48, 16384, 4096),
+    (29, 32, 12800, 5120), (29, 32, 16128, 4608), (29, 48, 13824, 4608),
+}  # fmt: skip
+"""Layers, heads, neurons and hidden size of all candidates of the 8B search, as printed in the paper."""
+TINY = parent_architecture("builtin:tiny")
+
+
+def rows(space):
+    return {
+        (each.num_layers, each.num_attention_heads, each.intermediate_size, each.hidden_size)
+        for each in space.architectures
+    }
+
+
+def window(low, high, **changes):
+    return Budget(min_parameters=int(low), max_parameters=int(high), **changes)
+
+
+# The papers' spaces
+
+
+def test_the_papers_4b_space_has_its_18_architectures():
+    space = SearchSpace(NEMOTRON_15B, PAPER_4B, window(3.8e9, 4.2e9))
+    assert len(space) == len(space.architectures) == 18
+    assert (32, 24, 9216, 3072) in rows(space)
+
+
+def test_the_papers_8b_space_is_its_table_19():
+    assert rows(SearchSpace(NEMOTRON_15B, PAPER_8B, window(7.87e9, 8.50e9))) == TABLE_19
+
+
+def test_five_percent_taken_literally_gives_18_architectures_at_8b():
+    found = rows(SearchSpace(NEMOTRON_15B, PAPER_8B, window(7.6e9, 8.4e9)))
+    assert len(found) == 18
+    assert len(found & TABLE_19) == 13
+
+
+def test_counting_without_embeddings_gives_another_space():
+    space = SearchSpace(NEMOTRON_15B, PAPER_8B, window(7.87e9, 8.50e9, counting="non_embedding"))
+    assert rows(space) != TABLE_19
+
+
+# Feasible means feasible
+
+
+def brute_force(parent, axes, budget):
+    """Every combination, checked one by one by the family and the budget themselves."""
+    feasible = []
+    hiddens = axes.sizes("hidden_size", parent, hidden_size=0)
+    for hidden in hiddens:
+        sizes = [axes.sizes(name, parent, hidden_size=hidden) for name in AXIS_NAMES]
+        sizes[1] = (hidden,)
+        for combination in product(*sizes):
+            try:
+                architecture = replace(parent, **dict(zip(AXIS_NAMES, combination, strict=True)))
+                family_named(parent.family).check(architecture)
+            except InvalidArchitecture:
+                continue
+            if budget.admits(architecture) and architecture.intermediate_size <= parent.intermediate_size:
+                feasible.append(architecture)
+    return sorted(feasible, key=lambda each: tuple(getattr(each, name) for name in AXIS_NAMES))
+
+
+def choices(size):
+    listed = st.lists(st.integers(1, size), min_size=1, max_size=4).map(tuple)
+    ranges = st.builds(
+        lambda ends, step: Range(start=min(ends), stop=max(ends), step=step),
+        st.tuples(st.integers(1, size), st.integers(1, size)),
+        st.integers(1, 3),
+    )
+    return st.none() | listed | ranges
+
+
+@settings(deadline=None)
+@given(st.data(), architectures())
+def test_a_space_is_what_checking_each_combination_gives(data, parent):
+    """Whatever the parent, the axes and the window: the same architectures in the same order."""
+    multiples = st.lists(st.sampled_from((0.5, 1.0, 1.01)), min_size=1).map(
+        lambda found: Multiples(of_hidden=tuple(found))
+    )
+    axes = Axes(
+        **{
+            name: data.draw(
+                choices(getattr(parent, name)) | (multiples if name == "intermediate_size" else st.none())
+            )
+            for name in AXIS_NAMES
+        }
+    )
+    low = data.draw(st.integers(0, parent.parameter_count))
+    budget = Budget(
+        min_parameters=low,
+        max_parameters=data.draw(st.integers(low, parent.parameter_count)),
+        counting=data.draw(st.sampled_from(("total", "non_embedding"))),
+    )
+    try:
+        space = SearchSpace(parent, axes, budget)
+    except EmptySpace:
+        assert brute_force(parent, axes, budget) == []
+        return
+    except InvalidSpec:
+        # Multiples that fit no hidden size of this parent.
+        assert isinstance(axes.intermediate_size, Multiples)
+        return
+    feasible = brute_force(parent, axes, budget)
+    assert list(space.architectures) == feasible
+    assert budget.count(space.smallest) == min(map(budget.count, feasible))
+    assert budget.count(space.largest) == max(map(budget.count, feasible))
+
+
+def test_only_what_is_feasible_is_in_a_space():
+    space = search_space(small_spec())
+    assert all(architecture in space for architecture in space.architectures)
+    assert TINY not in space
+    feasible = space.architectures[0]
+    assert replace(feasible, vocab_size=1) not in space
+    assert replace(feasible, hidden_size=feasible.hidden_size + 4) not in space
+    assert "L5-D104-F240-N4-K4" not in space
+
+
+def test_every_combination_that_is_left_out_has_a_reason():
+    smollm2 = parent_architecture("builtin:smollm2-135m")
+    axes = Axes(
+        num_layers=(28, 30),
+        hidden_size=(500, 540, 576),
+        intermediate_size=Multiples(of_hidden=(2, 2.75)),
+        num_attention_heads=(6, 8, 9),
+    )
+    space = SearchSpace(smollm2, axes, window(100e6, 120e6))
+    assert set(space.reasons) == {
+        "intermediate_size above the parent's",
+        "num_attention_heads not legal for llama",
+        "hidden_size not legal for llama",
+        "above max_parameters",
+        "below min_parameters",
+    }
+    assert space.num_combinations == 36 == len(space) + sum(space.reasons.values())
+    assert {each.hidden_size for each in space.architectures} == {540, 576}
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("axes", "field"),
+    [
+        (Axes(num_layers=(6, 7)), "axes.num_layers"),
+        (Axes(num_layers=(0, 6)), "axes.num_layers"),
+        (Axes(hidden_size=Range(start=64, stop=10**15, step=1)), "axes.hidden_size"),
+        (Axes(num_attention_heads=(16,)), "axes.num_attention_heads"),
+        (Axes(intermediate_size=(257,)), "axes.intermediate_size"),
+        (Axes(intermediate_size=Multiples(of_hidden=(1.0, 2.5))), "axes.intermediate_size"),
+        (Axes(intermediate_size=Multiples(of_hidden=(-1.0,))), "axes.intermediate_size"),
+    ],
+)
+def test_a_size_that_the_parent_cannot_be_pruned_to_is_refused(axes, field):
+    with pytest.raises(InvalidSpec, match="allowed: 1 to the parent's") as caught:
+        SearchSpace(TINY, axes, Budget(max_parameters=10**9))
+    assert [name for name, _ in caught.value.problems] == [field]
+
+
+def test_a_multiple_that_fits_only_small_hidden_sizes_is_no_mistake():
+    axes = Axes(hidden_size=(96, 128), intermediate_size=Multiples(of_hidden=(2.5,)))
+    space = SearchSpace(TINY, axes, Budget(max_parameters=10**9))
+    assert [(each.hidden_size, each.intermediate_size) for each in space.architectures] == [(96, 240)]
+
+
+def test_a_range_within_the_parent_may_stop_above_it():
+    """As long as no step lands above."""
+    axes = Axes(hidden_size=Range(start=80, stop=150, step=48))
+    space = SearchSpace(TINY, axes, Budget(max_parameters=10**9))
+    assert [each.hidden_size for each in space.architectures] == [80, 128]
+
+
+def test_an_impossible_budget_says_how_near_the_axes_come():
+    with pytest.raises(EmptySpace) as caught:
+        SearchSpace(TINY, small_spec().axes, window(0, 100_000))
+    ((field, reason),) = caught.value.problems
+    assert field == "budget"
+    space = SearchSpace(TINY, small_spec().axes, window(0, 10**9))
+    assert f"{space.num_combinations} combinations" in reason
+    assert f"from {space.smallest.parameter_count:,} to {space.largest.parameter_count:,}" in reason
+    assert reason.endswith(f"the nearest with {space.smallest.parameter_count:,}")
+
+
+def test_axes_without_a_legal_combination_say_why():
+    with pytest.raises(EmptySpace) as caught:
+        SearchSpace(TINY, Axes(num_attention_heads=(3, 5)), Budget(max_parameters=10**9))
+    ((field, reason),) = caught.value.problems
+    assert field == "axes"
+    assert reason == (
+        "found 2 combinations of the axes, none legal for the family llama "
+        "(num_attention_heads not legal for llama: 2)"
+    )
+
+
+def test_more_combinations_than_can_be_listed_are_refused_at_once():
+    axes = Axes(hidden_size=Range(start=1, stop=6144), intermediate_size=Range(start=1, stop=24576))
+    with pytest.raises(InvalidSpec, match=f"at most {MAX_COMBINATIONS:,}"):
+        SearchSpace(NEMOTRON_15B, axes, Budget(max_parameters=10**12))
+
+
+# Wishes and draws
+
+
+def test_a_feasible_wish_is_granted():
+    space = search_space(small_spec())
+    for architecture in space.architectures:
+        assert space.nearest(space.ordinals(architecture)) == architecture
+
+
+def test_along_the_mlp_axis_multiples_are_neighbours():
+    space = SearchSpace(NEMOTRON_15B, PAPER_8B, window(7.87e9, 8.50e9))
+    ordinals = {each.name: space.ordinals(each) for each in space.architectures}
+    assert ordinals["L32-D5120-F12800-N32-K8"]["intermediate_size"] == 0
+    assert ordinals["L32-D4608-F11520-N48-K8"]["intermediate_size"] == 0
+    assert ordinals["L32-D4096-F16384-N48-K8"]["intermediate_size"] == 3
+    assert space.num_ordinals == {
+        "num_layers": 4, "hidden_size": 3, "intermediate_size": 4, "num_attention_heads": 2,
+    }  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_what_is_nearest_is_nearest(data):
+    """By a plain search over all that is not excluded, axes counting as equally long."""
+    space = search_space(small_spec())
+    spans = {name: max(1, num - 1) for name, num in space.num_ordinals.items()}
+    wish = {name: data.draw(st.integers(0, num - 1)) for name, num in space.num_ordinals.items()}
+    excluded = set(data.draw(st.lists(st.sampled_from(space.architectures), max_size=20)))
+
+    def distance(architecture):
+        there = space.ordinals(architecture)
+        return sum(((there[name] - wish[name]) / spans[name]) ** 2 for name in AXIS_NAMES)
+
+    found = space.nearest(wish, excluded)
+    others = [each for each in space.architectures if each not in excluded]
+    assert found == min(others, key=lambda each: (round(distance(each), 12), space.architectures.index(each)))
+
+
+def test_draws_are_even_over_what_is_not_excluded():
+    space = SearchSpace(NEMOTRON_15B, PAPER_4B, window(3.8e9, 4.2e9))
+    excluded = space.architectures[::6]
+    random = Random(0)
+    drawn = Counter(space.draw(random, excluded) for _ in range(15 * 200))
+    assert set(drawn) == set(space.architectures) - set(excluded)
+    assert min(drawn.values()) > 150
+    assert max(drawn.values()) < 250
+
+
+def test_nothing_is_left_when_all_is_excluded():
+    space = search_space(small_spec())
+    excluded = set(space.architectures)
+    assert space.draw(Random(0), excluded) is None
+    assert space.nearest({}, excluded) is None
+    last = excluded.pop()
+    assert space.draw(Random(0), excluded) == space.nearest({}, excluded) == last
+
+
+def test_half_a_million_combinations_take_no_time():
+    """One that an engineer would write for a 15B parent; seconds are for slow machines."""
+    axes = Axes(
+        num_layers=Range(start=17, stop=32),
+        hidden_size=Range(start=3072, stop=6144, step=128),
+        intermediate_size=Range(start=8192, stop=24576, step=64),
+        num_attention_heads=Range(start=16, stop=48, step=8),
+    )
+    space = SearchSpace(NEMOTRON_15B, axes, window(7.6e9, 8.4e9))
+    assert space.num_combinations == 514_000
+    assert space.nearest({"num_layers": 15}).num_layers == 32

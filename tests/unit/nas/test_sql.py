@@ -1,0 +1,283 @@
+"""What the SQL store promises beyond the contract: schema, processes, crashes, and a database that is away."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.exc import StatementError
+
+from nas.errors import StoreUnavailable
+from nas.search import SearchState
+from nas.storage import engine, tables
+from nas.storage.sql import SqlStore, open_store
+from tests.postgres import MISSING, find_programs, private_server
+from tests.searches import after, make_point, make_search, make_trial
+
+ROOT = Path(__file__).parents[3]
+WRITER = """
+import sys
+from nas.storage.sql import open_store
+from tests.searches import after, make_point, make_search, make_trial
+
+address, name, num_trials = sys.argv[1], sys.argv[2], int(sys.argv[3])
+store = open_store(address)
+store.add_search(make_search(name))
+lease = store.claim(name, name, at=after(0), until=after(60))
+for number in range(num_trials):
+    store.save_trial(make_trial(number, search_id=name), lease)
+    store.add_point(make_point(number), lease)
+    print(number, flush=True)
+store.close()
+"""
+
+
+@pytest.fixture(scope="module")
+def server():
+    programs = find_programs()
+    if programs is None:
+        pytest.skip(MISSING)
+    with private_server(programs) as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request, tmp_path):
+    """The address of a database with nothing in it."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/nas.db"
+    return request.getfixturevalue("server").new_database()
+
+
+@pytest.fixture
+def opened():
+    """Open stores that are closed at the end."""
+    stores = []
+
+    def open_one(address: str, *, migrate: bool = True, **options) -> SqlStore:
+        stores.append(SqlStore(address, **options))
+        if migrate:
+            stores[-1].upgrade()
+        return stores[-1]
+
+    yield open_one
+    for store in stores:
+        store.close()
+
+
+def start_writer(address: str, name: str, num_trials: int) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, address, name, str(num_trials)],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+# Schema
+
+
+def test_migrations_lead_to_the_tables_that_queries_are_written_against(address, opened):
+    store = opened(address)
+    with store._database.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+
+
+def test_a_present_schema_is_left_alone(address, opened):
+    opened(address).add_search(make_search())
+    store = opened(address)
+    assert store.list_searches() == [make_search()]
+    store.ping()
+
+
+def test_a_database_without_schema_is_not_ready(address, opened):
+    with pytest.raises(StoreUnavailable, match="found no schema, allowed by this version: 0001"):
+        opened(address, migrate=False).ping()
+
+
+def test_a_newer_schema_is_refused(address, opened):
+    """An old program must not write what a newer one keeps otherwise."""
+    store = opened(address)
+    with store._database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    for refused in (store.ping, store.upgrade):
+        with pytest.raises(StoreUnavailable, match="found schema 9999, allowed by this version: 0001"):
+            refused()
+
+
+def test_processes_that_start_at_once_make_one_schema(address, opened):
+    writers = [start_writer(address, f"s{number}", 1) for number in range(3)]
+    assert [(writer.communicate()[0], writer.returncode) for writer in writers] == [("0\n", 0)] * 3
+    store = opened(address, migrate=False)
+    store.ping()
+    assert len(store.list_searches()) == 3
+
+
+# Processes
+
+
+def test_a_reader_misses_nothing_while_processes_write(address, opened):
+    store = opened(address)
+    writers = [start_writer(address, f"s{number}", 20) for number in range(2)]
+    read = []
+    while len(read) < 2 * (1 + 2 * 20):
+        read += store.events(after=read[-1].sequence if read else 0, limit=5)
+        assert not any(writer.poll() for writer in writers)
+    for writer in writers:
+        writer.communicate()
+    assert [event.sequence for event in read] == list(range(1, len(read) + 1))
+    assert read == store.events()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_process_killed_while_it_writes_leaves_whole_transactions(address, opened, seed):
+    """What it acknowledged is there, and every object has its event and every event its object."""
+    writer = start_writer(address, "s", 1_000_000)
+    acknowledged = [int(writer.stdout.readline()) for _ in range(5)]
+    time.sleep(random.Random(seed).uniform(0, 0.1))
+    writer.send_signal(signal.SIGKILL)
+    acknowledged += [int(line) for line in writer.communicate()[0].split("\n")[:-1]]
+    assert writer.returncode == -signal.SIGKILL
+
+    store = opened(address)
+    if address.startswith("sqlite"):
+        with store._database.reading() as connection:
+            assert connection.scalar(text("PRAGMA integrity_check")) == "ok"
+    trials = [trial.number for trial in store.trials("s")]
+    points = [point.trial_number for point in store.points("s")]
+    assert points[: len(acknowledged)] == acknowledged
+    assert trials in (points, [*points, len(points)])
+    told = store.events(limit=100_000)
+    assert [event.sequence for event in told] == list(range(1, len(told) + 1))
+    assert [event.trial_number for event in told if event.kind == "trial"] == trials
+    assert [event.trial_number for event in told if event.kind == "point"] == points
+
+    again = store.claim("s", "successor", at=after(60), until=after(120))
+    store.save_trial(make_trial(len(trials), search_id="s"), again)
+
+
+def test_a_write_that_fails_changes_nothing(address, opened):
+    """The change and the event that tells of it are one transaction."""
+
+    def no_time() -> datetime:
+        raise RuntimeError("no time")
+
+    store, broken = opened(address), opened(address, clock=no_time)
+    store.add_search(make_search())
+    lease = store.claim("search-1", "runner", at=after(0), until=after(60))
+    store.save_trial(make_trial(), lease)
+    for write in (
+        lambda: broken.add_search(make_search("search-2")),
+        lambda: broken.save_search(make_search(parent_loss=1.0), lease),
+        lambda: broken.save_trial(make_trial().started(after(1)), lease),
+        lambda: broken.add_point(make_point(), lease),
+        lambda: broken.request_cancel("search-1", after(1)),
+    ):
+        with pytest.raises(RuntimeError, match="no time"):
+            write()
+    assert store.list_searches() == [make_search()]
+    assert store.trials("search-1") == [make_trial()]
+    assert store.points("search-1") == []
+    assert len(store.events()) == 2
+
+
+# Values
+
+
+def test_times_come_back_in_utc(address, opened):
+    store = opened(address)
+    tokyo = timezone(timedelta(hours=9))
+    store.add_search(make_search(created_at=datetime(2026, 3, 1, 8, 30, tzinfo=tokyo)))
+    created = store.get_search("search-1").created_at
+    assert created == datetime(2026, 3, 1, 8, 30, tzinfo=tokyo)
+    assert created.utcoffset() == timedelta(0)
+    assert (created.day, created.hour) == (28, 23)
+    assert store.events()[0].at.utcoffset() == timedelta(0)
+
+
+def test_a_time_without_zone_is_a_mistake(address, opened):
+    with pytest.raises(StatementError, match="no time zone"):
+        opened(address).add_search(make_search(created_at=after(0).replace(tzinfo=None)))
+
+
+def test_states_and_losses_can_be_queried_by_others(address, opened):
+    """Columns, not documents: a team can look into its own database."""
+    store = opened(address)
+    store.add_search(replace(make_search(), state=SearchState.FAILED, parent_loss=1.5))
+    with store._database.reading() as connection:
+        query = text("SELECT id FROM searches WHERE state = 'FAILED' AND parent_loss < 2")
+        assert connection.scalars(query).all() == ["search-1"]
+
+
+# Databases that are away
+
+
+def test_a_database_that_is_away_is_named_and_found_again(server, opened):
+    """A restart of the server costs the calls in between, not the process."""
+    store = opened(server.new_database())
+    store.add_search(make_search())
+    server.stop()
+    try:
+        with pytest.raises(StoreUnavailable, match=r"postgresql\+psycopg://nas@"):
+            store.get_search("search-1")
+        with pytest.raises(StoreUnavailable):
+            store.ping()
+    finally:
+        server.start()
+    store.ping()
+    server.stop()
+    server.start()
+    assert store.get_search("search-1") == make_search()
+
+
+def test_a_writer_that_waits_too_long_gives_up_and_readers_never_wait(address, opened, monkeypatch):
+    monkeypatch.setattr(engine, "WAIT_SECONDS", 0.1)
+    store, other = opened(address), opened(address)
+    store.add_search(make_search())
+    with other._database.writing():
+        with pytest.raises(StoreUnavailable, match=r"database is locked|lock timeout"):
+            store.request_cancel("search-1", after(1))
+        assert store.get_search("search-1") == make_search()
+    assert store.request_cancel("search-1", after(1)).state is SearchState.CANCELLED
+
+
+def test_sqlite_is_durable_and_checks_references(tmp_path, opened):
+    store = opened(f"sqlite:///{tmp_path}/deep/er/nas.db")
+    with store._database.reading() as connection:
+        found = {
+            name: connection.scalar(text(f"PRAGMA {name}"))
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("nonsense", "found an address that cannot be read, allowed: sqlite:///FILE or postgresql"),
+        ("postgresql://me:secret@host:port/nas", "found an address that cannot be read"),
+        ("sqlite://", "found sqlite:///, allowed: sqlite:///FILE"),
+        ("sqlite:///:memory:", "found sqlite:///:memory:, allowed: sqlite:///FILE"),
+        ("mysql://me:secret@host/nas", r"found mysql://me:\*\*\*@host/nas, allowed: sqlite:///FILE"),
+        ("postgresql://me:secret@127.0.0.1:1/nas", r"postgresql\+psycopg://me:\*\*\*@127.0.0.1:1/nas: "),
+        ("sqlite:////dev/null/nas.db", "sqlite:////dev/null/nas.db: /dev/null: File exists"),
+        ("sqlite:////dev", "sqlite:////dev: unable to open database file"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_one_clear_line(address, reason):
+    with pytest.raises(StoreUnavailable, match=f"^(database: )?{reason}") as caught:
+        open_store(address)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path):
+    (tmp_path / "nas.db").write_bytes(b"x" * 5000)
+    with pytest.raises(StoreUnavailable, match=r"nas\.db: file is not a database"):
+        open_store(f"sqlite:///{tmp_path}/nas.db")
