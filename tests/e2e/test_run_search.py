@@ -1,0 +1,204 @@
+"""A whole search in a process of its own: real parent, real training, real Ray, real MLflow."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from nas.clock import utc_now
+from nas.search import Comparisons, Resources, Rungs, SearchState
+from nas.service import SearchService
+from nas.settings import Settings
+from nas.storage.sql import SqlStore, open_store
+from nas.trial import TrialRole, TrialState
+from tests.micro import micro_spec
+from workers.runner import STARTING, run_search
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
+
+LEASE_SECONDS = 3.0
+RUN = f"""
+import logging, sys
+from nas.settings import Settings
+from workers.runner import STARTING, run_search
+logging.basicConfig(level=logging.INFO)
+sys.exit(run_search(sys.argv[1], Settings(), lease_seconds={LEASE_SECONDS}))
+"""
+
+
+@dataclass
+class Home:
+    """Where one user keeps everything, and what runs there."""
+
+    settings: Settings
+    store: SqlStore
+
+    def create(self, **changes):
+        spec = micro_spec(
+            self.settings.home,
+            max_parallel=1,
+            rungs=Rungs(fractions=(0.5,), keep=0.5),
+            comparisons=Comparisons(random_indices=1),
+            **changes,
+        )
+        return SearchService(self.store, artifact_root=self.settings.artifact_root).create(spec).id
+
+    def start(self, search_id):
+        command = (sys.executable, "-c", RUN, search_id)
+        log = (self.settings.home / "log").open("ab")
+        with log:
+            return subprocess.Popen(
+                command, env=os.environ | self.settings.environment(), stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def run(self, search_id):
+        code = self.start(search_id).wait(300)
+        print((self.settings.home / "log").read_text())
+        return code
+
+    def stage(self, search_id):
+        progress = self.store.get_search(search_id).progress
+        return progress and progress.stage
+
+    def results(self, search_id):
+        """Everything that an interruption must not change."""
+        return [
+            (trial.number, trial.role, trial.architecture, trial.state, _numbers(trial.measurement))
+            for trial in self.store.trials(search_id)
+        ]
+
+    def weights(self, search_id):
+        winner = self.store.get_search(search_id).winner
+        return load_file(self.settings.artifact_root / winner.path / "model.safetensors")
+
+
+def _numbers(measurement):
+    return measurement and (measurement.loss, measurement.loss_before_retraining, measurement.num_parameters)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    settings = Settings(
+        home=tmp_path_factory.mktemp("home"),
+        tracking_uri=f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db",
+    )
+    return Home(settings, open_store(settings.database_url))
+
+
+@pytest.fixture(scope="module")
+def finished(home):
+    """A search that has run without interruption."""
+    search_id = home.create()
+    assert home.run(search_id) == 0
+    return search_id
+
+
+def test_a_search_succeeds(home, finished):
+    search, trials = home.store.get_search(finished), home.store.trials(finished)
+    assert search.state is SearchState.SUCCEEDED
+    assert search.parent_loss > 0
+    assert search.progress is None
+    assert {trial.state for trial in trials} == {TrialState.COMPLETED, TrialState.STOPPED}
+    assert [trial.role for trial in trials] == [TrialRole.SEARCH] * 4 + [TrialRole.RANDOM_INDICES]
+    losses = [trial.measurement.loss for trial in trials[:4] if trial.measurement]
+    assert trials[search.winner.trial_number].measurement.loss == min(losses)
+    states = list((home.settings.artifact_root / "searches" / finished).glob("trials/*/states/*"))
+    assert states == [], "resumable states are swept"
+
+
+def test_the_winner_is_an_ordinary_checkpoint(home, finished):
+    winner = home.store.get_search(finished).winner
+    directory = home.settings.artifact_root / winner.path
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    trial = home.store.trials(finished)[winner.trial_number]
+    assert sum(parameter.numel() for parameter in model.parameters()) == trial.architecture.parameter_count
+    inputs = AutoTokenizer.from_pretrained(directory)("the model prunes", return_tensors="pt")
+    assert model(**inputs).logits.isfinite().all()
+    assert f"{trial.measurement.loss:.4f}" in (directory / "README.md").read_text(encoding="utf-8")
+
+
+def test_mlflow_shows_it(home, finished):
+    client = MlflowClient(tracking_uri=home.settings.tracking_uri)
+    experiment = client.get_experiment_by_name("minitron-nas")
+    runs = client.search_runs([experiment.experiment_id], f"tags.`nas.search_id` = '{finished}'")
+    (parent,) = (run for run in runs if run.data.tags["nas.kind"] == "search")
+    assert parent.info.status == "FINISHED"
+    assert len(runs) == 1 + len(home.store.attempts(finished))
+    assert len(parent.data.tags["nas.parent_fingerprint"]) == 64
+    artifacts = {file.path for file in client.list_artifacts(parent.info.run_id, "winner")}
+    assert {"winner/README.md", "winner/model.safetensors"} <= artifacts
+
+
+def _once(condition, process):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "the process ended too early"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _is_gone(pid):
+    """Return whether a process has ended, reaped or not."""
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_killed_it_goes_on_to_the_same_result(home, finished):
+    search_id = home.create()
+    process = home.start(search_id)
+    _once(lambda: len(home.store.points(search_id)) >= 7, process)
+    process.kill()
+    process.wait()
+    assert not home.store.get_search(search_id).state.is_final
+    workers = {int(attempt.worker.rpartition(":")[2]) for attempt in home.store.attempts(search_id)}
+    deadline = time.monotonic() + 30
+    while not all(map(_is_gone, workers)):
+        assert time.monotonic() < deadline, "workers outlive their runner"
+        time.sleep(0.1)
+    time.sleep(LEASE_SECONDS)
+
+    assert home.run(search_id) == 0
+    assert home.store.get_search(search_id).state is SearchState.SUCCEEDED
+    assert home.results(search_id) == home.results(finished)
+    left, right = home.weights(search_id), home.weights(finished)
+    assert all(torch.equal(left[name], right[name]) for name in right)
+    assert all(attempt.ended_at for attempt in home.store.attempts(search_id))
+
+
+def test_asked_to_end_it_leaves_the_search_free_and_a_cancel_is_seen_by_the_next(home):
+    search_id = home.create()
+    process = home.start(search_id)
+    _once(lambda: home.stage(search_id) == STARTING.stage, process)
+    process.terminate()
+    assert process.wait(60) == 0
+    assert not home.store.get_search(search_id).state.is_final
+    assert search_id in {search.id for search in home.store.unclaimed(utc_now())}
+    home.store.request_cancel(search_id, utc_now())
+    assert home.run(search_id) == 0
+    assert home.store.get_search(search_id).state is SearchState.CANCELLED
+
+
+def test_what_cannot_run_fails_at_once_and_says_why(home):
+    search_id = home.create(resources=Resources(cpus=10_000))
+    assert run_search(search_id, home.settings) == 1
+    search = home.store.get_search(search_id)
+    assert search.state is SearchState.FAILED
+    assert "resources.cpus: found 10000, allowed: at most" in search.failure.message
+    assert "Traceback" in search.failure.traceback
+
+
+def test_a_search_that_another_process_holds_is_left_alone(home):
+    search_id = home.create()
+    now = utc_now()
+    assert home.store.claim(search_id, "another", at=now, until=now + timedelta(minutes=5))
+    assert run_search(search_id, home.settings) == 3
+    assert home.store.get_search(search_id).state is SearchState.QUEUED

@@ -1,0 +1,109 @@
+"""What searches share is made once, whoever asks first."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+from filelock import FileLock
+
+from minitron.checkpoint import load_parent
+from minitron.data import open_blocks
+from minitron.errors import DatasetTooSmall
+from minitron.evaluate import held_out_loss
+from nas.budget import Budget
+from nas.search import Resources
+from tests.micro import STEP_TOKENS, micro_spec
+from workers import artifacts
+from workers.artifacts import prepare, use_threads
+
+
+@pytest.fixture(scope="module")
+def micro(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("micro")
+    spec, root = micro_spec(directory), directory / "artifacts"
+    return spec, root, prepare(spec, root, lambda _: None)
+
+
+def _prepared(spec, root):
+    """Prepare again; return what is prepared and the stages that were computed."""
+    told = []
+    prepared = prepare(spec, root, told.append)
+    return prepared, {progress.stage for progress in told if not progress.is_cached}
+
+
+def test_a_second_search_computes_nothing_and_says_so(micro):
+    spec, root, prepared = micro
+    other = replace(spec, budget=Budget(max_parameters=30_000), num_trials=9, seed=7)
+    again, computed = _prepared(other, root)
+    assert again == prepared
+    assert computed == set()
+
+
+def test_a_longer_training_costs_no_calibration(micro):
+    spec, root, prepared = micro
+    longer = replace(spec, training=replace(spec.training, num_tokens=9 * STEP_TOKENS))
+    again, computed = _prepared(longer, root)
+    assert again.scores_path == prepared.scores_path
+    assert again.teacher_dir != prepared.teacher_dir
+    assert computed == {"token blocks", "loading the parent", "teacher answers"}
+
+
+def test_another_form_of_answers_is_another_cache(micro):
+    spec, root, prepared = micro
+    hidden, computed = _prepared(
+        replace(spec, distillation=replace(spec.distillation, cache_form="hidden")), root
+    )
+    assert hidden.teacher_dir != prepared.teacher_dir
+    assert computed == {"loading the parent", "teacher answers"}
+
+
+def test_the_parents_loss_is_that_of_the_parent(micro):
+    _, _, prepared = micro
+    blocks = open_blocks(prepared.blocks_dir)
+    assert prepared.parent_loss == held_out_loss(load_parent(prepared.parent_dir), blocks.validation_NT)
+
+
+def test_two_searches_do_not_prepare_one_parent_at_once(micro, monkeypatch):
+    spec, root, prepared = micro
+    monkeypatch.setattr(artifacts, "LOCK_POLL_SECONDS", 0.05)
+    (path,) = (root / "locks").iterdir()
+    told, waits = [], threading.Event()
+
+    def tell(progress):
+        told.append(progress.stage)
+        waits.set()
+
+    other = FileLock(path)
+    results = []
+    with other:
+        thread = threading.Thread(target=lambda: results.append(prepare(spec, root, tell)))
+        thread.start()
+        assert waits.wait(10)
+        assert "waiting for another search" in told[0]
+        assert not results
+    thread.join(10)
+    assert results == [prepared]
+
+
+def test_too_little_text_names_the_field(micro):
+    spec, root, _ = micro
+    greedy = replace(spec, data=replace(spec.data, validation_tokens=10**6))
+    with pytest.raises(DatasetTooSmall, match=r"data\.validation_tokens"):
+        prepare(greedy, root, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("parent", "resources", "expected"),
+    [
+        ("builtin:tiny", Resources(cpus=4), 1),
+        ("builtin:tiny", Resources(cpus=4, threads=3), 3),
+        ("builtin:smollm2-135m", Resources(cpus=2), 2),
+        ("builtin:smollm2-135m", Resources(cpus=0.5), 1),
+    ],
+)
+def test_threads_follow_the_spec_then_the_size_of_the_parent(micro, parent, resources, expected):
+    import torch
+
+    spec, _, _ = micro
+    use_threads(replace(spec, parent=parent, resources=resources))
+    assert torch.get_num_threads() == expected

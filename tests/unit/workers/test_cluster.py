@@ -1,0 +1,142 @@
+"""Work runs in worker processes, and what cannot run is refused at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import ray
+
+from minitron.errors import DatasetTooSmall
+from minitron.progress import Progress
+from nas.errors import InvalidSpec
+from nas.search import Resources
+from nas.trial import FailureKind
+from workers.cluster import WorkFailed, _require_room, connected, run_task
+
+ONE = Resources(cpus=1)
+
+JOIN = """
+import sys
+from functools import partial
+from nas.errors import InvalidSpec
+from nas.search import Resources
+from tests.unit.workers.test_cluster import _run, _squared
+from workers.cluster import connected
+
+try:
+    with connected(sys.argv[1], Resources(cpus=1, gpus=64), max_parallel=1):
+        raise SystemExit("64 GPUs were found")
+except InvalidSpec:
+    print("refused")
+with connected(sys.argv[1], Resources(cpus=1), max_parallel=1):
+    print(_run(partial(_squared, 7))[0])
+"""
+
+
+def _squared(number, report):
+    for done in range(3):
+        report(Progress(stage="squaring", done=done, total=3))
+    return number * number, os.getpid()
+
+
+def _refuse(_report):
+    raise DatasetTooSmall("data.source: found 3 tokens, needed 4")
+
+
+def _die_once(path, _report):
+    if not path.exists():
+        path.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+def _die(_report):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _sleep(report):
+    report(Progress(stage=f"{os.getpid()}"))
+    time.sleep(10**6)
+
+
+def _run(work, **options):
+    arguments = {"resources": ONE, "max_attempts": 2, "report": lambda _: None} | options
+    return run_task(work, **arguments)
+
+
+def test_more_cpus_than_the_machine_has_are_refused_before_anything_starts():
+    with (
+        pytest.raises(InvalidSpec, match=r"resources\.cpus: found 100000, allowed: at most"),
+        connected(None, Resources(cpus=100_000), max_parallel=1),
+    ):
+        pytest.fail("a cluster was started")
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        (Resources(cpus=1, gpus=1), r"resources\.gpus: found 1, allowed: at most 0"),
+        (Resources(cpus=5), r"resources\.cpus: found 5, allowed: at most 4"),
+    ],
+)
+def test_room_must_be_on_one_node(resources, message):
+    with pytest.raises(InvalidSpec, match=message):
+        _require_room(resources, [{"CPU": 4}, {"CPU": 4, "memory": 1.0}])
+
+
+def test_cpus_and_gpus_must_be_on_the_same_node():
+    with pytest.raises(InvalidSpec, match="both"):
+        _require_room(Resources(cpus=4, gpus=1), [{"CPU": 4}, {"CPU": 2, "GPU": 1}])
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_work_reports_on_the_way_and_returns():
+    told = []
+    result, pid = _run(partial(_squared, 7), report=told.append)
+    assert result == 49
+    assert pid != os.getpid()
+    assert [progress.done for progress in told] == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_running_cluster_is_joined_and_left_running():
+    address = ray.get_runtime_context().gcs_address
+    joined = subprocess.run(
+        [sys.executable, "-c", JOIN, address], capture_output=True, text=True, check=False
+    )
+    assert joined.stdout.split() == ["refused", "49"], joined.stderr
+    assert _run(partial(_squared, 3))[0] == 9
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_work_raises_comes_back_with_its_traceback():
+    with pytest.raises(WorkFailed, match="DatasetTooSmall: data") as caught:
+        _run(_refuse)
+    assert caught.value.failure.kind is FailureKind.ERROR
+    assert "_refuse" in caught.value.failure.traceback
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_lost_worker_is_replaced_a_few_times(tmp_path):
+    assert _run(partial(_die_once, tmp_path / "died")) == "done"
+    with pytest.raises(WorkFailed) as caught:
+        _run(_die)
+    assert caught.value.failure.kind is FailureKind.WORKER_LOST
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_stopped_work_is_killed():
+    pids = []
+    assert (
+        _run(_sleep, report=lambda progress: pids.append(progress.stage), should_stop=lambda: bool(pids))
+        is None
+    )
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pids[0]}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

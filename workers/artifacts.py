@@ -1,0 +1,205 @@
+"""What all trials of a search share, made once and found again: the parent, its blocks, its importance
+scores, the teacher's answers, the parent's own loss.
+
+Everything lies below the artifact root under a name made from its content, so that another search with
+the same parent and recipes computes nothing. Knows no Ray; runs in a worker process.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import BaseFileLock, FileLock, Timeout
+from transformers import PreTrainedModel
+
+from minitron.builtin import materialize
+from minitron.checkpoint import fingerprint, load_parent
+from minitron.data import BlockArray, Blocks, prepare_blocks
+from minitron.device import effective_precision, pick_device
+from minitron.evaluate import held_out_loss
+from minitron.files import new_file
+from minitron.importance import METRIC_VERSION, measure_importance
+from minitron.parents import parent_architecture
+from minitron.progress import Progress, Report
+from minitron.teacher import CACHE_VERSION, build_teacher_cache
+from nas.search import Resources, SearchSpec
+from workers.report import Prepared
+
+SMALL_MODEL_PARAMETERS = 10_000_000
+"""Below this, threads cost more than they bring."""
+
+LOCK_POLL_SECONDS = 1.0
+
+
+def prepare(spec: SearchSpec, root: Path, report: Report) -> Prepared:
+    """Make what is missing below ``root`` and return where everything lies.
+
+    Raises:
+        MinitronError: An unreadable parent, too little data, a full disk.
+    """
+    use_threads(spec)
+    with _alone(root / "locks" / f"{_digest(spec.parent)}.lock", report):
+        return _Preparation(spec, root, report).run()
+
+
+class _Preparation:
+    """The stages in their order; the parent is loaded when the first stage needs it."""
+
+    def __init__(self, spec: SearchSpec, root: Path, report: Report) -> None:
+        self._spec = spec
+        self._root = root
+        self._report = report
+
+    def run(self) -> Prepared:
+        spec = self._spec
+        scores = _digest(
+            self._parent_fingerprint, _content(self._blocks.calibration_NT), {"version": METRIC_VERSION}
+        )
+        distillation = spec.distillation
+        teacher = _digest(
+            self._parent_fingerprint,
+            self._blocks.fingerprint,
+            {
+                "form": distillation.cache_form,
+                "top_k": distillation.top_k if distillation.cache_form == "top_k" else None,
+                "precision": effective_precision(device_of(spec.resources), spec.training.precision),
+                "version": CACHE_VERSION,
+            },
+        )
+        return Prepared(
+            parent_dir=self._parent_dir,
+            parent_fingerprint=self._parent_fingerprint,
+            blocks_dir=self._root / "blocks" / self._blocks.fingerprint,
+            blocks_fingerprint=self._blocks.fingerprint,
+            scores_path=self._scores(scores),
+            scores_fingerprint=scores,
+            teacher_dir=self._teacher(teacher),
+            teacher_fingerprint=teacher,
+            parent_loss=self._loss(),
+        )
+
+    @cached_property
+    def _parent_dir(self) -> Path:
+        return materialize(self._spec.parent, self._root, self._report).resolve()
+
+    @cached_property
+    def _parent_fingerprint(self) -> str:
+        return fingerprint(self._parent_dir)
+
+    @cached_property
+    def _blocks(self) -> Blocks:
+        spec = self._spec
+        sequence_length = spec.data.sequence_length
+        return prepare_blocks(
+            spec.data,
+            self._parent_dir,
+            calibration_blocks=spec.calibration.num_samples,
+            training_blocks=spec.training.num_steps(sequence_length)
+            * spec.training.blocks_per_step(sequence_length),
+            root=self._root,
+            report=self._report,
+        )
+
+    @cached_property
+    def _parent(self) -> PreTrainedModel:
+        self._report(Progress(stage="loading the parent"))
+        parent = load_parent(self._parent_dir)
+        parent.to(device_of(self._spec.resources))  # type: ignore[arg-type]  # the stub loses self
+        return parent
+
+    def _scores(self, key: str) -> Path:
+        path = self._root / "scores" / f"{key}.safetensors"
+        if path.exists():
+            self._report(Progress(stage="importance scores", is_cached=True))
+        else:
+            measure_importance(
+                self._parent,
+                self._blocks.calibration_NT,
+                self._spec.calibration,
+                fingerprint=key,
+                report=self._report,
+            ).save(path)
+        return path
+
+    def _teacher(self, key: str) -> Path | None:
+        spec = self._spec
+        is_live = spec.distillation.asks_live(
+            num_tokens=self._blocks.training_NT.size,
+            hidden_size=parent_architecture(str(self._parent_dir)).hidden_size,
+        )
+        if is_live:
+            return None
+        directory = self._root / "teachers" / key
+        if directory.exists():
+            self._report(Progress(stage="teacher answers", is_cached=True))
+        else:
+            build_teacher_cache(
+                self._parent,
+                self._blocks.training_NT,
+                spec.distillation,
+                directory,
+                fingerprint=key,
+                batch_size=spec.calibration.batch_size,
+                precision=spec.training.precision,
+                report=self._report,
+            )
+        return directory
+
+    def _loss(self) -> float:
+        key = _digest(self._parent_fingerprint, _content(self._blocks.validation_NT))
+        path = self._root / "losses" / f"{key}.json"
+        if path.exists():
+            self._report(Progress(stage="held-out loss", is_cached=True))
+            return float(json.loads(path.read_text(encoding="utf-8")))
+        loss = held_out_loss(self._parent, self._blocks.validation_NT, report=self._report)
+        with new_file(path) as scratch:
+            scratch.write_text(json.dumps(loss), encoding="utf-8")
+        return loss
+
+
+def use_threads(spec: SearchSpec) -> None:
+    """Set this process's torch threads: the spec's, else as many as a trial's CPUs, else one."""
+    threads = spec.resources.threads or max(1, int(spec.resources.cpus))
+    is_small = parent_architecture(spec.parent).parameter_count < SMALL_MODEL_PARAMETERS
+    torch.set_num_threads(1 if is_small and not spec.resources.threads else threads)
+
+
+def device_of(resources: Resources) -> torch.device:
+    """Return the accelerator when a trial gets one, else the CPU."""
+    return pick_device() if resources.gpus > 0 else torch.device("cpu")
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _content(blocks_NT: BlockArray) -> str:
+    """Hash the blocks themselves: their number on the other sides of the split does not matter."""
+    return hashlib.sha256(np.ascontiguousarray(blocks_NT).data).hexdigest()
+
+
+@contextmanager
+def _alone(path: Path, report: Report) -> Iterator[None]:
+    """Hold a lock between processes, so that two searches on one parent do not compute the same twice."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    while not _is_acquired(lock):
+        report(Progress(stage="waiting for another search that prepares the same parent"))
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_acquired(lock: BaseFileLock) -> bool:
+    try:
+        lock.acquire(timeout=LOCK_POLL_SECONDS)
+    except Timeout:
+        return False
+    return True

@@ -1,0 +1,183 @@
+"""The Ray cluster to run on: a local one of this process's own, or the one whose address is given.
+
+Knows no trial and no search.
+"""
+
+import logging
+import math
+import os
+import queue
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import ray
+from ray.exceptions import RayError
+
+from minitron.progress import Progress, Report
+from nas.errors import InvalidSpec
+from nas.search import Resources
+from nas.trial import Failure, FailureKind
+from workers.report import failure_of
+
+logger = logging.getLogger(__name__)
+
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Models and data go through files; only reports go through Ray."""
+POLL_SECONDS = 0.5
+
+T = TypeVar("T")
+
+
+class WorkFailed(Exception):
+    """Raised when work on the cluster failed for good."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+    def __str__(self) -> str:
+        return self.failure.message
+
+
+@contextmanager
+def connected(address: str | None, resources: Resources, *, max_parallel: int) -> Iterator[None]:
+    """Start a local cluster, or connect to the one at ``address``, for as long as the context lasts.
+
+    A local cluster offers as many logical CPUs as ``max_parallel`` trials ask for, even where the
+    machine has fewer cores, because the spec's word on parallelism counts; but a single trial that
+    asks for more CPUs than there are cores is refused.
+
+    Call it from the main thread: the cluster's processes end with the thread that started them.
+
+    Raises:
+        InvalidSpec: No node can ever give a trial what it asks for; Ray would wait for ever.
+    """
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
+    if address is not None:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=_RUNTIME)
+        scratch = None
+    else:
+        cores = os.cpu_count() or 1
+        _require_room(resources, [{"CPU": cores, "GPU": math.inf}])
+        # A short path, since Unix sockets below it may not exceed 107 bytes.
+        scratch = Path(tempfile.mkdtemp(prefix="nas-ray-"))
+        ray.init(
+            address="local",
+            num_cpus=max(cores, math.ceil(max_parallel * resources.cpus)),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=str(scratch),
+            runtime_env=_RUNTIME,
+        )
+    try:
+        _require_room(resources, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        yield
+    finally:
+        ray.shutdown()
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+_RUNTIME = {"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}
+"""Workers stay in the directory that the paths of the spec are relative to."""
+
+
+def _require_room(resources: Resources, nodes: list[dict[str, float]]) -> None:
+    """Raise InvalidSpec unless one node has room for one trial."""
+    wanted = {"resources.cpus": ("CPU", resources.cpus), "resources.gpus": ("GPU", resources.gpus)}
+    if any(all(node.get(kind, 0) >= count for kind, count in wanted.values()) for node in nodes):
+        return
+    problems = []
+    for field, (kind, count) in wanted.items():
+        most = max((node.get(kind, 0) for node in nodes), default=0)
+        if count > most:
+            problems.append((field, f"found {count:g}, allowed: at most {most:g}, the {kind}s of a node"))
+    raise InvalidSpec(
+        tuple(problems) or (("resources", "found no node that has both the CPUs and the GPUs of one trial"),)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Result(Generic[T]):
+    value: T
+
+
+def run_task(
+    work: Callable[[Report], T],
+    *,
+    resources: Resources,
+    max_attempts: int,
+    report: Report,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> T | None:
+    """Run ``work`` in a worker process and pass on what it reports.
+
+    Args:
+        work: Picklable; given a ``Report`` to call.
+        resources: What the task gets from Ray.
+        max_attempts: Executions before the loss of the worker process is final.
+        report: Called here for each report of the work.
+        should_stop: Asked about twice a second; kills the work.
+
+    Returns:
+        The result of ``work``, or None when it was stopped.
+
+    Raises:
+        WorkFailed: ``work`` raised, or its process died ``max_attempts`` times.
+    """
+    task = ray.remote(
+        num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0, num_returns="streaming"
+    )(_stream)
+    for attempt in range(1, max_attempts + 1):
+        items = task.remote(work)
+        try:
+            result: T | None = _drain(items, report, should_stop)
+            return result
+        except RayError as error:
+            logger.warning("lost a worker process (%d of %d): %s", attempt, max_attempts, error)
+            lost = Failure(
+                kind=FailureKind.WORKER_LOST,
+                message=f"the worker process died {attempt} times; killed from outside, out of memory, or crashed",
+                traceback=str(error),
+            )
+    raise WorkFailed(lost)
+
+
+def _drain(items: "ray.ObjectRefGenerator", report: Report, should_stop: Callable[[], bool]) -> Any:
+    while not should_stop():
+        ready, _ = ray.wait([items], timeout=POLL_SECONDS)
+        if not ready:
+            continue
+        item = ray.get(next(items))
+        if isinstance(item, Progress):
+            report(item)
+        elif isinstance(item, Failure):
+            raise WorkFailed(item)
+        else:
+            return item.value
+    ray.cancel(items, force=True)
+    return None
+
+
+def _stream(work: Callable[[Report], T]) -> Iterator[Progress | Failure | _Result[T]]:
+    """Run ``work`` in a thread and yield what it reports as it comes, then its result or failure."""
+    items: queue.SimpleQueue[Progress | Failure | _Result[T]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            items.put(_Result(work(items.put)))
+        except Exception as error:
+            items.put(failure_of(error))
+
+    threading.Thread(target=run, daemon=True).start()
+    while isinstance(item := items.get(), Progress):
+        yield item
+    yield item

@@ -1,0 +1,61 @@
+"""Takes the winner home: an ordinary Hugging Face checkpoint with a model card, proved by reloading it.
+
+Knows no Ray; runs in a worker process.
+"""
+
+import shutil
+from pathlib import Path
+
+from minitron.card import model_card
+from minitron.checkpoint import load_parent, save_checkpoint
+from minitron.parents import parent_architecture
+from minitron.progress import Progress, Report
+from minitron.verify import verify_reload
+from nas.search import Search
+from nas.trial import Trial
+from workers.artifacts import use_threads
+from workers.layout import winner_directory
+from workers.report import Prepared
+
+
+def export_winner(search: Search, winner: Trial, prepared: Prepared, root: Path, report: Report) -> str:
+    """Write the winner's checkpoint, prove it, and return its path below ``root``.
+
+    Raises:
+        ArtifactMismatch: It does not come back as what it was saved from.
+        OutOfSpace: The disk is full.
+    """
+    assert winner.checkpoint is not None
+    use_threads(search.spec)
+    report(Progress(stage="exporting the winner"))
+    directory = winner_directory(root, search.id)
+    # What an earlier process left may be complete, or not have been proved.
+    shutil.rmtree(directory, ignore_errors=True)
+    student = load_parent(root / winner.checkpoint)
+    save_checkpoint(student, directory, companions=prepared.parent_dir, card=_card(search, winner, prepared))
+    report(Progress(stage="reloading the winner in a fresh process"))
+    verify_reload(directory, student, expected_parameters=winner.architecture.parameter_count)
+    return directory.relative_to(root).as_posix()
+
+
+def _card(search: Search, winner: Trial, prepared: Prepared) -> str:
+    spec, measurement = search.spec, winner.measurement
+    assert measurement is not None
+    return model_card(
+        title=f"{spec.name or search.id}: {winner.architecture.name}",
+        parent=spec.parent,
+        parent_fingerprint=prepared.parent_fingerprint,
+        before=parent_architecture(str(prepared.parent_dir)),
+        after=winner.architecture,
+        recipes={
+            "data": spec.data,
+            "calibration": spec.calibration,
+            "distillation": spec.distillation,
+            "training": spec.training,
+        },
+        losses={
+            "parent": prepared.parent_loss,
+            "student before retraining": measurement.loss_before_retraining,
+            "student": measurement.loss,
+        },
+    )

@@ -1,0 +1,72 @@
+"""What passes between runner and workers; knows neither Ray nor torch, so that both sides load it fast."""
+
+import errno
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from minitron.errors import DivergedTraining, OutOfSpace
+from nas.trial import Failure, FailureKind, Measurement, Point, Trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Where the artifacts that all trials of a search share lie; absolute paths."""
+
+    parent_dir: Path
+    parent_fingerprint: str
+    parent_loss: float
+    """Held-out nats per token."""
+    blocks_dir: Path
+    blocks_fingerprint: str
+    scores_path: Path
+    scores_fingerprint: str
+    teacher_dir: Path | None
+    """None asks the parent live."""
+    teacher_fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Began:
+    """A worker has taken the trial up."""
+
+    worker: str
+    """Host and process id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialReport:
+    """How far a trial is; a heartbeat when it holds nothing but the tokens."""
+
+    num_tokens: int
+    point: Point | None = None
+    checkpoint: str | None = None
+    """Path below the artifact root: resumable state at a rung, the student when finished."""
+    finished: Measurement | None = None
+
+
+Report = Began | TrialReport | Failure
+
+Evaluate = Callable[[Trial], Iterator[TrialReport]]
+"""Evaluates one trial and reports on the way; the last report is the finished one.
+
+It is closed early when the trial waits at a rung or is stopped.
+"""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return what is stored and shown of an exception: its kind, one line, and the traceback."""
+    full_disk = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, DivergedTraining):
+        kind = FailureKind.NON_FINITE
+    elif isinstance(error, OutOfSpace) or full_disk:
+        kind = FailureKind.OUT_OF_SPACE
+    else:
+        kind = FailureKind.ERROR
+    lines = str(error).splitlines()
+    return Failure(
+        kind=kind,
+        message=f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__,
+        traceback="".join(traceback.format_exception(error)),
+    )

@@ -1,0 +1,288 @@
+"""The composition root: claims a search, prepares and drives it, takes its winner home, ends it.
+
+Whatever happens, the search is left final, or unclaimed and resumable: one that a lost process left is
+prepared again (from caches) and goes on from what is stored. Loads neither torch nor transformers: all
+that touches a model runs in worker processes.
+"""
+
+import logging
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from minitron.architecture import Architecture
+from minitron.progress import Progress, Report
+from nas.clock import utc_now
+from nas.comparisons import random_draws
+from nas.driver import Driver
+from nas.errors import LostLease, StoreUnavailable
+from nas.frontier import best_trial
+from nas.ledger import Ledger
+from nas.search import Search, SearchSpec, SearchState, Winner
+from nas.settings import Settings
+from nas.space import search_space
+from nas.storage.sql import open_store
+from nas.storage.store import Lease, SearchStore
+from nas.trial import Failure, Trial, TrialState
+from workers.cluster import WorkFailed, connected, run_task
+from workers.executor import TuneExecutor
+from workers.layout import states_directory
+from workers.report import Evaluate, Prepared, failure_of
+from workers.tracking import Tracker
+from workers.watch import Reason, Watch
+
+logger = logging.getLogger(__name__)
+
+SUCCESS = 0
+"""Also of a search that was cancelled, and of one that is left for another process in good order."""
+FAILURE = 1
+NOT_OURS = 3
+"""Another process holds the search."""
+
+LEASE_SECONDS = 30.0
+PROGRESS_SECONDS = 1.0
+STARTING = Progress(stage="starting workers")
+TRACKING_SECONDS = 120.0
+"""How long the end of a search may wait for MLflow to take its winner."""
+INTERRUPTED_SECONDS = 10.0
+"""How long the end of a process may, whose search goes on in another."""
+
+
+class _Interrupted(Exception):
+    """The process must end before its search has."""
+
+
+class _Cancelled(Exception):
+    """The user has ended the search."""
+
+
+def run_search(search_id: str, settings: Settings, *, lease_seconds: float = LEASE_SECONDS) -> int:
+    """Run one search to its end, and return the exit code of the process.
+
+    Call it from the main thread of a process of its own: it catches signals and starts Ray.
+    """
+    store = open_store(settings.database_url)
+    owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    now = utc_now()
+    lease = store.claim(search_id, owner, at=now, until=now + timedelta(seconds=lease_seconds))
+    if lease is None:
+        state = store.get_search(search_id).state
+        logger.error("search %s: is %s, or held by another process", search_id, state)
+        return NOT_OURS
+    logger.info("search %s: claimed", search_id)
+    sweep = _Sweep(store, search_id, settings.artifact_root)
+    with Watch(store, lease, lease_seconds=lease_seconds, at_renewal=sweep) as watch:
+        code = _Run(store, lease, settings, watch).to_its_end()
+        sweep()
+    return code
+
+
+class _Run:
+    """One search in one process."""
+
+    def __init__(self, store: SearchStore, lease: Lease, settings: Settings, watch: Watch) -> None:
+        self._store = store
+        self._lease = lease
+        self._settings = settings
+        self._root = settings.artifact_root
+        self._watch = watch
+        self._progress_at = 0.0
+        self._cancel_at = 0.0
+        self._tracker = Tracker(
+            store,
+            lease,
+            uri=settings.tracking_uri,
+            artifacts=settings.home / "mlartifacts",
+            root=self._root,
+        )
+
+    def to_its_end(self) -> int:
+        """Run, record whatever ends it, and return the exit code."""
+        self._tracker.start()
+        seconds = TRACKING_SECONDS
+        try:
+            return self._ended()
+        except _Interrupted:
+            seconds = INTERRUPTED_SECONDS
+            assert self._watch.reason is not None
+            logger.info("search %s: left as it is: %s", self._lease.search_id, self._watch.reason.value)
+            return NOT_OURS if self._watch.reason is Reason.LOST_LEASE else SUCCESS
+        except LostLease as error:
+            seconds = INTERRUPTED_SECONDS
+            logger.warning("%s", error)
+            return NOT_OURS
+        finally:
+            self._tracker.close(seconds)
+
+    def _ended(self) -> int:
+        """Run, and make the search final."""
+        try:
+            self._run()
+        except (_Interrupted, LostLease, StoreUnavailable):
+            raise  # the search goes on, in another process or once the database is back
+        except _Cancelled:
+            self._end(SearchState.CANCELLED)
+        except WorkFailed as error:
+            self._end(SearchState.FAILED, failure=error.failure)
+            return FAILURE
+        except Exception as error:
+            logger.exception("search %s: failed", self._lease.search_id)
+            self._end(SearchState.FAILED, failure=failure_of(error))
+            return FAILURE
+        return SUCCESS
+
+    def _run(self) -> None:
+        self._check()
+        search = self._move(SearchState.PREPARING, progress=Progress(stage="starting Ray"))
+        spec = search.spec
+        address = self._settings.ray_address
+        with connected(address, spec.resources, max_parallel=spec.max_parallel):
+            self._watch.catch_signals()  # Ray has set its own
+            self._report(STARTING)
+            prepared = self._work(spec, partial(_prepare, spec, self._root))
+            self._tracker.identify(_fingerprints(prepared))
+            search = self._move(
+                SearchState.RUNNING,
+                parent_loss=prepared.parent_loss,
+                progress=STARTING,
+            )
+            self._drive(search, prepared)
+            winner = best_trial(self._store.trials(search.id))
+            assert winner is not None, "a driver without a completed trial gives up"
+            path = self._work(spec, partial(_export, search, winner, prepared, self._root))
+        self._move(SearchState.SUCCEEDED, winner=Winner(trial_number=winner.number, path=path))
+        logger.info("search %s: trial %d wins, %s", search.id, winner.number, self._root / path)
+
+    def _drive(self, search: Search, prepared: Prepared) -> None:
+        spec = search.spec
+        driver = Driver(search, self._store, self._lease, utc_now)
+        executor = TuneExecutor(
+            partial(_make_evaluate, spec, prepared, self._root),
+            resources=spec.resources,
+            max_parallel=spec.max_parallel,
+            should_stop=self._watch.must_stop,
+        )
+        executor.run(driver)
+        self._check()
+        if driver.failure is not None:
+            raise WorkFailed(driver.failure)
+
+    def _work(self, spec: SearchSpec, work: Callable[[Report], Any]) -> Any:
+        """Run work in a worker process, with the resources of a trial."""
+        result = run_task(
+            work,
+            resources=spec.resources,
+            max_attempts=spec.max_attempts,
+            report=self._report,
+            should_stop=self._must_stop,
+        )
+        self._check()
+        return result
+
+    def _must_stop(self) -> bool:
+        if self._watch.must_stop():
+            return True
+        if time.monotonic() < self._cancel_at:
+            return False
+        self._cancel_at = time.monotonic() + PROGRESS_SECONDS
+        return self._store.get_search(self._lease.search_id).cancel_requested
+
+    def _check(self) -> None:
+        """Raise when the search or this process is to go no further."""
+        if self._watch.must_stop():
+            raise _Interrupted
+        if self._store.get_search(self._lease.search_id).cancel_requested:
+            raise _Cancelled
+
+    def _report(self, progress: Progress) -> None:
+        """Store what work tells of itself, the first of each stage and then one a second."""
+        search = self._store.get_search(self._lease.search_id)
+        is_new = search.progress is None or search.progress.stage != progress.stage
+        if is_new or time.monotonic() >= self._progress_at:
+            self._progress_at = time.monotonic() + PROGRESS_SECONDS
+            self._store.save_search(replace(search, progress=progress), self._lease)
+        if is_new:
+            found = ": found from earlier work" if progress.is_cached else ""
+            logger.info("search %s: %s%s", search.id, progress.stage, found)
+
+    def _move(self, state: SearchState, **changes: Any) -> Search:
+        search = self._store.get_search(self._lease.search_id).moved(state, utc_now(), **changes)
+        self._store.save_search(search, self._lease)
+        logger.info("search %s: %s", search.id, state)
+        return search
+
+    def _end(self, state: SearchState, failure: Failure | None = None) -> None:
+        """Make the search final, and its unfinished trials before it."""
+        now = utc_now()
+        ledger = Ledger(self._store, self._lease)
+        for trial in ledger.trials:
+            ledger.close_attempt(trial.number, now, failure)
+            if not trial.state.is_final:
+                ledger.save(trial.cancelled(now))
+        if failure is not None:
+            logger.error("search %s: %s", self._lease.search_id, failure.message)
+        self._move(state, failure=failure)
+
+
+class _Sweep:
+    """Removes the resumable states of trials that are final and will not be gone on from."""
+
+    def __init__(self, store: SearchStore, search_id: str, root: Path) -> None:
+        self._store = store
+        self._search_id = search_id
+        self._root = root
+        self._swept: set[int] = set()
+
+    def __call__(self) -> None:
+        """Sweep once."""
+        search = self._store.get_search(self._search_id)
+        for trial in self._store.trials(self._search_id):
+            # A baseline goes on from where the search stopped a trial of its architecture.
+            may_go_on = trial.state is TrialState.STOPPED and trial.architecture in self._drawn
+            is_needed = not trial.state.is_final or (may_go_on and not search.state.is_final)
+            if not is_needed and trial.number not in self._swept:
+                shutil.rmtree(states_directory(self._root, trial), ignore_errors=True)
+                self._swept.add(trial.number)
+
+    @cached_property
+    def _drawn(self) -> frozenset[Architecture]:
+        spec = self._store.get_search(self._search_id).spec
+        return frozenset(random_draws(spec, search_space(spec)))
+
+
+def _fingerprints(prepared: Prepared) -> dict[str, str]:
+    return {
+        "parent_fingerprint": prepared.parent_fingerprint,
+        "blocks_fingerprint": prepared.blocks_fingerprint,
+        "scores_fingerprint": prepared.scores_fingerprint,
+        "teacher_fingerprint": prepared.teacher_fingerprint,
+    }
+
+
+# What follows is called in worker processes, where torch and transformers are loaded.
+
+
+def _prepare(spec: SearchSpec, root: Path, report: Report) -> Prepared:
+    from workers.artifacts import prepare
+
+    return prepare(spec, root, report)
+
+
+def _make_evaluate(spec: SearchSpec, prepared: Prepared, root: Path) -> Evaluate:
+    from workers.trial import TrialEvaluator
+
+    return TrialEvaluator(spec, prepared, root)
+
+
+def _export(search: Search, winner: Trial, prepared: Prepared, root: Path, report: Report) -> str:
+    from workers.export import export_winner
+
+    return export_winner(search, winner, prepared, root, report)

@@ -1,0 +1,230 @@
+"""Evaluates one trial: prune the parent, retrain by distillation, measure the held-out loss on the way.
+
+Knows no Ray and no driver. A trial writes resumable states named by their tokens below its directory;
+since everything is a function of spec, trial and tokens, it does not matter which worker goes on from
+which state, only how much is done again.
+"""
+
+import copy
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from minitron.checkpoint import load_parent, save_checkpoint
+from minitron.data import Blocks, open_blocks
+from minitron.evaluate import held_out_loss
+from minitron.files import new_directory
+from minitron.importance import ImportanceScores
+from minitron.plan import PruningPlan, plan_pruning, random_plan
+from minitron.prune import prune
+from minitron.teacher import LiveTeacher, Teacher, open_teacher_cache
+from minitron.train import Retraining
+from nas.rungs import schedule
+from nas.search import SearchSpec
+from nas.trial import Measurement, Point, Trial, TrialRole
+from workers.artifacts import device_of, use_threads
+from workers.layout import states_directory, student_directory
+from workers.report import Prepared, TrialReport
+
+logger = logging.getLogger(__name__)
+
+SLICE_SECONDS = 2.0
+"""At most this much training between two reports, so that a cancelled trial ends soon."""
+
+HISTORY_FILE = "history.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What has been measured of a trial so far; part of its resumable state."""
+
+    points: tuple[Point, ...] = ()
+    seconds: float = 0.0
+    """Of training since the last point."""
+    loss_sum: float = 0.0
+    """Distillation loss times tokens since the last point."""
+
+    def write(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(json.dumps(asdict(self), default=datetime.isoformat), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "History":
+        """Read what ``write`` wrote."""
+        data = json.loads(path.read_text(encoding="utf-8"))
+        points = (point | {"at": datetime.fromisoformat(point["at"])} for point in data.pop("points"))
+        return cls(points=tuple(Point(**point) for point in points), **data)
+
+
+class TrialEvaluator:
+    """Evaluates trials of one search one after another, in one process.
+
+    Args:
+        spec: Of the search.
+        prepared: Its shared artifacts; loaded with the first trial, kept for the others.
+        root: The artifact root.
+    """
+
+    def __init__(self, spec: SearchSpec, prepared: Prepared, root: Path) -> None:
+        self._spec = spec
+        self._prepared = prepared
+        self._root = root
+
+    def __call__(self, trial: Trial) -> Iterator[TrialReport]:
+        """Evaluate ``trial`` and report on the way; see ``workers.report.Evaluate``.
+
+        Raises:
+            DivergedTraining: A loss or gradient that is not finite.
+            OutOfSpace: The disk is full.
+        """
+        use_threads(self._spec)
+        states = states_directory(self._root, trial)
+        stops = schedule(self._spec)
+        retraining, history = self._taken_up(trial, states)
+        for point in history.points:
+            # The runner may have died before it heard of these; hearing twice changes nothing.
+            yield self._reached(point, states)
+        saved_at = time.monotonic()
+        for target in stops.points[len(history.points) :]:
+            while retraining.num_tokens < target:
+                history = _advanced(retraining, history, target)
+                if retraining.num_tokens == target:
+                    break
+                if time.monotonic() - saved_at > self._spec.checkpoint_seconds:
+                    _save(retraining, history, states)
+                    saved_at = time.monotonic()
+                yield TrialReport(num_tokens=retraining.num_tokens)
+            history = self._measured(retraining, history)
+            if target in stops.rungs[:-1]:
+                _save(retraining, history, states)
+                saved_at = time.monotonic()
+            if target < stops.num_tokens:
+                yield self._reached(history.points[-1], states)
+        yield self._finished(trial, retraining.student, history)
+
+    def _taken_up(self, trial: Trial, states: Path) -> tuple[Retraining, History]:
+        """Return the trial's student at its latest state, or freshly pruned."""
+        retraining = Retraining(
+            prune(self._parent, self._plan(trial)),
+            self._blocks.training_NT,
+            self._teacher,
+            training=self._spec.training,
+            distillation=self._spec.distillation,
+            device=device_of(self._spec.resources),
+        )
+        state = _latest_state(states)
+        if state is None and trial.checkpoint is not None:
+            elsewhere = self._root / trial.checkpoint
+            state = elsewhere if (elsewhere / HISTORY_FILE).exists() else None
+        if state is None:
+            logger.info("trial %d: pruned to %s", trial.number, trial.architecture.name)
+            return retraining, History()
+        retraining.load(state)
+        logger.info("trial %d: goes on from %s", trial.number, state)
+        return retraining, History.read(state / HISTORY_FILE)
+
+    def _plan(self, trial: Trial) -> PruningPlan:
+        if trial.role is TrialRole.RANDOM_INDICES:
+            # Both count, so that neither two baselines nor two searches keep the same indices.
+            seed = self._spec.seed * 1_000_003 + trial.number
+            return random_plan(self._scores.architecture, trial.architecture, seed=seed)
+        return plan_pruning(self._scores, trial.architecture)
+
+    def _measured(self, retraining: Retraining, history: History) -> History:
+        """Return the history with a point at the present tokens."""
+        num_tokens = retraining.num_tokens
+        trained = num_tokens - history.points[-1].num_tokens if history.points else 0
+        point = Point(
+            num_tokens=num_tokens,
+            loss=held_out_loss(retraining.student, self._blocks.validation_NT),
+            train_loss=history.loss_sum / trained if trained else None,
+            seconds=history.seconds,
+            at=datetime.now(UTC),
+        )
+        return History(points=(*history.points, point))
+
+    def _reached(self, point: Point, states: Path) -> TrialReport:
+        state = _latest_state(states)
+        checkpoint = state.relative_to(self._root).as_posix() if state else None
+        return TrialReport(num_tokens=point.num_tokens, point=point, checkpoint=checkpoint)
+
+    def _finished(self, trial: Trial, student: PreTrainedModel, history: History) -> TrialReport:
+        """Save the student, without its optimiser, and return the last report."""
+        path = student_directory(self._root, trial)
+        save_checkpoint(student, path, companions=self._prepared.parent_dir)
+        first, last = history.points[0], history.points[-1]
+        return TrialReport(
+            num_tokens=last.num_tokens,
+            point=last,
+            checkpoint=path.relative_to(self._root).as_posix(),
+            finished=Measurement(
+                num_tokens=last.num_tokens,
+                loss=last.loss,
+                loss_before_retraining=first.loss,
+                num_parameters=sum(parameter.numel() for parameter in student.parameters()),
+                train_seconds=sum(point.seconds for point in history.points),
+            ),
+        )
+
+    @cached_property
+    def _parent(self) -> PreTrainedModel:
+        parent = load_parent(self._prepared.parent_dir)
+        if self._prepared.teacher_dir is None:
+            parent.to(device_of(self._spec.resources))  # type: ignore[arg-type]  # the stub loses self
+        return parent
+
+    @cached_property
+    def _blocks(self) -> Blocks:
+        return open_blocks(self._prepared.blocks_dir)
+
+    @cached_property
+    def _scores(self) -> ImportanceScores:
+        prepared = self._prepared
+        return ImportanceScores.load(prepared.scores_path, expected_fingerprint=prepared.scores_fingerprint)
+
+    @cached_property
+    def _teacher(self) -> Teacher:
+        prepared = self._prepared
+        if prepared.teacher_dir is None:
+            return LiveTeacher(self._parent, self._spec.training.precision)
+        head = None
+        if self._spec.distillation.cache_form == "hidden":
+            head = copy.deepcopy(self._parent.lm_head)
+            head = head.to(device_of(self._spec.resources))
+        return open_teacher_cache(
+            prepared.teacher_dir, expected_fingerprint=prepared.teacher_fingerprint, head=head
+        )
+
+
+def _advanced(retraining: Retraining, history: History, target: int) -> History:
+    """Train one slice towards ``target`` tokens."""
+    tokens_before, began = retraining.num_tokens, time.perf_counter()
+    loss = retraining.advance(target, max_seconds=SLICE_SECONDS)
+    return replace(
+        history,
+        seconds=history.seconds + time.perf_counter() - began,
+        loss_sum=history.loss_sum + loss * (retraining.num_tokens - tokens_before),
+    )
+
+
+def _latest_state(states: Path) -> Path | None:
+    return max(states.glob("[0-9]*"), key=lambda path: int(path.name), default=None)
+
+
+def _save(retraining: Retraining, history: History, states: Path) -> None:
+    """Write the resumable state, then drop the one before it."""
+    state = states / str(retraining.num_tokens)
+    with new_directory(state) as scratch:
+        retraining.save(scratch)
+        history.write(scratch / HISTORY_FILE)
+    for other in states.iterdir():
+        if other != state:
+            shutil.rmtree(other, ignore_errors=True)
