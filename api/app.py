@@ -1,0 +1,81 @@
+"""The REST service as a FastAPI application, around a ``SearchService`` that is given to it."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute, Match
+from starlette.types import Lifespan
+
+from api import errors
+from api.dependencies import SPEC_TYPES
+from api.routes import health, searches
+from api.schemas import Problem
+from nas.service import SearchService
+from nas.spec import SPEC_ADAPTER
+
+DESCRIPTION = """
+Searches for the best smaller language model under a budget. Submit a spec, follow its events, take the
+winner home. Losses are nats per held-out token. Every error is a problem (RFC 9457) with a stable `code`.
+"""
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+COMPONENTS = "#/components/schemas/{model}"
+
+
+def create_app(service: SearchService, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """Return the application: ``/api/v1``, ``/healthz``, ``/readyz`` and ``/docs``."""
+    app = FastAPI(
+        title="Minitron search",
+        version="1",
+        description=DESCRIPTION.strip(),
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.service = service
+    errors.install(app)
+    app.include_router(health.router)
+    app.include_router(searches.router, prefix="/api/v1")
+    unmatched = _unmatched(tuple(app.routes))
+    app.add_api_route("/api/{path:path}", unmatched, methods=METHODS, include_in_schema=False)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _unmatched(routes: Sequence[BaseRoute]) -> Callable[[Request], Awaitable[None]]:
+    """Return what answers where none of ``routes`` does: the dashboard at the root would do so in HTML."""
+
+    async def unmatched(request: Request) -> None:
+        allowed = [
+            method
+            for method in METHODS
+            if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+        ]
+        if allowed:
+            raise HTTPException(405, headers={"Allow": ", ".join(allowed)})
+        raise HTTPException(404)
+
+    return unmatched
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Return the description of the interface, with the schemas that FastAPI cannot see by itself."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        schemas = document["components"]["schemas"]
+        for model in (
+            Problem.model_json_schema(ref_template=COMPONENTS),
+            SPEC_ADAPTER.json_schema(ref_template=COMPONENTS),
+        ):
+            schemas |= model.pop("$defs", {})
+            schemas[model["title"]] = model
+        spec = {"$ref": COMPONENTS.format(model="SearchSpec")}
+        schemas["SearchResource"]["properties"]["spec"] = spec
+        document["paths"]["/api/v1/searches"]["post"]["requestBody"] = {
+            "required": True,
+            "content": {media_type: {"schema": spec} for media_type in SPEC_TYPES},
+        }
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,35 @@
+"""The live pages, made with NiceGUI: everything they load ships with the package.
+
+They call the same use cases as REST, always in a thread, so that a slow database stalls no other page.
+"""
+
+from fastapi import FastAPI
+from nicegui import ui
+
+from api.dashboard import list_page, search_page
+from api.dashboard.theme import FAVICON, frame, nowhere
+from nas.service import SearchService
+
+
+def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) -> None:
+    """Serve the pages at the root of ``app``; ``notice`` is shown on each when searches cannot run.
+
+    NiceGUI keeps one set of pages for a process: the last application mounted has them.
+    """
+
+    @ui.page("/")
+    async def searches() -> None:
+        await list_page.build(service, notice)
+
+    @ui.page("/searches/{search_id}")
+    async def search(search_id: str) -> None:
+        await search_page.build(service, search_id, notice)
+
+    ui.run_with(
+        app, root=_nowhere, title="Minitron search", favicon=FAVICON, dark=None, show_welcome_message=False
+    )
+
+
+def _nowhere() -> None:
+    with frame(None):
+        nowhere("There is no such page", "Check the address, or begin again.")

@@ -1,0 +1,148 @@
+"""How every page looks: frame, colours and the small parts that pages share."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nicegui import ui
+
+from nas.search import Search, SearchState
+from nas.trial import TrialRole, TrialState
+
+FAVICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" '
+    'fill="#3b5bdb"/><g fill="#fff"><circle cx="7" cy="9" r="2"/><circle cx="12" cy="17" r="2"/>'
+    '<circle cx="18" cy="21" r="2"/><circle cx="25" cy="23" r="3" fill="#63e6be"/></g></svg>'
+)
+
+BLUE, GREEN, AMBER, PINK, RED, GREY = "#4c6ef5", "#12b886", "#f08c00", "#e64980", "#e03131", "#868e96"
+"""Readable on the light and on the dark page. Blue competes, green leads, amber and pink are baselines."""
+
+INK_STYLE = "inherit"
+
+STATE_COLOURS = {
+    SearchState.QUEUED: GREY,
+    SearchState.PREPARING: BLUE,
+    SearchState.RUNNING: BLUE,
+    SearchState.COMPLETING: BLUE,
+    SearchState.SUCCEEDED: GREEN,
+    SearchState.FAILED: RED,
+    SearchState.CANCELLED: AMBER,
+    TrialState.PROPOSED: GREY,
+    TrialState.WAITING: GREY,
+    TrialState.COMPLETED: GREEN,
+    TrialState.STOPPED: GREY,
+}
+"""The colours of states; trials share those of searches with the same name."""
+
+ROLE_COLOURS = {
+    TrialRole.SEARCH: BLUE,
+    TrialRole.RANDOM_ARCHITECTURE: AMBER,
+    TrialRole.RANDOM_INDICES: PINK,
+}
+
+CSS = """
+:root { --line: rgba(120, 130, 145, .25); --soft: #6b7684; --card: #fff; --page: #f5f6f8; }
+body.body--dark { --soft: #9aa5b1; --card: #1d2127; --page: #14171b; }
+body, body.body--dark { background: var(--page); }
+.nicegui-content { padding: 0; }
+.page { max-width: 1240px; width: 100%; margin: 0 auto; padding: 20px 24px 56px; gap: 16px; }
+.bar { background: var(--card); border-bottom: 1px solid var(--line); color: inherit; }
+.panel { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 16px 18px;
+  gap: 8px; width: 100%; min-width: 0; }
+.heading { font-size: 13px; font-weight: 600; letter-spacing: .01em; }
+.soft { color: var(--soft); font-size: 13px; }
+.number { font-size: 24px; font-weight: 600; line-height: 1.25; font-variant-numeric: tabular-nums; }
+.mono, .q-table .mono { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: 12.5px; }
+.chip { display: inline-flex; align-items: center; gap: 6px; font-size: 12px; font-weight: 600;
+  white-space: nowrap; }
+.chip::before { content: ""; width: 8px; height: 8px; border-radius: 50%; background: currentColor; }
+.chip.live::before { animation: pulse 1.6s ease-in-out infinite; }
+@keyframes pulse { 50% { opacity: .25; } }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; width: 100%; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 12px; width: 100%; }
+.trace { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 360px; overflow: auto; margin: 0;
+  padding: 10px 12px; border-radius: 8px; background: rgba(120, 130, 145, .12); }
+.q-table__card, .q-table--dark { background: transparent !important; box-shadow: none; }
+.q-table th { font-size: 12px; color: var(--soft); font-weight: 600; }
+.q-table td { font-variant-numeric: tabular-nums; }
+.q-table tbody tr.first td { background: rgba(18, 184, 134, .10); }
+.nicegui-code { background: rgba(120, 130, 145, .12); border-radius: 8px; width: 100%; }
+.nicegui-code .codehilite { background: none; }
+a.quiet { color: inherit; text-decoration: none; } a.quiet:hover { text-decoration: underline; }
+@media (max-width: 520px) { .page { padding: 12px; } .charts { grid-template-columns: 1fr; } }
+"""
+
+
+@contextmanager
+def frame(notice: str | None) -> Iterator[None]:
+    """Lay out a page: the bar on top, a notice if there is one, and what is made inside."""
+    ui.colors(primary="#3b5bdb", positive=GREEN, negative=RED, warning=AMBER)
+    ui.add_css(CSS)
+    with ui.header(elevated=False).classes("bar items-center justify-between px-6 py-3"):
+        with ui.link(target="/").classes("quiet flex items-center gap-3"):
+            ui.html(FAVICON, sanitize=False).style("width: 22px; height: 22px; line-height: 0")
+            ui.label("Minitron search").classes("font-semibold")
+        ui.link("API", "/docs").classes("quiet soft")
+    with ui.column().classes("page"):
+        if notice:
+            banner("warning", "Searches are not run here", notice, AMBER)
+        yield
+
+
+def panel(title: str | None = None) -> ui.column:
+    """Return a bordered box, with a heading if it has a title."""
+    box = ui.column().classes("panel")
+    if title:
+        with box:
+            ui.label(title).classes("heading")
+    return box
+
+
+def banner(icon: str, title: str, detail: str, colour: str) -> ui.column:
+    """Return a box that cannot be overlooked."""
+    box = panel().style(f"border-left: 4px solid {colour}")
+    with box:
+        with ui.row().classes("items-center gap-2 no-wrap"):
+            ui.icon(icon, size="20px").style(f"color: {colour}")
+            ui.label(title).classes("font-semibold")
+        ui.label(detail).classes("soft").style("overflow-wrap: anywhere")
+    return box
+
+
+def message(icon: str, title: str, detail: str) -> ui.column:
+    """Return what stands where there is nothing else to show."""
+    box = panel().classes("items-center text-center").style("padding: 56px 24px")
+    with box:
+        ui.icon(icon, size="44px").classes("soft").style("font-size: 44px")
+        ui.label(title).classes("text-lg font-semibold")
+        ui.label(detail).classes("soft")
+    return box
+
+
+def nowhere(title: str, detail: str) -> None:
+    """Show that an address leads nowhere, and where to go on."""
+    ui.context.client.status_code = 404
+    with message("travel_explore", title, detail):
+        ui.button("All searches", on_click=lambda: ui.navigate.to("/")).props("flat no-caps")
+
+
+def state_words(search: Search) -> str:
+    """Return a search's state as people say it."""
+    if search.cancel_requested and not search.state.is_final:
+        return "Cancelling"
+    return search.state.value.capitalize()
+
+
+def state_chip(search: Search) -> ui.label:
+    """Return a search's state as a coloured word; the dot pulses while work is done."""
+    chip = ui.label().classes("chip")
+    show_state(chip, search)
+    return chip
+
+
+def show_state(chip: ui.label, search: Search) -> None:
+    """Bring a state chip up to date."""
+    chip.text = state_words(search)
+    chip.style(f"color: {STATE_COLOURS[search.state]}")
+    is_live = search.state in {SearchState.PREPARING, SearchState.RUNNING, SearchState.COMPLETING}
+    chip.classes(add="live" if is_live else "", remove="" if is_live else "live")

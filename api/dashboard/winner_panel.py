@@ -1,0 +1,80 @@
+"""The best student beside what it is judged by, and how to take it home."""
+
+from pathlib import Path
+
+from nicegui import ui
+
+from api.dashboard.theme import AMBER, GREEN, INK_STYLE, PINK, panel
+from nas import wording
+from nas.frontier import Comparison
+from nas.service import SearchView
+
+HOW_TO_LOAD = """from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained({path!r})"""
+
+
+class WinnerPanel:
+    """Invisible until a trial has completed; made anew when what it says changes."""
+
+    def __init__(self) -> None:
+        self._shown: object = None
+        self._body = ui.column().classes("w-full")
+        self._body.visible = False
+
+    def show(self, view: SearchView, comparison: Comparison | None, directory: Path | None) -> None:
+        """Bring the panel up to date."""
+        if (view.best, comparison, directory) == self._shown or comparison is None or view.best is None:
+            return
+        self._shown = (view.best, comparison, directory)
+        self._body.visible = True
+        self._body.clear()
+        best = view.best
+        with self._body, panel("Winner" if directory else "Best so far"):
+            share = best.architecture.parameter_count / view.search.parent_parameters
+            ui.label(
+                f"Trial {best.number}, {best.architecture.name}: {best.architecture.parameter_count:,} "
+                f"parameters, {share:.1%} of the parent's"
+            ).classes("font-medium")
+            _comparison(comparison, "Winner" if directory else "Best so far")
+            if directory:
+                _take_home(view.search.id, directory)
+
+
+def _comparison(comparison: Comparison, winner: str) -> None:
+    random = comparison.random_architectures
+    rows = [
+        ("Parent", comparison.parent_loss, "", INK_STYLE),
+        (winner, comparison.winner_loss, "", GREEN),
+        ("Random architectures", wording.mean(random), _spread(random), AMBER),
+        ("Random indices", wording.mean(comparison.random_indices), _spread(comparison.random_indices), PINK),
+    ]
+    with ui.element("div").style(
+        "display: grid; grid-template-columns: max-content max-content max-content 1fr; gap: 4px 20px; "
+        "align-items: baseline; overflow-x: auto"
+    ):
+        for name, loss, note, colour in rows:
+            if loss is None:
+                continue
+            ui.label(name).classes("chip").style(f"color: {colour}")
+            ui.label(wording.loss(loss)).classes("font-medium").style("font-variant-numeric: tabular-nums")
+            ahead = loss - comparison.winner_loss
+            ui.label("" if name == winner else f"{ahead:+.4f}").classes("soft")
+            ui.label(note).classes("soft")
+
+
+def _spread(losses: tuple[float, ...]) -> str:
+    if not losses:
+        return ""
+    if len(losses) == 1:
+        return "one, at equal tokens"
+    return f"mean of {len(losses)} at equal tokens, best {min(losses):.4f}, worst {max(losses):.4f}"
+
+
+def _take_home(search_id: str, directory: Path) -> None:
+    ui.label("Checkpoint").classes("heading q-mt-sm")
+    ui.code(HOW_TO_LOAD.format(path=str(directory)), language="python").classes("w-full")
+    with ui.row().classes("items-center gap-3"):
+        ui.button("Download", icon="download").props(
+            f'no-caps unelevated href="/api/v1/searches/{search_id}/winner"'
+        )
+        ui.label(f"or: nas download {search_id}").classes("soft mono")

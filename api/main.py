@@ -1,0 +1,125 @@
+"""The composition root of the server: store, service, supervisor, dashboard, and a listening socket."""
+
+import argparse
+import ipaddress
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+
+from api import dashboard
+from api.app import create_app
+from minitron.errors import MissingExtra
+from nas.errors import InvalidSettings, SearchError
+from nas.service import SearchService
+from nas.settings import Settings
+from nas.storage.sql import open_store
+from nas.supervisor import Supervisor, require_worker_extra
+
+logger = logging.getLogger(__name__)
+
+GRACE_SECONDS = 3
+"""How long open event streams may keep the server from ending."""
+
+
+def create(settings: Settings, *, runs_searches: bool = True) -> FastAPI:
+    """Return the whole application; its lifespan starts and ends the supervisor of searches."""
+    store = open_store(settings.database_url)
+    service = SearchService(store, artifact_root=settings.artifact_root)
+    supervisor = Supervisor(
+        store,
+        logs=settings.home / "logs",
+        environment=settings.environment(),
+        max_searches=settings.max_searches,
+    )
+    notice = _missing_extra() if runs_searches else None
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if notice or not runs_searches:
+            yield
+            return
+        supervisor.start()
+        yield
+        await run_in_threadpool(supervisor.stop)
+
+    app = create_app(service, lifespan)
+    dashboard.mount(app, service, notice=notice)
+    return app
+
+
+def serve(settings: Settings, *, runs_searches: bool = True) -> None:
+    """Listen until interrupted. The first line on stdout ends with the address.
+
+    Raises:
+        InvalidSettings: Host and port cannot be listened on.
+        StoreUnavailable: The database does not answer.
+    """
+    app = create(settings, runs_searches=runs_searches)
+    listener = _listener(settings.host, settings.port)
+    if not _is_loopback(listener):
+        logger.warning(
+            "%s is open to other machines, and there is no password: whoever reaches it can read every "
+            "search, start new ones and name any file that this process can read",
+            settings.host,
+        )
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS, lifespan="on"
+    )
+    print(f"serving at {_address(settings.host, listener)}", flush=True)  # noqa: T201 - read by nas run --serve
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def main() -> None:
+    """Serve as the environment and the command line say; errors are one line, exit code 1."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    for noisy in ("httpx", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    parser = argparse.ArgumentParser(prog="python -m api", description="Serve searches over HTTP.")
+    parser.add_argument("--host", help="address to listen on; default NAS_HOST")
+    parser.add_argument("--port", type=int, help="port to listen on; default NAS_PORT")
+    parser.add_argument("--page-only", action="store_true", help="run no searches: another process does")
+    arguments = parser.parse_args()
+    chosen = {name: getattr(arguments, name) for name in ("host", "port")}
+    try:
+        settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
+        with suppress(KeyboardInterrupt):  # the usual end of a server: by then its searches are resumable
+            serve(settings, runs_searches=not arguments.page_only)
+    except SearchError as error:
+        sys.exit(f"error: {error}")
+
+
+def _missing_extra() -> str | None:
+    try:
+        require_worker_extra()
+    except MissingExtra as error:
+        logger.warning("searches will wait, none is run here: %s", error)
+        return str(error)
+    return None
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InvalidSettings(
+            f"NAS_HOST, NAS_PORT: found {host}:{port}, which cannot be listened on ({reason}), "
+            "allowed: an address of this machine and a free port"
+        ) from None
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+def _address(host: str, listener: socket.socket) -> str:
+    ip, port = listener.getsockname()[:2]
+    name = "127.0.0.1" if ipaddress.ip_address(ip).is_unspecified else host
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}"

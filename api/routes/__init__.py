@@ -1,0 +1,1 @@
+"""Handlers: each reads a request, calls one use case and answers."""

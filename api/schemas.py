@@ -1,0 +1,240 @@
+"""What REST answers with: explicit, so that the domain can change without changing the interface.
+
+Names and units are the domain's; see ``nas.search`` and ``nas.trial`` for what each field means.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from nas.frontier import Comparison
+from nas.search import SearchState
+from nas.service import SearchView, TrialRecord
+from nas.spec import dump
+from nas.trial import FailureKind, TrialRole, TrialState
+
+
+class _Resource(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Health(_Resource):
+    """Answered by a process that can serve."""
+
+    status: Literal["ok"]
+
+
+class FieldProblem(_Resource):
+    """What is wrong with one field."""
+
+    field: str
+    """Dotted path in the spec, or the name of a parameter."""
+    reason: str
+
+
+class Problem(_Resource):
+    """An error, as RFC 9457 says."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    """Stable, for programs; the detail is for people."""
+    detail: str
+    instance: str
+    errors: list[FieldProblem]
+
+
+class FailureResource(_Resource):
+    """Why a trial or a search ended: one line, and the traceback of the worker if it raised."""
+
+    kind: FailureKind
+    message: str
+    traceback: str | None
+
+
+class ProgressResource(_Resource):
+    """One stage of work; a total of 0 is unknown."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+    is_cached: bool
+
+
+class TraitsResource(_Resource):
+    """What the blocks of a family hold besides the matrices that every family has."""
+
+    mlp_matrices: int
+    qkv_bias: bool
+    output_bias: bool
+    mlp_bias: bool
+    qk_norm: bool
+    norm_bias: bool
+
+
+class ArchitectureResource(_Resource):
+    """The shape of a model, in the words of Hugging Face configs."""
+
+    name: str
+    parameter_count: int
+    """Embeddings included, a tied table once."""
+    num_layers: int
+    hidden_size: int
+    intermediate_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    vocab_size: int
+    tie_word_embeddings: bool
+    family: str
+    traits: TraitsResource
+
+
+class PointResource(_Resource):
+    """A held-out loss on the way, in nats per token."""
+
+    num_tokens: int
+    loss: float
+    train_loss: float | None
+    seconds: float
+    at: datetime
+
+
+class MeasurementResource(_Resource):
+    """The final numbers of a trial; losses in nats per held-out token."""
+
+    num_tokens: int
+    loss: float
+    loss_before_retraining: float
+    num_parameters: int
+    train_seconds: float
+
+
+class AttemptResource(_Resource):
+    """One execution of a trial by one worker."""
+
+    search_id: str
+    trial_number: int
+    number: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None
+    failure: FailureResource | None
+    mlflow_run_id: str | None
+
+
+class TrialResource(_Resource):
+    """One architecture on trial."""
+
+    search_id: str
+    number: int
+    architecture: ArchitectureResource
+    role: TrialRole
+    state: TrialState
+    rung: int
+    num_attempts: int
+    measurement: MeasurementResource | None
+    failure: FailureResource | None
+    checkpoint: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class TrialRecordResource(TrialResource):
+    """A trial with the points and attempts on its way."""
+
+    points: list[PointResource]
+    attempts: list[AttemptResource]
+
+    @classmethod
+    def of(cls, record: TrialRecord) -> "TrialRecordResource":
+        """Return the resource of a record."""
+        trial = TrialResource.model_validate(record.trial)
+        return cls.model_validate(
+            {**dict(trial), "points": list(record.points), "attempts": list(record.attempts)}
+        )
+
+
+class TrialList(_Resource):
+    """All trials of a search, by number."""
+
+    trials: list[TrialRecordResource]
+
+
+class WinnerResource(_Resource):
+    """The best student: its trial, and its checkpoint directory below the artifact root."""
+
+    trial_number: int
+    path: str
+
+
+class ComparisonResource(_Resource):
+    """The winner beside what it is judged by, at equal tokens; nats per held-out token."""
+
+    winner_loss: float
+    parent_loss: float | None
+    random_architectures: list[float]
+    random_indices: list[float]
+
+
+class SearchResource(_Resource):
+    """A search: what was asked, what became of it, and where it stands."""
+
+    id: str
+    spec: dict[str, Any]
+    """What was asked, complete with its defaults."""
+    state: SearchState
+    num_feasible: int
+    parent_parameters: int
+    parent_loss: float | None
+    progress: ProgressResource | None
+    winner: WinnerResource | None
+    failure: FailureResource | None
+    cancel_requested: bool
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    counts: Mapping[TrialState, int]
+    """Trials in each state, baselines included."""
+    best: TrialResource | None
+    best_loss: float | None
+    gap_closed: float | None
+    """Share of the loss added by pruning that the best trial's retraining removed."""
+    tokens_done: int
+    tokens_total: int
+    eta_seconds: float | None
+    comparison: ComparisonResource | None = None
+    """Only where one search is asked for, once a trial has completed."""
+
+    @classmethod
+    def of(cls, view: SearchView, comparison: Comparison | None = None) -> "SearchResource":
+        """Return the resource of a view."""
+        standing = {name: getattr(view, name) for name in VIEW_FIELDS}
+        return cls.model_validate({**dump(view.search), **standing, "comparison": comparison})
+
+
+VIEW_FIELDS = ("counts", "best", "best_loss", "gap_closed", "tokens_done", "tokens_total", "eta_seconds")
+
+
+class SearchPage(_Resource):
+    """A page of searches, newest first."""
+
+    searches: list[SearchResource]
+    next_page_token: str | None
+    """Ask with it for the next page; null on the last."""
+
+
+class EventResource(_Resource):
+    """Something that happened; ``data`` is the changed object."""
+
+    sequence: int
+    search_id: str
+    kind: str
+    trial_number: int | None
+    at: datetime
+    data: dict[str, Any]

@@ -1,0 +1,96 @@
+"""A headless Chromium driven over its DevTools protocol: nothing beyond the browser itself is needed."""
+
+import base64
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+FLAGS = (
+    "--headless", "--disable-gpu", "--no-first-run", "--no-default-browser-check", "--hide-scrollbars",
+    "--disable-background-networking", "--disable-component-update", "--disable-quic", "--disable-sync",
+    "--disable-dev-shm-usage", "--remote-debugging-port=0", "--remote-allow-origins=*",
+)  # fmt: skip
+
+
+@contextmanager
+def chromium(executable: str, profile: Path, *, width: int = 1400, height: int = 1200) -> Iterator["Page"]:
+    """Start a browser with one page and end it."""
+    # A browser that runs as root, as in containers, refuses its sandbox.
+    sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
+    command = (executable, *FLAGS, *sandbox, f"--user-data-dir={profile}", f"--window-size={width},{height}")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr
+            addresses = (re.search(r"ws://\S+", line) for line in process.stderr)
+            address = next(filter(None, addresses))[0]
+            with connect(address, max_size=64 << 20) as connection:
+                yield Page(connection)
+        finally:
+            process.terminate()
+
+
+class Page:
+    """One page of a browser."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._socket = connection
+        self._number = 0
+        self._session: str | None = None
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+
+    def _call(self, method: str, **params: Any) -> dict[str, Any]:
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        self._socket.send(json.dumps(message))
+        while True:
+            answer = json.loads(self._socket.recv(timeout=60))
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer["error"]
+                return answer["result"]
+
+    def open(self, url: str) -> None:
+        """Go to ``url``."""
+        self._call("Page.navigate", url=url)
+
+    def evaluate(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression."""
+        result = self._call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
+
+    @property
+    def text(self) -> str:
+        """What a reader sees."""
+        return str(self.evaluate("document.body ? document.body.innerText : ''"))
+
+    def wait_for(self, *texts: str, seconds: float = 30) -> str:
+        """Return the visible text as soon as it holds all of ``texts``."""
+        deadline = time.monotonic() + seconds
+        while not all(text in self.text for text in texts):
+            assert time.monotonic() < deadline, f"no {texts} in:\n{self.text}"
+            time.sleep(0.2)
+        return self.text
+
+    def use_dark(self) -> None:
+        """Prefer dark colours from now on."""
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+
+    def screenshot(self, path: Path) -> Path:
+        """Write the whole page, below the fold included, as a PNG."""
+        height = self.evaluate("document.documentElement.scrollHeight")
+        width = self.evaluate("window.innerWidth")
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        shot = self._call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+        path.write_bytes(base64.b64decode(shot["data"]))
+        return path

@@ -1,0 +1,49 @@
+"""A server with searches in every state, shared by the tests that only read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.app import create_app
+from nas.service import SearchService
+from nas.storage.memory import InMemoryStore
+from tests.fakes import ManualClock
+from tests.unit.api.live import serving
+from tests.unit.api.seeded import NOW, Played, fill
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeded:
+    """A server, what is behind it, and a client of its REST interface."""
+
+    http: httpx.Client
+    store: InMemoryStore
+    service: SearchService
+    artifact_root: Path
+    played: dict[str, Played]
+
+    def id(self, name: str) -> str:
+        """Return the id of a search by its name."""
+        return self.played[name].id
+
+
+@pytest.fixture(scope="session")
+def seeded(tmp_path_factory):
+    """Read only."""
+    artifact_root = tmp_path_factory.mktemp("artifacts")
+    store = InMemoryStore(ManualClock(NOW))
+    played = fill(store, artifact_root, NOW)
+    service = SearchService(store, artifact_root=artifact_root)
+    with serving(create_app(service)) as address, httpx.Client(base_url=address) as http:
+        yield Seeded(http=http, store=store, service=service, artifact_root=artifact_root, played=played)
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A server of one's own, with nothing in it."""
+    store = InMemoryStore()
+    service = SearchService(store, artifact_root=tmp_path)
+    with serving(create_app(service)) as address, httpx.Client(base_url=address) as http:
+        yield Seeded(http=http, store=store, service=service, artifact_root=tmp_path, played={})

@@ -1,0 +1,183 @@
+"""Stores with searches in them, made by the real driver; only the training is a formula.
+
+``python -m tests.unit.api.seeded HOME`` fills the store of ``NAS_HOME=HOME``, to look at the pages.
+"""
+
+import math
+import random
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from minitron.progress import Progress
+from nas.driver import Driver, Failed, Finished, Next, Verdict
+from nas.search import Comparisons, Search, SearchSpec, SearchState, Winner
+from nas.service import SearchService
+from nas.spec import load_spec
+from nas.storage.store import Lease, SearchStore
+from nas.trial import Failure, FailureKind, Measurement, Point, Trial, TrialRole
+from tests.fakes import ManualClock
+
+DEMO = Path(__file__).parents[3] / "deploy" / "examples" / "tiny.yaml"
+NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
+PARENT_LOSS = 2.3104
+TRACEBACK = """Traceback (most recent call last):
+  File "workers/trial.py", line 118, in advance
+    loss = self._training.advance(to_tokens=point)
+RuntimeError: mat1 and mat2 shapes cannot be multiplied (16x128 and 96x128)
+"""
+
+
+def demo_spec(**changes: Any) -> SearchSpec:
+    """Return the spec of the demo."""
+    return replace(load_spec(DEMO), **changes)
+
+
+class Played:
+    """A search that is run by the driver in no time; at most two trials side by side."""
+
+    def __init__(self, store: SearchStore, clock: ManualClock, search_id: str) -> None:
+        self.store = store
+        self.clock = clock
+        self.id = search_id
+        lease = store.claim(self.id, "runner", at=clock(), until=clock() + timedelta(days=1))
+        assert lease
+        self.lease: Lease = lease
+        self._running: dict[int, Trial] = {}
+        self._driver: Driver | None = None
+
+    @property
+    def search(self) -> Search:
+        """The search as stored."""
+        return self.store.get_search(self.id)
+
+    def move(self, state: SearchState, **changes: Any) -> "Played":
+        """Move the search to another state."""
+        self.store.save_search(self.search.moved(state, self.clock(), **changes), self.lease)
+        return self
+
+    def prepare(self, stage: str, done: int, total: int, unit: str) -> "Played":
+        """Leave the search while it prepares."""
+        at = Progress(stage=stage, done=done, total=total, unit=unit)
+        return self.move(SearchState.PREPARING, progress=at)
+
+    def train(self, *, num_points: float = math.inf, failing: tuple[int, ...] = ()) -> "Played":
+        """Run trials until ``num_points`` are stored, or to their end; those ``failing`` raise."""
+        if self._driver is None:
+            self.move(SearchState.PREPARING).move(SearchState.RUNNING, parent_loss=PARENT_LOSS)
+            self._driver = Driver(self.search, self.store, self.lease, self.clock)
+        while len(self.store.points(self.id)) < num_points:
+            while len(self._running) < 2:
+                trial = self._driver.next_trial()
+                if not isinstance(trial, Trial):
+                    break
+                self._running[trial.number] = trial
+                self._driver.on_attempt(trial.number, f"host:{4000 + trial.number}")
+            if not self._running:
+                assert trial is Next.DONE
+                break
+            number = next(iter(self._running))
+            trial = self._running.pop(number)
+            if self._step(self._driver, trial, fails=number in failing):
+                self._running[number] = trial
+        return self
+
+    def succeed(self, artifact_root: Path) -> "Played":
+        """Export a winner of two small files, and end."""
+        view = SearchService(self.store, artifact_root=artifact_root, clock=self.clock).get(self.id)
+        assert view.best
+        path = f"searches/{self.id}/winner"
+        (artifact_root / path).mkdir(parents=True)
+        (artifact_root / path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+        (artifact_root / path / "model.safetensors").write_bytes(random.Random(0).randbytes(3_000_000))
+        return self.move(SearchState.SUCCEEDED, winner=Winner(trial_number=view.best.number, path=path))
+
+    def end_trials(self) -> "Played":
+        """Make every trial final, as a runner does before its search ends early."""
+        for trial in self.store.trials(self.id):
+            if not trial.state.is_final:
+                self.store.save_trial(trial.cancelled(self.clock()), self.lease)
+        return self
+
+    def _step(self, driver: Driver, trial: Trial, *, fails: bool) -> bool:
+        """Train a trial to its next point; return whether it goes on."""
+        seen = [
+            each.point.num_tokens for each in self.store.points(self.id) if each.trial_number == trial.number
+        ]
+        tokens = min(point for point in driver.schedule.points if point > max(seen, default=-1))
+        self.clock.advance(2.5)
+        if fails and tokens:
+            failure = Failure(kind=FailureKind.ERROR, message=TRACEBACK.splitlines()[-1], traceback=TRACEBACK)
+            driver.on_end(trial.number, Failed(failure=failure))
+            return False
+        loss = _loss(trial, tokens / driver.schedule.num_tokens)
+        at = self.clock()
+        point = Point(
+            num_tokens=tokens, loss=loss, train_loss=loss / 3 if tokens else None, seconds=2.4, at=at
+        )
+        verdict = driver.on_point(trial.number, point, f"trials/{trial.number}")
+        if tokens == driver.schedule.num_tokens:
+            measurement = Measurement(
+                num_tokens=tokens,
+                loss=loss,
+                loss_before_retraining=_loss(trial, 0.0),
+                num_parameters=trial.architecture.parameter_count,
+                train_seconds=10.0,
+            )
+            driver.on_end(
+                trial.number, Finished(measurement=measurement, checkpoint=f"trials/{trial.number}")
+            )
+            return False
+        return verdict is Verdict.CONTINUE
+
+
+def _loss(trial: Trial, share: float) -> float:
+    shape = trial.architecture
+    noise = random.Random(f"{shape.name} {trial.role}").gauss(0, 0.015)
+    lost = 0.5 * (1 - shape.hidden_size / 128) + 0.35 * (1 - shape.intermediate_size / 256)
+    end = PARENT_LOSS + 0.08 + lost + 0.05 * (6 - shape.num_layers) + noise
+    begin = 3.2 + 2.5 * lost + (1.4 if trial.role is TrialRole.RANDOM_INDICES else 0)
+    end += 0.25 * (trial.role is TrialRole.RANDOM_INDICES)
+    return end + (begin - end) * math.exp(-4 * share)
+
+
+def fill(store: SearchStore, artifact_root: Path, now: datetime) -> dict[str, Played]:
+    """Store a search in every state that a page shows differently; return them by name."""
+    clock = ManualClock(now - timedelta(days=2))
+    service = SearchService(store, artifact_root=artifact_root, clock=clock)
+    played: dict[str, Played] = {}
+
+    def new(name: str, ago: timedelta, **changes: Any) -> Played:
+        clock.now = now - ago
+        played[name] = Played(store, clock, service.create(demo_spec(name=name, **changes)).id)
+        return played[name]
+
+    new("succeeded", timedelta(days=1)).train(failing=(3,)).succeed(artifact_root)
+    new("failed", timedelta(hours=5)).train(num_points=9)
+    failure = Failure(kind=FailureKind.ERROR, message=TRACEBACK.splitlines()[-1], traceback=TRACEBACK)
+    played["failed"].end_trials().move(SearchState.FAILED, failure=failure)
+    new("cancelled", timedelta(hours=3)).train(num_points=12).end_trials().move(SearchState.CANCELLED)
+    new("preparing", timedelta(minutes=1)).prepare("teacher answers", 61_440, 98_304, "tokens")
+    new("running", timedelta(minutes=2), comparisons=Comparisons(random_architectures=2)).train(
+        num_points=31, failing=(2,)
+    )
+    clock.now = now
+    service.create(demo_spec(name="queued"))
+    return played
+
+
+def main() -> None:
+    """Fill the store of a home that the command line names."""
+    from nas.settings import Settings
+    from nas.storage.sql import open_store
+
+    settings = Settings(home=Path(sys.argv[1]))
+    store = open_store(settings.database_url)
+    for name, played in fill(store, settings.artifact_root, datetime.now(UTC)).items():
+        print(name, played.id)
+
+
+if __name__ == "__main__":
+    main()

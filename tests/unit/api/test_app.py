@@ -1,0 +1,94 @@
+"""What holds for the whole interface: its description, health, and answers where nothing is."""
+
+import json
+import os
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.app import create_app
+from api.errors import DOMAIN_ERRORS
+from nas import errors
+from nas.service import SearchService
+from nas.storage.memory import InMemoryStore
+from nas.storage.sql import SqlStore
+from tests.unit.api.live import serving
+
+GOLDEN = Path(__file__).parent / "golden" / "openapi.json"
+
+
+def test_interface_is_the_golden_one(tmp_path):
+    """The interface changes only on purpose: run this test with GOLDEN=write and review the difference."""
+    document = create_app(SearchService(InMemoryStore(), artifact_root=tmp_path)).openapi()
+    text = json.dumps(document, indent=1, sort_keys=True) + "\n"
+    if os.environ.get("GOLDEN") == "write":
+        GOLDEN.write_text(text, encoding="utf-8")
+    assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_every_operation_is_named_and_every_reference_leads_somewhere(tmp_path):
+    document = create_app(SearchService(InMemoryStore(), artifact_root=tmp_path)).openapi()
+    operations = [each for path in document["paths"].values() for each in path.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(names) == len(set(names))
+    assert set(names) == {
+        "get_health", "get_readiness", "create_search", "list_searches", "get_search", "list_trials",
+        "cancel_search", "stream_events", "download_winner",
+    }  # fmt: skip
+    references = {part.split('"')[0] for part in json.dumps(document).split('"#/components/schemas/')[1:]}
+    assert references <= set(document["components"]["schemas"])
+
+
+def test_every_error_of_the_domain_has_a_status():
+    named = [
+        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)
+    ]
+    assert named
+    for error in named:
+        assert any(base in DOMAIN_ERRORS for base in error.__mro__)
+
+
+def test_health_and_readiness(fresh):
+    for path in ("/healthz", "/readyz"):
+        assert fresh.http.get(path).json() == {"status": "ok"}
+
+
+def test_without_a_database_the_process_is_healthy_but_not_ready(tmp_path):
+    store = SqlStore(f"sqlite:///{tmp_path}/gone/nas.db")
+    app = create_app(SearchService(store, artifact_root=tmp_path))
+    with serving(app) as address, httpx.Client(base_url=address) as http:
+        assert http.get("/healthz").status_code == 200
+        for path in ("/readyz", "/api/v1/searches"):
+            answer = http.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+            assert int(answer.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("path", ["/api/v1/nothing", "/api/v2/searches", "/api/v1/searches/x/y/z"])
+def test_paths_that_lead_nowhere(fresh, path):
+    answer = fresh.http.get(path)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_methods_that_a_path_does_not_know(fresh):
+    answer = fresh.http.delete("/api/v1/searches")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "POST"}
+
+
+def test_an_unexpected_error_tells_nothing_of_the_inside(tmp_path):
+    """A bug is a problem too; its traceback goes to the server's log alone."""
+
+    class Broken(InMemoryStore):
+        def list_searches(self, **_):
+            raise ZeroDivisionError("secret detail")
+
+    app = create_app(SearchService(Broken(), artifact_root=tmp_path))
+    with serving(app) as address, httpx.Client(base_url=address) as http:
+        answer = http.get("/api/v1/searches")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert "secret" not in answer.text

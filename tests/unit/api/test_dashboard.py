@@ -1,0 +1,131 @@
+"""The pages as a visitor's browser gets them, and (marked ``browser``) as it shows them."""
+
+import re
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from nas import wording
+from nas.search import SearchState
+from nas.service import SearchService
+from tests.unit.api.chromium import chromium
+from tests.unit.api.seeded import TRACEBACK, demo_spec
+from tests.unit.api.server import running
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    assert CHROMIUM, "no Chromium on the path: install it, or leave these tests out with -m 'not browser'"
+    with chromium(CHROMIUM, tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+def test_pages_load_nothing_from_elsewhere(server):
+    for path in ("/", f"/searches/{server.id('succeeded')}"):
+        page = httpx.get(server.address + path)
+        assert page.status_code == 200
+        loaded = re.findall(r"""(?:src|href)=["'](https?:)?//""", page.text)
+        assert loaded == []
+        assert re.findall(r"""from ["']https?://|import\(["']https?://""", page.text) == []
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/searches/nope"])
+def test_addresses_that_lead_nowhere(server, path):
+    page = httpx.get(server.address + path)
+    assert page.status_code == 404
+    assert page.headers["content-type"].startswith("text/html")
+
+
+@pytest.mark.browser
+class TestInTheBrowser:
+    def test_first_page_lists_every_search_with_its_state(self, server, browser):
+        browser.open(server.address)
+        text = browser.wait_for(*(f"\n{name}" if name == "queued" else name for name in server.played))
+        for state in SearchState:
+            if state is not SearchState.COMPLETING:
+                assert state.value.capitalize() in text
+        assert "2.3104" in text
+
+    def test_a_search_shows_its_winner_beside_what_it_is_judged_by(self, server, browser, tmp_path):
+        search = server.played["succeeded"].search
+        service = SearchService(server.store, artifact_root=server.artifact_root)
+        view = service.get(search.id)
+        browser.open(f"{server.address}/searches/{search.id}")
+        text = browser.wait_for("Winner", "Random indices")
+        assert "Succeeded" in text
+        assert wording.loss(view.best_loss) in text
+        assert f"Trial {search.winner.trial_number}, {view.best.architecture.name}" in text
+        assert str(service.winner_directory(search.id)) in text
+        assert f"nas download {search.id}" in text
+        for record in service.trials(search.id):
+            assert record.trial.architecture.name in text
+        assert browser.evaluate("document.querySelectorAll('.nicegui-echart canvas').length") == 2
+        assert browser.screenshot(tmp_path / "page.png").stat().st_size > 50_000
+
+    def test_a_failed_trial_opens_to_its_traceback(self, server, browser):
+        browser.open(f"{server.address}/searches/{server.id('succeeded')}")
+        browser.wait_for("Winner")
+        assert "mat1 and mat2" not in browser.text
+        browser.evaluate("document.querySelector('[aria-label=\"What went wrong\"]').click()")
+        browser.wait_for(TRACEBACK.splitlines()[2].strip())
+
+    def test_a_failed_search_says_why(self, server, browser):
+        browser.open(f"{server.address}/searches/{server.id('failed')}")
+        browser.wait_for("This search failed", TRACEBACK.splitlines()[-1])
+
+    def test_a_search_that_prepares_says_how_far_it_is(self, server, browser):
+        browser.open(f"{server.address}/searches/{server.id('preparing')}")
+        browser.wait_for("Teacher answers: 61,440 of 98,304 tokens", "Nothing", "The first trial begins")
+
+    def test_a_running_search_is_live_and_can_be_cancelled(self, server, browser):
+        """What is stored while the page is open appears on it, without a reload."""
+        played = server.played["running"]
+        browser.open(f"{server.address}/searches/{played.id}")
+        browser.wait_for("Running", "left", "Best so far")
+        before = _ended(server, played.id)
+        browser.wait_for(f"{before} of about 14")
+        played.clock.now = datetime.now(UTC)
+        played.train(num_points=len(server.store.points(played.id)) + 8)
+        assert _ended(server, played.id) > before
+        browser.wait_for(f"{_ended(server, played.id)} of about 14")
+        _press(browser, "Cancel search")
+        browser.wait_for("Cancel this search?")
+        assert not server.store.get_search(played.id).cancel_requested
+        _press(browser, "Cancel search", last=True)
+        browser.wait_for("Cancelling")
+        assert server.store.get_search(played.id).cancel_requested
+
+    def test_a_new_search_appears_on_the_first_page(self, server, browser):
+        browser.open(server.address)
+        browser.wait_for("succeeded")
+        SearchService(server.store, artifact_root=server.artifact_root).create(
+            replace(demo_spec(), name="brand new")
+        )
+        browser.wait_for("brand new")
+
+    def test_nothing_submitted_yet(self, browser, tmp_path):
+        with running(tmp_path, filled=False) as server:
+            browser.open(server.address)
+            browser.wait_for("No searches yet", "nas submit search.yaml", f"{server.address}/api/v1/searches")
+
+
+def _ended(server, search_id):
+    return sum(trial.state.is_final for trial in server.store.trials(search_id))
+
+
+def _press(browser, label, *, last=False):
+    browser.evaluate(
+        f"[...document.querySelectorAll('button')].filter(b => b.innerText.trim() === {label!r})"
+        f".at({-1 if last else 0}).click()"
+    )
