@@ -186,7 +186,7 @@ class _Page:
             share = count / search.parent_parameters
             self._size.show(wording.count(count), f"{share:.0%} of the parent's, trial {best.number}")
         else:
-            self._size.show(wording.NOTHING, "no trial has completed yet")
+            self._size.show(wording.NOTHING, "no trial has completed")
         done = sum(number for state, number in view.counts.items() if state.is_final)
         parts = ", ".join(f"{number} {state.lower()}" for state, number in sorted(view.counts.items()))
         number = str(done) if search.state.is_final else f"{done} of about {num_planned(search)}"

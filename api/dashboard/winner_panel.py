@@ -52,6 +52,8 @@ def _comparison(comparison: Comparison, winner: str) -> None:
         "display: grid; grid-template-columns: max-content max-content max-content 1fr; gap: 4px 20px; "
         "align-items: baseline; overflow-x: auto"
     ):
+        for title in ("", "held-out loss", "difference", ""):
+            ui.label(title).classes("soft")
         for name, loss, note, colour in rows:
             if loss is None:
                 continue

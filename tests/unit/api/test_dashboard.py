@@ -86,7 +86,7 @@ class TestInTheBrowser:
 
     def test_a_search_that_prepares_says_how_far_it_is(self, server, browser):
         browser.open(f"{server.address}/searches/{server.id('preparing')}")
-        browser.wait_for("Teacher answers: 61,440 of 98,304 tokens", "Nothing", "The first trial begins")
+        browser.wait_for("Teacher answers: 61,440 of 98,304 tokens", "The first trial begins")
 
     def test_a_running_search_is_live_and_can_be_cancelled(self, server, browser):
         """What is stored while the page is open appears on it, without a reload."""

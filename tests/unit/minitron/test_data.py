@@ -16,7 +16,7 @@ from minitron.data import open_blocks, prepare_blocks, split_documents
 from minitron.errors import ArtifactMismatch, DatasetTooSmall, UnreadableData
 from minitron.recipe import DataRecipe
 from minitron.sources import PYTHON_DOCS, read_documents, source_digest
-from tests.checkpoints import sentences, word_tokenizer, write_documents
+from tests.checkpoints import WORDS, sentences, word_tokenizer, write_documents
 
 T = 16
 END = 1
@@ -160,6 +160,19 @@ def test_every_document_is_on_one_side_whatever_the_seed_and_the_others(document
     assert all(alone[document] == side for side, found in sides.items() for document in found)
 
 
+def test_few_blocks_come_from_many_documents(tokenizer_dir, tmp_path):
+    """Documents are long, each about its own number; passages of several are drawn."""
+    source = tmp_path / "text"
+    source.mkdir()
+    for number in range(40):
+        paragraph = f"{WORDS[number % 20 + 4]} " * 400 + "\n\n"
+        (source / f"{number}.txt").write_text(f"{number}\n" + paragraph * 20)
+    blocks = prepared(
+        recipe(source, validation_tokens=T), tokenizer_dir, tmp_path, calibration=0, training=1_500
+    )
+    assert len(set(blocks.training_NT.ravel()) - {0, END}) > 8
+
+
 def test_the_seed_shuffles_and_the_order_of_files_does_not_matter():
     texts = [f"text {number}" for number in range(200)]
     first, other = split_documents(texts, seed=0), split_documents(texts, seed=1)
@@ -261,7 +274,7 @@ def test_local_text_is_read_from_a_file_a_directory_or_a_pattern(tmp_path):
         for source in ("a.txt", "", "**/*.[mp]*")
     }
     assert read == {
-        "a.txt": ["text of a.txt\n"],
+        "a.txt": ["text of a.txt"],
         "": ["text of a.txt", "text of b.md", "text of sub/c.py"],
         "**/*.[mp]*": ["text of b.md", "text of sub/c.py"],
     }
@@ -273,7 +286,7 @@ def test_one_long_file_becomes_many_documents(tmp_path):
     path.write_text("\n".join(paragraphs))
     passages = read_documents(str(path), text_field="text")
     assert len(passages) > 5
-    assert "".join("".join(passages).split()) == "".join("".join(paragraphs).split())
+    assert "".join(passages) == path.read_text()
 
 
 @pytest.mark.parametrize(
