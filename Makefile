@@ -22,7 +22,7 @@ test: $(VENV)/dev
 	$(BIN)/python -m pytest -m "not real and not browser"
 
 test-real: $(VENV)/dev
-	$(BIN)/python -m pytest -m real tests/real -s
+	$(BIN)/python -m pytest -m real -s
 
 test-browser: $(VENV)/dev
 	$(BIN)/python -m pytest -m browser

@@ -21,7 +21,8 @@ def service_of(request: Request) -> SearchService:
 
 async def submitted_spec(request: Request) -> SearchSpec:
     """Return the spec in the body, which is refused once it is longer than ``MAX_SPEC_BYTES``."""
-    media_type = request.headers.get("content-type", SPEC_TYPES[0]).partition(";")[0].strip().lower()
+    # One of these types must be named: a web page elsewhere cannot make a browser send it unasked.
+    media_type = request.headers.get("content-type", "none").partition(";")[0].strip().lower()
     if media_type not in SPEC_TYPES:
         raise HTTPException(415, f"Content-Type: found {media_type}, allowed: {', '.join(SPEC_TYPES)}")
     body = bytearray()

@@ -80,7 +80,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a checkpoint directory.
 
     Raises:
-        UnreadableCheckpoint: No tokenizer, or one that cannot be read.
+        UnreadableCheckpoint: No tokenizer, one that cannot be read, or one of more tokens than the model's.
     """
     if not _present(directory, TOKENIZER_FILES):
         raise UnreadableCheckpoint(f"{directory}: holds no tokenizer; allowed: {', '.join(TOKENIZER_FILES)}")
@@ -92,6 +92,13 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
         except Exception as error:  # the tokenizers library raises bare Exception
             raise UnreadableCheckpoint(f"{directory}: tokenizer: {_one_line(error)}") from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    if (directory / "config.json").is_file():
+        allowed = read_config(str(directory)).get("vocab_size", tokenizer.vocab_size)
+        if tokenizer.vocab_size > allowed:
+            raise UnreadableCheckpoint(
+                f"{directory}: tokenizer: found {tokenizer.vocab_size} tokens, allowed by config.json: "
+                f"at most {allowed}"
+            )
     return tokenizer
 
 

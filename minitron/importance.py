@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -72,8 +72,13 @@ class ImportanceScores:
 
         Raises:
             ArtifactMismatch: They were made from something else, or by another version of the metric.
+            UnreadableCheckpoint: The file is missing, or is no complete safetensors file.
         """
-        with safe_open(path, framework="pt") as file:
+        try:
+            opened = safe_open(path, framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise UnreadableCheckpoint(f"{path}: cannot be read as scores: {error}") from error
+        with opened as file:
             metadata: dict[str, str] = file.metadata() or {}
             found = (metadata.get("fingerprint"), metadata.get("metric_version"))
             if found != (expected_fingerprint, str(METRIC_VERSION)):

@@ -67,7 +67,9 @@ def read_config(parent: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UnreadableCheckpoint(f"parent: {path}: no such file; a checkpoint directory holds one") from None
+        raise UnreadableCheckpoint(
+            f"parent: {path}: no such file; a checkpoint directory holds one"
+        ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UnreadableCheckpoint(f"parent: {path}: cannot be read as JSON: {error}") from None
     if not isinstance(config, dict):

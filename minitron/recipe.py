@@ -158,9 +158,7 @@ class TrainingRecipe:
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"training.{name}", value, "0 to below 1")
-        _require(
-            self.max_gradient_norm > 0, "training.max_gradient_norm", self.max_gradient_norm, "above 0"
-        )
+        _require(self.max_gradient_norm > 0, "training.max_gradient_norm", self.max_gradient_norm, "above 0")
 
     def blocks_per_step(self, sequence_length: int) -> int:
         """Whole blocks of one optimiser step, at least one."""

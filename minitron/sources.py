@@ -218,7 +218,7 @@ def _json_rows(path: Path) -> Iterator[Any]:
 
 def _arrow_rows(path: Path, text_field: str) -> Iterator[dict[str, Any]]:
     """Rows of a table, with the one column only; read in batches, so that the rest is never in memory."""
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
     from pyarrow import csv, parquet
 
     if path.suffix == ".csv":

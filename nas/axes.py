@@ -59,9 +59,13 @@ class Axes:
         for name in AXIS_NAMES:
             choices = getattr(self, name)
             if choices == () or (isinstance(choices, Multiples) and not choices.of_hidden):
-                problems.append((f"axes.{name}", "found no choice, allowed: at least one, or leave the axis out"))
+                problems.append(
+                    (f"axes.{name}", "found no choice, allowed: at least one, or leave the axis out")
+                )
             if isinstance(choices, Multiples) and name != "intermediate_size":
-                problems.append((f"axes.{name}", "found multiples of hidden, allowed on intermediate_size only"))
+                problems.append(
+                    (f"axes.{name}", "found multiples of hidden, allowed on intermediate_size only")
+                )
         if problems:
             raise InvalidSpec(tuple(problems))
 

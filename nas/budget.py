@@ -53,7 +53,11 @@ class Budget:
         """Return why ``architecture`` lies outside the window, or None when it does not."""
         count = self.count(architecture)
         if count > self.max_parameters:
-            return f"{count:,} {self.counting} parameters, {count - self.max_parameters:,} above max_parameters"
+            return (
+                f"{count:,} {self.counting} parameters, {count - self.max_parameters:,} above max_parameters"
+            )
         if count < self.min_parameters:
-            return f"{count:,} {self.counting} parameters, {self.min_parameters - count:,} below min_parameters"
+            return (
+                f"{count:,} {self.counting} parameters, {self.min_parameters - count:,} below min_parameters"
+            )
         return None

@@ -26,6 +26,8 @@ TIMEOUT_SECONDS = 30.0
 SILENCE_SECONDS = 60.0
 """A stream that says nothing for this long is broken: the server sends a comment every 15 seconds."""
 MAX_RECONNECTS = 5
+MEDIA_TYPES = ("application/json", "application/x-tar", "text/event-stream")
+"""What a search server answers with."""
 
 
 class ClientError(SearchError):
@@ -54,7 +56,13 @@ class Client:
 
     def __init__(self, server_url: str) -> None:
         self._url = server_url.rstrip("/")
-        self._http = httpx.Client(base_url=f"{self._url}/api/v1", timeout=TIMEOUT_SECONDS)
+        try:
+            # The server is near: proxies that the environment names for the web are not for it.
+            self._http = httpx.Client(
+                base_url=f"{self._url}/api/v1", timeout=TIMEOUT_SECONDS, trust_env=False
+            )
+        except httpx.InvalidURL as error:
+            raise ClientError(f"server: found {server_url!r}, allowed: an address ({error})") from None
 
     def __enter__(self) -> Self:
         return self
@@ -170,10 +178,11 @@ def _view(data: Mapping[str, Any]) -> SearchView:
 
 def _check(response: httpx.Response) -> None:
     """Raise what a refusal says, in the words of its problem if it is one."""
-    if response.is_success:
+    media_type = response.headers.get("content-type", "").partition(";")[0]
+    if response.is_success and media_type in MEDIA_TYPES:
         return
     response.read()
-    if response.headers.get("content-type", "").startswith("application/problem+json"):
+    if media_type == "application/problem+json":
         problem = response.json()
         raise ClientError(
             problem["detail"],

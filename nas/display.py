@@ -120,7 +120,7 @@ class Narrator:
         self._console = console
         self._look = look
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}"),
+            TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[left]}"),
             console=console, transient=True, disable=not console.is_terminal,
         )  # fmt: skip
         self._task = self._bar.add_task("", total=None, left="", visible=False)

@@ -67,8 +67,10 @@ def run(task: SearchSpec | str, settings: Settings, console: Console, *, serves:
             _follow(service, supervisor, search, console)
         except KeyboardInterrupt:
             raise Interrupted(search.id) from None
-        search = _conclude(service, search.id, settings, console)
-        if page:
+        search = _conclude(service, search.id, console)
+        if not page:
+            _say(console, f"the dashboard: nas serve, then {settings.server_url}/searches/{search.id}")
+        else:
             _say(console, "the page stays open until Ctrl-C")
             with suppress(KeyboardInterrupt):
                 page.server.wait()
@@ -108,12 +110,11 @@ def _events(service: SearchService, search_id: str) -> Iterator[Event]:
                 time.sleep(POLL_SECONDS)
 
 
-def _conclude(service: SearchService, search_id: str, settings: Settings, console: Console) -> Search:
+def _conclude(service: SearchService, search_id: str, console: Console) -> Search:
     view, records = service.get(search_id), service.trials(search_id)
     display.report(console, view, records, comparison_of(view.search, records))
     if view.search.winner:
         display.take_home(console, service.winner_directory(search_id))
-    _say(console, f"the dashboard: nas serve, then {settings.server_url}/searches/{search_id}")
     return view.search
 
 

@@ -132,9 +132,7 @@ class SearchState(StrEnum):
 
 LEGAL_MOVES: Mapping[SearchState, frozenset[SearchState]] = {
     # A search that is taken up after a crash prepares again (from caches), hence the moves back.
-    SearchState.QUEUED: frozenset(
-        {SearchState.PREPARING, SearchState.FAILED, SearchState.CANCELLED}
-    ),
+    SearchState.QUEUED: frozenset({SearchState.PREPARING, SearchState.FAILED, SearchState.CANCELLED}),
     SearchState.PREPARING: frozenset(
         {SearchState.PREPARING, SearchState.RUNNING, SearchState.FAILED, SearchState.CANCELLED}
     ),

@@ -123,6 +123,8 @@ class _Dispatches:
         self._driver = driver
         self._should_stop = should_stop
         self._in_flight: dict[str, _Dispatch] = {}
+        self._logged: dict[int, int] = {}
+        """Tokens of the last point in the log, by trial number."""
         self._error: Exception | None = None
         self._ask_at = 0.0
         self._done_at: float | None = None
@@ -195,7 +197,9 @@ class _Dispatches:
             return False
         if report.point is None:
             return self._driver.on_tokens(number, report.num_tokens) is Verdict.CONTINUE
-        logger.info("trial %d: loss %.4f at %d tokens", number, report.point.loss, report.num_tokens)
+        if report.num_tokens > self._logged.get(number, -1):  # a trial that is resumed tells again
+            self._logged[number] = report.num_tokens
+            logger.info("trial %d: loss %.4f at %d tokens", number, report.point.loss, report.num_tokens)
         # The student of a finished trial is no state to go on from.
         state = None if report.finished else report.checkpoint
         verdict = self._driver.on_point(number, report.point, state)
@@ -231,7 +235,7 @@ class _Dispatches:
 
 
 class _DriverSearcher(Searcher):  # type: ignore[misc]
-    """Asks the driver what to run; learns of the death of workers."""
+    """Asks the driver what to run."""
 
     def __init__(self, dispatches: _Dispatches) -> None:
         super().__init__()

@@ -147,7 +147,8 @@ class _Run:
         with connected(address, spec.resources, max_parallel=spec.max_parallel):
             self._watch.catch_signals()  # Ray has set its own
             self._report(STARTING)
-            prepared = self._work(spec, partial(_prepare, spec, self._root))
+            roomy = _roomy(spec) if address is None else spec
+            prepared = self._work(roomy, partial(_prepare, roomy, self._root))
             self._tracker.identify(_fingerprints(prepared))
             search = self._move(
                 SearchState.RUNNING,
@@ -256,6 +257,12 @@ class _Sweep:
     def _drawn(self) -> frozenset[Architecture]:
         spec = self._store.get_search(self._search_id).spec
         return frozenset(random_draws(spec, search_space(spec)))
+
+
+def _roomy(spec: SearchSpec) -> SearchSpec:
+    """Return ``spec`` with the CPUs of all its trials for one task: on a local cluster nothing else runs yet."""
+    cpus = max(spec.resources.cpus, min(os.cpu_count() or 1, spec.resources.cpus * spec.max_parallel))
+    return replace(spec, resources=replace(spec.resources, cpus=cpus))
 
 
 def _fingerprints(prepared: Prepared) -> dict[str, str]:

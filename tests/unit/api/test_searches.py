@@ -79,10 +79,10 @@ class TestSubmit:
         response = fresh.http.post("/api/v1/searches", content=b"\xff\xfe", headers=YAML)
         _problem(response, 400, "malformed_body")
 
-    def test_other_media_types(self, fresh):
-        response = fresh.http.post(
-            "/api/v1/searches", content=b"<spec/>", headers={"Content-Type": "text/xml"}
-        )
+    @pytest.mark.parametrize("headers", [{"Content-Type": "text/plain"}, {}])
+    def test_other_media_types_and_none(self, fresh, headers):
+        """What a browser may send across sites without asking is refused."""
+        response = fresh.http.post("/api/v1/searches", content=DEMO.read_bytes(), headers=headers)
         assert "application/yaml" in _problem(response, 415, "unsupported_media_type")["detail"]
 
     def test_body_is_bounded_also_when_its_length_is_not_told(self, fresh):

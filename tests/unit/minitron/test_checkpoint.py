@@ -202,3 +202,9 @@ def test_a_damaged_tokenizer_is_named(checkpoint):
     (checkpoint / "tokenizer.json").write_text("{}")
     with pytest.raises(UnreadableCheckpoint, match="tokenizer"):
         load_tokenizer(checkpoint)
+
+
+def test_a_tokenizer_of_a_larger_vocabulary_is_refused(checkpoint):
+    edit_config(checkpoint, vocab_size=16)
+    with pytest.raises(UnreadableCheckpoint, match=r"tokenizer: found 24 tokens.*at most 16"):
+        load_tokenizer(checkpoint)

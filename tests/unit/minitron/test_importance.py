@@ -189,3 +189,12 @@ def test_scores_of_something_else_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("minitron.importance.METRIC_VERSION", 2)
     with pytest.raises(ArtifactMismatch, match="metric 2"):
         ImportanceScores.load(path, expected_fingerprint="this")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not safetensors at all"])
+def test_scores_that_are_no_scores_are_named(tmp_path, content):
+    path = tmp_path / "scores.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UnreadableCheckpoint, match=r"scores\.safetensors: cannot be read as scores"):
+        ImportanceScores.load(path, expected_fingerprint="f")

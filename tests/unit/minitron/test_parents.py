@@ -1,10 +1,15 @@
 """Names of parents, and what a config says before anything is loaded."""
 
+import json
+import threading
+
 import pytest
+from filelock import FileLock
 
 from minitron.builtin import materialize
 from minitron.errors import UnreadableCheckpoint, UnsupportedModel
 from minitron.parents import BUILTIN_CONFIGS, SMOLLM2, TINY, parent_architecture
+from minitron.smollm2 import smollm2_name
 from tests.checkpoints import write_checkpoint
 
 
@@ -41,3 +46,30 @@ def test_a_bad_config_is_named(tmp_path, content, error, message):
         (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(error, match=f"config.json.*{message}"):
         materialize(str(tmp_path), tmp_path / "root")
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path, monkeypatch):
+    """The next to make the parent removes it, even where it fails itself."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    abandoned = tmp_path / "parents" / f".{smollm2_name()}.a1b2c3"
+    abandoned.mkdir(parents=True)
+    (abandoned / "half.gguf").write_bytes(b"")
+    with pytest.raises(UnreadableCheckpoint, match="pip cannot download"):
+        materialize(SMOLLM2, tmp_path)
+    assert [path.name for path in (tmp_path / "parents").iterdir()] == [f".{smollm2_name()}.lock"]
+
+
+def test_a_parent_is_made_by_one_process_at_a_time(tmp_path):
+    """A second one waits for the lock, then takes what the first has made."""
+    directory = tmp_path / "parents" / smollm2_name()
+    directory.parent.mkdir()
+    found = []
+    second = threading.Thread(target=lambda: found.append(materialize(SMOLLM2, tmp_path)))
+    with FileLock(directory.with_name(f".{directory.name}.lock")):
+        second.start()
+        second.join(timeout=0.5)
+        assert second.is_alive()
+        directory.mkdir()
+        (directory / "config.json").write_text(json.dumps(BUILTIN_CONFIGS[SMOLLM2]))
+    second.join(timeout=30)
+    assert found == [directory]

@@ -180,9 +180,11 @@ def test_watch_of_a_failed_search_fails(nas, server):
     assert "failed: RuntimeError" in nas("watch", server.id("failed"), code=1)
 
 
-def test_submit_then_cancel(nas, server):
-    search_id = nas("submit", str(DEMO)).strip()
-    assert server.store.get_search(search_id).spec.name == "tiny demo"
+def test_submit_then_cancel(nas, server, tmp_path):
+    (tmp_path / "spec.yaml").write_text(DEMO.read_text().replace("tiny demo", "'[bold]mine[/]'"))
+    search_id = nas("submit", "spec.yaml").strip()
+    assert server.store.get_search(search_id).spec.name == "[bold]mine[/]"
+    assert "[bold]mine[/]" in nas("list")
     assert nas("cancel", search_id) == "cancelled\n"
     assert server.store.get_search(search_id).state is SearchState.CANCELLED
 

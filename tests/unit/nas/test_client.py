@@ -161,6 +161,12 @@ def test_where_nothing_listens_the_remedy_is_named():
     assert caught.value.status is None
 
 
+@pytest.mark.parametrize("address", ["http://[", "localhost:8000", ""])
+def test_what_is_no_address(address):
+    with pytest.raises(ClientError, match="server: "), Client(address) as client:
+        client.list_searches()
+
+
 def test_what_answers_may_be_no_search_server():
     from fastapi import FastAPI
 

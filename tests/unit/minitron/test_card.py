@@ -1,0 +1,65 @@
+"""The model card: metadata that Hugging Face can read, and all that made the student."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from minitron.card import model_card
+from minitron.parents import SMOLLM2, parent_architecture
+from minitron.recipe import DataRecipe, TrainingRecipe
+
+BEFORE = parent_architecture(SMOLLM2)
+AFTER = replace(BEFORE, num_layers=20)
+
+
+def card(parent=SMOLLM2, **more):
+    facts = {
+        "title": "small",
+        "parent_fingerprint": "abc",
+        "before": BEFORE,
+        "after": AFTER,
+        "recipes": {},
+        "losses": {},
+    }
+    return model_card(parent=parent, **(facts | more))
+
+
+@pytest.mark.parametrize(
+    ("parent", "base_model"),
+    [
+        (SMOLLM2, "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("builtin:tiny", "tiny"),
+        ("/models/my: llama", "my: llama"),
+    ],
+)
+def test_the_head_is_metadata(parent, base_model):
+    _, head, _ = card(parent).split("---\n", 2)
+    assert yaml.safe_load(head) == {
+        "base_model": base_model,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["minitron", "pruning", "distillation"],
+    }
+
+
+def test_it_tells_lineage_shapes_losses_and_recipes():
+    text = card(
+        recipes={"data": DataRecipe(), "training": TrainingRecipe(num_tokens=123_456)},
+        losses={"parent": 2.34567, "student": 2.5},
+    )
+    assert f"from {BEFORE.parameter_count:,} to {AFTER.parameter_count:,} parameters" in text
+    assert "`builtin:smollm2-135m`, SHA-256 of its config and weights `abc`" in text
+    for row in (
+        "| num_layers | 30 | 20 |",
+        "| parent | 2.3457 |",
+        "| student | 2.5000 |",
+        "| num_tokens | 123,456 |",
+    ):
+        assert row in text
+    assert "AutoModelForCausalLM.from_pretrained" in text
+
+
+def test_what_is_not_known_is_left_out():
+    assert "Held-out loss" not in card()
+    assert "Recipe" not in card()
