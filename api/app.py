@@ -1,5 +1,6 @@
 """The REST service as a FastAPI application, around a ``SearchService`` that is given to it."""
 
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ def create_app(service: SearchService, lifespan: Lifespan[FastAPI] | None = None
         redoc_url=None,
     )
     app.state.service = service
+    app.state.stopping = threading.Event()  # set by the server's owner, so that open streams end
     errors.install(app)
     app.include_router(health.router)
     app.include_router(searches.router, prefix="/api/v1")

@@ -1,5 +1,6 @@
 """What handlers are given: the service, the store's searches and the spec in a request's body."""
 
+import threading
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Path, Request
@@ -19,6 +20,12 @@ def service_of(request: Request) -> SearchService:
     return service
 
 
+def stopping_of(request: Request) -> threading.Event:
+    """Return the event that is set once the server is to end."""
+    stopping: threading.Event = request.app.state.stopping
+    return stopping
+
+
 async def submitted_spec(request: Request) -> SearchSpec:
     """Return the spec in the body, which is refused once it is longer than ``MAX_SPEC_BYTES``."""
     # One of these types must be named: a web page elsewhere cannot make a browser send it unasked.
@@ -36,6 +43,7 @@ async def submitted_spec(request: Request) -> SearchSpec:
         raise HTTPException(400, "body: found bytes that are not UTF-8, allowed: JSON or YAML") from None
 
 
+Stopping = Annotated[threading.Event, Depends(stopping_of)]
 Service = Annotated[SearchService, Depends(service_of)]
 Spec = Annotated[SearchSpec, Depends(submitted_spec)]
 SearchId = Annotated[str, Path(description="The id that the submission answered with.", max_length=64)]

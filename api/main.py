@@ -5,8 +5,10 @@ import ipaddress
 import logging
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -24,7 +26,7 @@ from nas.supervisor import Supervisor, require_worker_extra
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 3
-"""How long open event streams may keep the server from ending."""
+"""How long downloads under way may keep the server from ending."""
 
 
 def create(settings: Settings, *, runs_searches: bool = True) -> FastAPI:
@@ -72,7 +74,20 @@ def serve(settings: Settings, *, runs_searches: bool = True) -> None:
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS, lifespan="on"
     )
     print(f"serving at {_address(settings.host, listener)}", flush=True)  # noqa: T201 - read by nas run --serve
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, app.state.stopping).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Tells the application when it is to end; otherwise it would wait for open streams."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End on a signal."""
+        self._stopping.set()
+        super().handle_exit(sig, frame)
 
 
 def main() -> None:

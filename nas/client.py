@@ -110,17 +110,20 @@ class Client:
 
     def events(self, search_id: str, *, after: int = 0) -> Iterator[Event]:
         """Yield what happened and happens, until the search is final; goes on over lost connections."""
-        num_lost = 0
+        num_lost, was_final = 0, False
         while True:
             try:
                 for event in self._stream(search_id, after):
                     after, num_lost = event.sequence, 0
                     yield event
-                return
-            except httpx.TransportError as error:
+                if was_final:
+                    return
+                # A stream ends with its search, or with its server; asked before the next one begins.
+                was_final = self.get(search_id).search.state.is_final
+            except ClientError as error:
                 num_lost += 1
-                if num_lost > MAX_RECONNECTS:
-                    raise self._unreachable(error) from error
+                if error.status is not None or num_lost > MAX_RECONNECTS:
+                    raise
                 time.sleep(num_lost / 2)
 
     def download(self, search_id: str, directory: Path) -> None:
@@ -148,9 +151,11 @@ class Client:
     def _stream(self, search_id: str, after: int) -> Iterator[Event]:
         timeout = httpx.Timeout(TIMEOUT_SECONDS, read=SILENCE_SECONDS)
         headers = {"Last-Event-ID": str(after)}
-        with self._http.stream(
-            "GET", f"/searches/{search_id}/events", headers=headers, timeout=timeout
-        ) as response:
+        address = f"/searches/{search_id}/events"
+        with (
+            self._named_errors(),
+            self._http.stream("GET", address, headers=headers, timeout=timeout) as response,
+        ):
             _check(response)
             for line in response.iter_lines():
                 if line.startswith("data:"):

@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.archive import DirectoryArchive
-from api.dependencies import SearchId, Service, Spec
+from api.dependencies import SearchId, Service, Spec, Stopping
 from api.errors import problems
 from api.schemas import EventResource, SearchPage, SearchResource, TrialList, TrialRecordResource
 from nas.leaderboard import comparison_of
@@ -97,11 +97,14 @@ def _cursor(
     responses=problems(404, 422, 503),
 )
 async def stream_events(
-    service: Service, search_id: SearchId, cursor: Annotated[int, Depends(_cursor)]
+    service: Service, stopping: Stopping, search_id: SearchId, cursor: Annotated[int, Depends(_cursor)]
 ) -> AsyncIterator[EventResource]:
-    """Follow a search: all events from the beginning or after a cursor, until the search is final."""
+    """Follow a search: all events from the beginning or after a cursor, until the search is final.
+
+    A stream that ends earlier, because the server does, is gone on with by `Last-Event-ID`.
+    """
     is_final = False
-    while True:
+    while not stopping.is_set():
         events = await run_in_threadpool(
             service.events, after=cursor, search_id=search_id, limit=EVENTS_PER_READ
         )
