@@ -99,7 +99,7 @@ def heading(search: Search) -> Text:
     return Text.assemble(
         (f"search {search.id}{name}", "bold"), ": ", _state(search.state),
         f"; {search.spec.parent}, {wording.count(search.parent_parameters)} parameters, "
-        f"to {wording.budget(search.spec.budget)}; {search.num_feasible:,} architectures fit",
+        f"budget {wording.budget(search.spec.budget)}; {search.num_feasible:,} architectures fit",
     )  # fmt: skip
 
 
