@@ -31,8 +31,8 @@ RuntimeError: mat1 and mat2 shapes cannot be multiplied (16x128 and 96x128)
 
 
 def demo_spec(**changes: Any) -> SearchSpec:
-    """Return the spec of the demo."""
-    return replace(load_spec(DEMO), **changes)
+    """Return the spec of the demo, of a length that does not change when the demo's is tuned."""
+    return replace(load_spec(DEMO), **({"num_trials": 12} | changes))
 
 
 class Played:
