@@ -11,7 +11,7 @@ import yaml
 
 from api.dependencies import MAX_SPEC_BYTES
 from nas.search import Search, SearchState
-from nas.spec import dump, load, spec_to_json
+from nas.spec import dump, load, load_spec, spec_to_json
 from nas.trial import FailureKind
 from tests.fakes import ManualClock
 from tests.unit.api.seeded import DEMO, NOW, PARENT_LOSS, TRACEBACK, Played, demo_spec
@@ -45,7 +45,7 @@ class TestSubmit:
         as_yaml = fresh.http.post("/api/v1/searches", content=DEMO.read_bytes(), headers=YAML)
         as_json = fresh.http.post("/api/v1/searches", json=yaml.safe_load(DEMO.read_text(encoding="utf-8")))
         assert as_yaml.status_code == as_json.status_code == 201
-        assert as_yaml.json()["spec"] == as_json.json()["spec"] == spec_to_json(demo_spec())
+        assert as_yaml.json()["spec"] == as_json.json()["spec"] == spec_to_json(load_spec(DEMO))
 
     def test_answer_is_the_stored_search_at_its_location(self, fresh):
         response = fresh.http.post("/api/v1/searches", content=DEMO.read_bytes(), headers=YAML)
