@@ -53,7 +53,7 @@ class TestSubmit:
         assert found == response.json()
         assert found["state"] == "QUEUED"
         assert found["num_feasible"] > 100
-        assert fresh.store.get_search(found["id"]).spec == demo_spec()
+        assert fresh.store.get_search(found["id"]).spec == load_spec(DEMO)
 
     def test_every_wrong_field_is_named(self, fresh):
         spec = yaml.safe_load(DEMO.read_text(encoding="utf-8")) | {"num_trials": "many", "colour": "red"}
