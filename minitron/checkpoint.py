@@ -50,7 +50,7 @@ def load_parent(directory: Path) -> PreTrainedModel:
     parent_architecture(str(directory))
     quantization = read_config(str(directory)).get("quantization_config")
     if quantization is not None:
-        method = quantization.get("quant_method")
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
         raise UnsupportedModel(
             f"{directory / 'config.json'}: quantization_config: found {method!r}, allowed: plain weights"
         )

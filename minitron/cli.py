@@ -42,10 +42,10 @@ EXTRA = "minitron-nas[worker]"
 EXTRA_MODULES = frozenset(
     {
         "accelerate",
-        "datasets",
         "filelock",
         "gguf",
         "numpy",
+        "pyarrow",
         "safetensors",
         "tokenizers",
         "torch",
@@ -80,7 +80,8 @@ SequenceLength = Annotated[int, typer.Option(help="Tokens of one block.")]
 ValidationTokens = Annotated[int, typer.Option(help="Held-out tokens that losses are measured on.")]
 Seed = Annotated[int, typer.Option(help="Shuffles documents and training blocks.")]
 Threads = Annotated[
-    int | None, typer.Option(help="Of the CPU; by default 1 for small models, else all.", show_default=False)
+    int | None,
+    typer.Option(min=1, help="Of the CPU; by default 1 for small models, else all.", show_default=False),
 ]
 
 

@@ -18,6 +18,11 @@ PER_LAYER_LISTS = ("layer_types", "mlp_layer_types")
 """Config entries with one item per layer; depth pruning keeps the items of the kept layers."""
 
 
+SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
+OPTIONAL_SIZES = ("num_key_value_heads", "head_dim")
+"""Follow from the others where a config leaves them out or has null."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """What differs between families that share the Llama block layout."""
@@ -71,13 +76,7 @@ def read_architecture(config: Config) -> Architecture:
         InvalidArchitecture: Sizes that contradict each other.
     """
     family = family_named(config.get("model_type"))
-    missing = [
-        name
-        for name in ("num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size")
-        if name not in config
-    ]
-    if missing:
-        raise UnsupportedModel(f"config.json: {', '.join(missing)}: missing")
+    _check_sizes(config)
     heads = config["num_attention_heads"]
     attention_bias = bool(config.get("attention_bias", False))
     return Architecture(
@@ -99,6 +98,19 @@ def read_architecture(config: Config) -> Architecture:
             norm_bias=family.norm_bias,
         ),
     )
+
+
+def _check_sizes(config: Config) -> None:
+    """Raise UnsupportedModel unless every size is there, and is a size."""
+    missing = [name for name in SIZES if name not in config]
+    if missing:
+        raise UnsupportedModel(f"config.json: {', '.join(missing)}: missing")
+    for name in (*SIZES, *OPTIONAL_SIZES):
+        size = config.get(name)
+        if size is None and name in OPTIONAL_SIZES:
+            continue
+        if type(size) is not int or size < 1:
+            raise UnsupportedModel(f"config.json: {name}: found {size!r}, allowed: a whole number from 1")
 
 
 def student_config(parent: Config, student: Architecture, kept_layers: Sequence[int]) -> dict[str, Any]:

@@ -127,6 +127,7 @@ def test_a_directory_without_weights_says_so(checkpoint):
     [
         ({"model_type": "gpt2"}, "model_type: found 'gpt2', allowed: llama"),
         ({"quantization_config": {"quant_method": "awq"}}, "quantization_config: found 'awq'"),
+        ({"quantization_config": "awq"}, "quantization_config: found 'awq'"),
     ],
 )
 def test_unsupported_models_are_refused(checkpoint, entries, message):

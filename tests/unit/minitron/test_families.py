@@ -10,6 +10,7 @@ from transformers import AutoConfig
 
 from minitron.errors import InvalidArchitecture, UnsupportedModel
 from minitron.families import FAMILIES, family_named, read_architecture, student_config
+from minitron.parents import BUILTIN_CONFIGS, TINY
 from tests.strategies import architectures
 from tests.tiny import CONFIGS, NAMES, tiny_config
 
@@ -91,3 +92,21 @@ def test_student_config_keeps_everything_but_the_shape():
     assert parent["num_hidden_layers"] == 4
     assert len(parent["layer_types"]) == 4
     assert read_architecture(student) == target
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("hidden_size", "big"), ("num_attention_heads", 0), ("vocab_size", 1.5), ("head_dim", -1)],
+)
+def test_a_size_that_is_none_is_named(name, size):
+    config = BUILTIN_CONFIGS[TINY] | {name: size}
+    with pytest.raises(
+        UnsupportedModel, match=rf"^config.json: {name}: found {size!r}, allowed: a whole number"
+    ):
+        read_architecture(config)
+
+
+def test_missing_heads_are_named():
+    config = {name: value for name, value in BUILTIN_CONFIGS[TINY].items() if name != "num_attention_heads"}
+    with pytest.raises(UnsupportedModel, match="num_attention_heads: missing"):
+        read_architecture(config)
