@@ -1,5 +1,5 @@
 # make demo               a real search on a tiny model, from an empty machine to the leaderboard
-# make demo MODEL=smollm2 the same on SmolLM2-135M (within forty minutes on two cores)
+# make demo MODEL=smollm2 the same on SmolLM2-135M
 # make demo SERVE=1       stays up with the page open
 # make test               the tests (at most a quarter of an hour on two cores)
 # make test-real          a search on SmolLM2-135M, judged; make test-browser: the page in Chromium
