@@ -8,31 +8,28 @@ pruning nor training.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from minitron.errors import PickledCheckpoint, UnreadableCheckpoint, UnsupportedModel
+from minitron.checkpoint_files import (
+    check_tokenizer,
+    check_vocabulary,
+    check_weights,
+    companion_files,
+    tokenizer_files,
+    weight_files,
+)
+from minitron.errors import UnreadableCheckpoint
 from minitron.files import new_directory
 from minitron.parents import parent_architecture, read_config
-
-WEIGHTS = "model.safetensors"
-WEIGHTS_INDEX = "model.safetensors.index.json"
-
-PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
-)  # fmt: skip
-COMPANION_FILES = (*TOKENIZER_FILES, "generation_config.json", "chat_template.jinja", "chat_template.json")
-"""What belongs to a checkpoint besides its config and weights, and is the same for parent and student."""
 
 VOLATILE_KEYS = ("transformers_version", "_name_or_path")
 """Config entries that say who wrote the file, not what it describes."""
@@ -48,14 +45,7 @@ def load_parent(directory: Path) -> PreTrainedModel:
         UnreadableCheckpoint: Files or tensors that are missing, corrupt or of the wrong shape.
     """
     parent_architecture(str(directory))
-    quantization = read_config(str(directory)).get("quantization_config")
-    if quantization is not None:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
-        raise UnsupportedModel(
-            f"{directory / 'config.json'}: quantization_config: found {method!r}, allowed: plain weights"
-        )
-    for path in weight_files(directory):
-        _check_readable(path)
+    check_weights(directory, read_config(str(directory)))
     with quiet_transformers():
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -82,23 +72,19 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     Raises:
         UnreadableCheckpoint: No tokenizer, one that cannot be read, or one of more tokens than the model's.
     """
-    if not _present(directory, TOKENIZER_FILES):
-        raise UnreadableCheckpoint(f"{directory}: holds no tokenizer; allowed: {', '.join(TOKENIZER_FILES)}")
+    # A tokenizer that was just made has no model beside it yet.
+    has_model = (directory / "config.json").is_file()
+    vocab_size = read_config(str(directory)).get("vocab_size", sys.maxsize) if has_model else sys.maxsize
+    check_tokenizer(directory, vocab_size=vocab_size)
     with quiet_transformers():
         try:
             tokenizer = AutoTokenizer.from_pretrained(
                 directory, local_files_only=True, trust_remote_code=False
             )
         except Exception as error:  # the tokenizers library raises bare Exception
-            raise UnreadableCheckpoint(f"{directory}: tokenizer: {_one_line(error)}") from error
+            raise UnreadableCheckpoint(f"{directory}: tokenizer: cannot be read: {error!r}") from error
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
-    if (directory / "config.json").is_file():
-        allowed = read_config(str(directory)).get("vocab_size", tokenizer.vocab_size)
-        if tokenizer.vocab_size > allowed:
-            raise UnreadableCheckpoint(
-                f"{directory}: tokenizer: found {tokenizer.vocab_size} tokens, allowed by config.json: "
-                f"at most {allowed}"
-            )
+    check_vocabulary(directory, tokenizer.vocab_size, vocab_size)
     return tokenizer
 
 
@@ -118,7 +104,7 @@ def fingerprint(directory: Path) -> str:
 def tokenizer_fingerprint(directory: Path) -> str:
     """Return the SHA-256 over the tokenizer files of a checkpoint."""
     digest = hashlib.sha256()
-    for path in _present(directory, TOKENIZER_FILES):
+    for path in tokenizer_files(directory):
         digest.update(path.name.encode() + _file_digest(path))
     return digest.hexdigest()
 
@@ -147,38 +133,10 @@ def save_checkpoint(
         config = json.loads(path.read_text(encoding="utf-8"))
         config.pop("quantization_config", None)
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        for companion in _present(companions, COMPANION_FILES):
+        for companion in companion_files(companions):
             shutil.copyfile(companion, scratch / companion.name)
         if card is not None:
             (scratch / "README.md").write_text(card, encoding="utf-8")
-
-
-def weight_files(directory: Path) -> list[Path]:
-    """Return the safetensors files that hold a checkpoint's weights, in the order of their names.
-
-    Raises:
-        PickledCheckpoint: There are only pickles.
-        UnreadableCheckpoint: There is nothing, the index is unreadable, or a shard is missing.
-    """
-    if (directory / WEIGHTS).is_file():
-        return [directory / WEIGHTS]
-    index = directory / WEIGHTS_INDEX
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise UnreadableCheckpoint(f"{index}: cannot be read as an index of shards: {error!r}") from error
-        missing = [name for name in names if not (directory / name).is_file()]
-        if missing:
-            raise UnreadableCheckpoint(f"{index}: names shards that are missing: {', '.join(missing)}")
-        return [directory / name for name in names]
-    pickled = sorted(path.name for path in directory.glob("*") if path.suffix in PICKLED_SUFFIXES)
-    if pickled:
-        raise PickledCheckpoint(
-            f"{directory / pickled[0]}: found pickled weights, which can run code when loaded; "
-            "allowed: safetensors; convert to safetensors first"
-        )
-    raise UnreadableCheckpoint(f"{directory}: holds neither {WEIGHTS} nor {WEIGHTS_INDEX}")
 
 
 @contextmanager
@@ -195,14 +153,6 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _check_readable(path: Path) -> None:
-    try:
-        with safe_open(path, framework="pt"):
-            return
-    except (OSError, SafetensorError) as error:
-        raise UnreadableCheckpoint(f"{path}: cannot be read as safetensors: {_one_line(error)}") from error
-
-
 def _check_complete(directory: Path, loading: dict[str, Any]) -> None:
     """Refuse tensors that transformers would have filled with random numbers."""
     missing = sorted(loading["missing_keys"])
@@ -214,10 +164,6 @@ def _check_complete(directory: Path, loading: dict[str, Any]) -> None:
     ]
     if mismatched:
         raise UnreadableCheckpoint(f"{directory}: tensors have the wrong shape: {_some(mismatched)}")
-
-
-def _present(directory: Path, names: Sequence[str]) -> list[Path]:
-    return [directory / name for name in names if (directory / name).is_file()]
 
 
 def _file_digest(path: Path) -> bytes:

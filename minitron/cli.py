@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from minitron import extras
 from minitron.architecture import Architecture
 from minitron.card import model_card
 from minitron.console import console_progress
 from minitron.errors import ArtifactMismatch, InvalidRecipe, MinitronError
-from minitron.parents import parent_architecture
+from minitron.parents import check_sequence_length, parent_architecture
 from minitron.progress import Progress, Report
 from minitron.recipe import (
     CacheForm,
@@ -34,25 +35,6 @@ if TYPE_CHECKING:
 
     from minitron.data import Blocks
     from minitron.teacher import Teacher
-
-SMALL_MODEL_PARAMETERS = 10_000_000
-"""Below this, threads cost more than they bring."""
-
-EXTRA = "minitron-nas[worker]"
-EXTRA_MODULES = frozenset(
-    {
-        "accelerate",
-        "filelock",
-        "gguf",
-        "numpy",
-        "pyarrow",
-        "safetensors",
-        "tokenizers",
-        "torch",
-        "transformers",
-    }
-)
-"""What the commands import and the base install lacks."""
 
 app = typer.Typer(
     name="minitron",
@@ -106,7 +88,10 @@ def importance(
     from minitron.importance import measure_importance
 
     calibration = CalibrationRecipe(num_samples=samples, batch_size=batch_size)
-    recipe = _data_recipe(data, text_field, sequence_length, sequence_length, seed)
+    recipe = _data_recipe(
+        parent, source=data, text_field=text_field, sequence_length=sequence_length,
+        validation_tokens=sequence_length, seed=seed,
+    )  # fmt: skip
     with console_progress() as report:
         directory = materialize(parent, artifacts, report)
         blocks = prepare_blocks(
@@ -211,7 +196,10 @@ def distill(
 
     _check_new(output)
     after = parent_architecture(str(student))
-    recipe = _data_recipe(data, text_field, sequence_length, validation_tokens, seed)
+    recipe = _data_recipe(
+        teacher, source=data, text_field=text_field, sequence_length=sequence_length,
+        validation_tokens=validation_tokens, seed=seed,
+    )  # fmt: skip
     training = TrainingRecipe(
         num_tokens=tokens,
         batch_tokens=batch_tokens,
@@ -283,7 +271,10 @@ def evaluate(
     from minitron.data import prepare_blocks
     from minitron.evaluate import held_out_loss
 
-    recipe = _data_recipe(data, text_field, sequence_length, validation_tokens, seed)
+    recipe = _data_recipe(
+        checkpoint, source=data, text_field=text_field, sequence_length=sequence_length,
+        validation_tokens=validation_tokens, seed=seed,
+    )  # fmt: skip
     with console_progress() as report:
         directory = materialize(checkpoint, artifacts, report)
         blocks = prepare_blocks(
@@ -299,21 +290,28 @@ def main() -> None:
     try:
         app()
     except MinitronError as error:
-        _fail(str(error))
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in EXTRA_MODULES:
+        reason = str(error)
+    except ImportError:
+        lacking = extras.missing(extras.LIBRARY)
+        if not lacking:
             raise
-        _fail(f"{error.name} is not installed; this command needs {EXTRA}")
-
-
-def _fail(message: str) -> None:
-    typer.echo(f"error: {message}", err=True)
+        names = ", ".join(lacking)
+        reason = f"this command needs {names}, which this Python lacks: pip install '{extras.EXTRA}'"
+    typer.echo(f"error: {reason}", err=True)
     sys.exit(1)
 
 
 def _data_recipe(
-    source: str, text_field: str, sequence_length: int, validation_tokens: int, seed: int
+    model: str,
+    *,
+    source: str,
+    text_field: str,
+    sequence_length: int,
+    validation_tokens: int,
+    seed: int,
 ) -> DataRecipe:
+    """Return the recipe of the options, once it suits the model."""
+    check_sequence_length(model, sequence_length)
     return DataRecipe(
         source=source,
         text_field=text_field,
@@ -334,7 +332,7 @@ def _load(directory: Path, threads: int | None) -> "PreTrainedModel":
     import torch
 
     from minitron.checkpoint import load_parent
-    from minitron.device import pick_device
+    from minitron.device import SMALL_MODEL_PARAMETERS, pick_device
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -15,17 +15,18 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from minitron.checkpoint import load_tokenizer, tokenizer_fingerprint
+from minitron.documents import passages, read_documents
 from minitron.errors import ArtifactMismatch, DatasetTooSmall
 from minitron.files import new_directory
 from minitron.progress import Progress, Report, silent
 from minitron.recipe import DataRecipe
-from minitron.sources import passages, read_documents, source_digest
+from minitron.sources import source_digest
 
 # N blocks, T tokens of a block
 
 BlockArray = npt.NDArray[np.int32]
 
-PACKING_VERSION = 1
+PACKING_VERSION = 2
 """Raised when the same recipe and documents would give other blocks than before."""
 
 VALIDATION_SHARE = 0.05

@@ -12,6 +12,9 @@ from torch import nn
 
 from minitron.recipe import Precision
 
+SMALL_MODEL_PARAMETERS = 10_000_000
+"""Below this, threads cost more than they bring."""
+
 
 def pick_device() -> torch.device:
     """Return the accelerator when there is one, else the CPU."""

@@ -30,7 +30,11 @@ class Family:
     name: str
     mlp_matrices: int = 3
     qkv_bias: bool = False
-    """Biases on query, key and value that the family always has (others read ``attention_bias``)."""
+    """Biases on query, key and value that the family always has."""
+    reads_attention_bias: bool = False
+    """The config's ``attention_bias`` gives all four projections a bias; other families ignore it."""
+    reads_mlp_bias: bool = False
+    """The config's ``mlp_bias`` gives the MLP biases; other families ignore it."""
     qk_norm: bool = False
     norm_bias: bool = False
     heads_divide_hidden: bool = False
@@ -50,11 +54,13 @@ class Family:
 FAMILIES = {
     family.name: family
     for family in (
-        Family(name="llama", heads_divide_hidden=True),
+        Family(name="llama", reads_attention_bias=True, reads_mlp_bias=True, heads_divide_hidden=True),
         Family(name="mistral"),
         Family(name="qwen2", qkv_bias=True),
-        Family(name="qwen3", qk_norm=True),
-        Family(name="nemotron", mlp_matrices=2, norm_bias=True),
+        Family(name="qwen3", reads_attention_bias=True, qk_norm=True),
+        Family(
+            name="nemotron", mlp_matrices=2, norm_bias=True, reads_attention_bias=True, reads_mlp_bias=True
+        ),
     )
 }
 
@@ -78,7 +84,7 @@ def read_architecture(config: Config) -> Architecture:
     family = family_named(config.get("model_type"))
     _check_sizes(config)
     heads = config["num_attention_heads"]
-    attention_bias = bool(config.get("attention_bias", False))
+    attention_bias = family.reads_attention_bias and bool(config.get("attention_bias", False))
     return Architecture(
         num_layers=config["num_hidden_layers"],
         hidden_size=config["hidden_size"],
@@ -93,7 +99,7 @@ def read_architecture(config: Config) -> Architecture:
             mlp_matrices=family.mlp_matrices,
             qkv_bias=family.qkv_bias or attention_bias,
             output_bias=attention_bias,
-            mlp_bias=bool(config.get("mlp_bias", False)),
+            mlp_bias=family.reads_mlp_bias and bool(config.get("mlp_bias", False)),
             qk_norm=family.qk_norm,
             norm_bias=family.norm_bias,
         ),

@@ -4,9 +4,9 @@ Knows no format. A process killed in the middle leaves at most a hidden sibling,
 """
 
 import errno
-import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,9 +67,19 @@ def new_file(path: Path) -> Iterator[Path]:
     """
     with naming_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             yield scratch
             scratch.rename(path)
         finally:
             scratch.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source``, or a copy of it where the file system has no hard links."""
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        shutil.copyfile(source, target)

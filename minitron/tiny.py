@@ -18,10 +18,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from minitron.checkpoint import save_checkpoint
 from minitron.data import PACKING_VERSION, prepare_blocks, split_documents
+from minitron.documents import read_documents
 from minitron.parents import BUILTIN_CONFIGS, TINY
 from minitron.progress import Progress, Report, silent
 from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
-from minitron.sources import read_documents, source_digest
+from minitron.sources import source_digest
 from minitron.train import Retraining
 
 VERSION = 1

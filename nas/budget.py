@@ -24,15 +24,12 @@ class Budget:
     """``total`` counts both embeddings (a tied table once), as the Minitron papers do."""
 
     def __post_init__(self) -> None:
+        if self.max_parameters < 0:
+            found = f"found {self.max_parameters}, allowed: at least 0"
+            raise InvalidSpec((("budget.max_parameters", found),))
         if not 0 <= self.min_parameters <= self.max_parameters:
-            raise InvalidSpec(
-                (
-                    (
-                        "budget.min_parameters",
-                        f"found {self.min_parameters}, allowed: 0 to max_parameters ({self.max_parameters})",
-                    ),
-                )
-            )
+            found = f"found {self.min_parameters}, allowed: 0 to max_parameters ({self.max_parameters})"
+            raise InvalidSpec((("budget.min_parameters", found),))
 
     def count(self, architecture: Architecture) -> int:
         """Return the parameters of ``architecture`` that this budget counts."""

@@ -9,6 +9,7 @@ SearchError
 │   └── LostLease       another process has taken the search over
 ├── FinalTrialChanged   an attempt to rewrite a trial that is final
 └── StoreUnavailable    the database cannot be reached
+    └── StoreFull       the disk that holds the database is full
 
 Each message is one line: which field or object, what was found, what is allowed.
 """
@@ -59,3 +60,7 @@ class FinalTrialChanged(SearchError):
 
 class StoreUnavailable(SearchError):
     """Raised when the database cannot be reached."""
+
+
+class StoreFull(StoreUnavailable):
+    """Raised when the database takes no writes because its disk is full; what it holds stands."""

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nas import display
-from nas.errors import SearchError
+from nas.errors import SearchError, StoreUnavailable
 from nas.leaderboard import comparison_of
 from nas.search import Event, Search, SearchSpec
 from nas.service import SearchService
@@ -67,6 +67,9 @@ def run(task: SearchSpec | str, settings: Settings, console: Console, *, serves:
             _follow(service, supervisor, search, console)
         except KeyboardInterrupt:
             raise Interrupted(search.id) from None
+        except StoreUnavailable as error:
+            remedy = f"once that is mended, go on with: nas run --resume {search.id}"
+            raise StoreUnavailable(f"{error}; {remedy}") from error
         search = _conclude(service, search.id, console)
         if not page:
             _say(console, f"the dashboard: nas serve, then {settings.server_url}/searches/{search.id}")
@@ -85,16 +88,21 @@ def _follow(service: SearchService, supervisor: Supervisor, search: Search, cons
     supervisor.start()
     try:
         with display.Narrator(console, lambda: service.get(search.id)) as narrator:
-            for event in _events(service, search.id):
+            for event in _events(service, search.id, supervisor):
                 narrator.tell(event)
+    except BaseException:
+        _say(console, "stopping; the search stays resumable")
+        raise
     finally:
-        if not service.get(search.id).search.state.is_final:
-            _say(console, "stopping; the search stays resumable")
         supervisor.stop()
 
 
-def _events(service: SearchService, search_id: str) -> Iterator[Event]:
-    """Yield the events of a search from its beginning until it is final."""
+def _events(service: SearchService, search_id: str, supervisor: Supervisor) -> Iterator[Event]:
+    """Yield the events of a search from its beginning until it is final.
+
+    Raises:
+        StoreUnavailable: Now, or again and again for the workers.
+    """
     after, is_final = 0, False
     while True:
         events = service.events(after=after, search_id=search_id)
@@ -106,6 +114,8 @@ def _events(service: SearchService, search_id: str) -> Iterator[Event]:
         else:
             # Once it is final, one more read gives what was committed together with its end.
             is_final = service.get(search_id).search.state.is_final
+            if not is_final and supervisor.obstacle:
+                raise StoreUnavailable(supervisor.obstacle)
             if not is_final:
                 time.sleep(POLL_SECONDS)
 

@@ -13,9 +13,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from minitron.architecture import Architecture
-from minitron.errors import InvalidArchitecture, InvalidRecipe, UnreadableCheckpoint, UnsupportedModel
-from minitron.parents import parent_architecture
-from minitron.recipe import DataRecipe
+from minitron.errors import InvalidRecipe, MinitronError, UnreadableData
+from minitron.parents import check_parent, check_sequence_length
+from minitron.sources import check_source
 from nas.clock import Clock, utc_now
 from nas.errors import Conflict, InvalidSpec, NotFound
 from nas.frontier import best_trial, gap_closed
@@ -26,7 +26,6 @@ from nas.storage.store import SearchStore
 from nas.trial import Attempt, Point, Trial, TrialRole, TrialState
 
 BUILTIN = "builtin:"
-BUILTIN_DATA = (DataRecipe().source,)
 _ID_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
 """Digits and letters that are not mistaken for one another."""
 
@@ -80,10 +79,8 @@ class SearchService:
             InvalidSpec: A field that cannot be run; EmptySpace when nothing fits the budget.
         """
         spec = resolved(spec)
-        _check_source(spec.data.source)
-        parent = _parent(spec.parent)
+        parent = _checked(spec)
         space = SearchSpace(parent, spec.axes, spec.budget)
-        _check_cache(spec, parent)
         now = self._clock()
         search = Search(
             id=_new_id(now),
@@ -186,28 +183,21 @@ def _absolute(source: str) -> str:
     return source if source.startswith(BUILTIN) else str(Path(source).expanduser().absolute())
 
 
-def _check_source(source: str) -> None:
-    if source.startswith(BUILTIN) and source not in BUILTIN_DATA:
-        names = ", ".join(BUILTIN_DATA)
-        raise InvalidSpec(
-            (("data.source", f"found {source!r}, allowed: {names}, a local file or directory"),)
-        )
-    if not source.startswith(BUILTIN) and not Path(source).exists():
-        raise InvalidSpec((("data.source", f"{source}: no such file or directory"),))
-
-
-def _parent(parent: str) -> Architecture:
+def _checked(spec: SearchSpec) -> Architecture:
+    """Return the parent's shape; raise InvalidSpec for what its files or the data's rule out."""
     try:
-        return parent_architecture(parent)
-    except (UnreadableCheckpoint, UnsupportedModel, InvalidArchitecture) as error:
-        raise InvalidSpec((("parent", str(error).removeprefix("parent: ")),)) from error
-
-
-def _check_cache(spec: SearchSpec, parent: Architecture) -> None:
-    try:
+        parent = check_parent(spec.parent)
+        check_sequence_length(spec.parent, spec.data.sequence_length)
         spec.distillation.asks_live(num_tokens=schedule(spec).num_tokens, hidden_size=parent.hidden_size)
     except InvalidRecipe as error:
         raise InvalidSpec(((error.field, error.reason),)) from error
+    except MinitronError as error:
+        raise InvalidSpec((("parent", str(error).removeprefix("parent: ")),)) from error
+    try:
+        check_source(spec.data.source)
+    except UnreadableData as error:
+        raise InvalidSpec((("data.source", str(error).removeprefix("data.source: ")),)) from error
+    return parent
 
 
 def _new_id(at: datetime) -> str:

@@ -150,8 +150,8 @@ class SearchSpace:
     def _emptiness(self, counts_SL: np.ndarray) -> tuple[str, str]:
         combinations = f"{self.num_combinations:,} combinations of the axes"
         if not counts_SL.size:
-            refused = "; ".join(f"{reason}: {n:,}" for reason, n in self.reasons.items())
-            return "axes", f"found {combinations}, none legal for the family {self.parent.family} ({refused})"
+            refused = "; ".join(f"{reason} ({n:,} refused)" for reason, n in self.reasons.items())
+            return "axes", f"found {combinations}, none legal for {self.parent.family}: {refused}"
         low, high = self.budget.min_parameters, self.budget.max_parameters
         counts = counts_SL.ravel()
         nearest = counts[np.maximum(counts - high, low - counts).argmin()]
@@ -230,7 +230,8 @@ def _legal_shapes(
                 )
                 family.check(shape)
             except InvalidArchitecture as error:
-                refused[f"{error.field} not legal for {family.name}"] += 1
+                _, _, rule = error.reason.partition(", ")
+                refused[f"{error.field}, {rule}"] += 1
                 continue
             shapes.append((shape, (hidden, neurons, heads, choice)))
     return shapes, refused

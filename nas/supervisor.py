@@ -1,8 +1,9 @@
 """One worker process for each active search: started, restarted with back-off, and ended with us.
 
 Knows nothing of workers but their command line; which searches need one, the store says. A process
-that finds its search held by another says so by its exit code, and that is no crash. A search whose workers crash
-again and again without storing a new point is marked FAILED with the end of their log.
+that finds its search held by another, or the database closed to it, says so by its exit code, and that is no
+crash. A search whose workers crash again and again without storing a new point is marked FAILED with the end
+of their log.
 """
 
 import logging
@@ -16,9 +17,9 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib.util import find_spec
 from pathlib import Path
 
+from minitron import extras
 from minitron.errors import MissingExtra
 from nas.clock import utc_now
 from nas.errors import SearchError
@@ -31,8 +32,12 @@ logger = logging.getLogger(__name__)
 
 NOT_OURS = 3
 """Exit code of a worker that finds its search held by another process: no crash."""
+STORE_AWAY = 4
+"""Exit code of a worker that cannot write to the database: no crash, and nothing of its search is lost."""
 MAX_CRASHES = 3
 """Crashes in a row without a new point before a search is given up."""
+MAX_DOUBLINGS = 5
+"""Of the pause before a worker is started again."""
 TAIL_LINES = 40
 TAIL_BYTES = 32_768
 
@@ -50,11 +55,11 @@ def worker_command(search_id: str) -> Sequence[str]:
 
 def require_worker_extra() -> None:
     """Raise MissingExtra when this Python could start no worker."""
-    missing = [name for name in ("torch", "transformers", "ray", "mlflow") if find_spec(name) is None]
-    if missing:
+    lacking = extras.missing(extras.WORKER)
+    if lacking:
         raise MissingExtra(
-            f"running a search needs {', '.join(missing)}, which this Python lacks: "
-            "pip install 'minitron-nas[worker]'"
+            f"running a search needs {', '.join(lacking)}, which this Python lacks: "
+            f"pip install '{extras.EXTRA}'"
         )
 
 
@@ -70,6 +75,9 @@ class _Record:
     """What the past says about starting a search again."""
 
     num_crashes: int = 0
+    """In a row, without a new point."""
+    num_away: int = 0
+    """Workers in a row that could not write to the database."""
     not_before: float = 0.0
     """On the monotonic clock."""
 
@@ -107,6 +115,9 @@ class Supervisor:
         self._poll_seconds = poll_seconds
         self._back_off_seconds = back_off_seconds
         self._grace_seconds = grace_seconds
+        self.obstacle: str | None = None
+        """Why no worker gets on, once several in a row could not write to the database."""
+        self._trouble = ""
         self._owner = f"supervisor-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._children: dict[str, _Child] = {}
         self._records: dict[str, _Record] = {}
@@ -150,8 +161,11 @@ class Supervisor:
                 self._reap()
                 for search in self._store.unclaimed(utc_now()):
                     self._tend(search)
+                self._trouble = ""
             except SearchError as error:
-                logger.warning("the supervisor tries again: %s", error)
+                if str(error) != self._trouble:  # said once, tried again in every round
+                    logger.warning("the supervisor tries again: %s", error)
+                self._trouble = str(error)
             except Exception:
                 # Whatever happens to one round must not leave later searches without workers.
                 logger.exception("a round of the supervisor failed")
@@ -168,10 +182,14 @@ class Supervisor:
             if is_final:
                 self._records.pop(search_id, None)
                 continue
-            crashes = 0 if has_progress else self._records.get(search_id, _Record()).num_crashes
-            crashes += code not in (0, NOT_OURS)
-            delay = self._back_off_seconds * 2 ** max(0, crashes - 1)
-            self._records[search_id] = _Record(num_crashes=crashes, not_before=time.monotonic() + delay)
+            before = _Record() if has_progress else self._records.get(search_id, _Record())
+            crashes = before.num_crashes + (code not in (0, NOT_OURS, STORE_AWAY))
+            away = before.num_away + 1 if code == STORE_AWAY else 0
+            delay = self._back_off_seconds * 2 ** min(max(0, crashes + away - 1), MAX_DOUBLINGS)
+            self._records[search_id] = _Record(
+                num_crashes=crashes, num_away=away, not_before=time.monotonic() + delay
+            )
+            self.obstacle = self._why_away(search_id) if away >= MAX_CRASHES else None
             logger.warning("the worker of search %s ended before its search, %s", search_id, _how(code))
 
     def _tend(self, search: Search) -> None:
@@ -198,6 +216,10 @@ class Supervisor:
         self._children[search_id] = _Child(process=process, num_points=num_points)
         logger.info("worker %d runs search %s", process.pid, search_id)
 
+    def _why_away(self, search_id: str) -> str:
+        log = self.log_path(search_id)
+        return f"the database took no writes from {MAX_CRASHES} workers in a row: {_last(_tail(log))}; their log: {log}"
+
     def _give_up(self, search: Search) -> None:
         now = utc_now()
         lease = self._store.claim(search.id, self._owner, at=now, until=now + timedelta(seconds=60))
@@ -209,10 +231,12 @@ class Supervisor:
             if not trial.state.is_final:
                 ledger.save(trial.cancelled(now))
         log = self.log_path(search.id)
+        tail = _tail(log)
         failure = Failure(
             kind=FailureKind.WORKER_LOST,
-            message=f"the worker process ended early {MAX_CRASHES} times without progress; its log: {log}",
-            traceback=_tail(log),
+            message=f"the worker process ended early {MAX_CRASHES} times without progress: {_last(tail)}; "
+            f"its log: {log}",
+            traceback=tail,
         )
         self._store.save_search(search.moved(SearchState.FAILED, now, failure=failure), lease)
         self._store.release(lease)
@@ -228,6 +252,10 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
 
 def _how(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _last(tail: str) -> str:
+    return (tail.splitlines() or ["it says nothing"])[-1]
 
 
 def _tail(log: Path) -> str:

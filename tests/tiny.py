@@ -20,7 +20,7 @@ _SHAPE: dict[str, Any] = {
     "num_key_value_heads": 2,
     "head_dim": 8,
     "vocab_size": VOCAB_SIZE,
-    "max_position_embeddings": 64,
+    "max_position_embeddings": 512,
     "tie_word_embeddings": False,
     "bos_token_id": 0,
     "eos_token_id": 0,

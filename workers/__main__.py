@@ -4,9 +4,12 @@ import argparse
 import logging
 import sys
 
-from nas.errors import SearchError
+from nas.errors import SearchError, StoreUnavailable
 from nas.settings import Settings
+from nas.supervisor import STORE_AWAY
 from workers.runner import run_search
+
+logger = logging.getLogger("workers")
 
 
 def main() -> int:
@@ -17,6 +20,10 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         return run_search(arguments.search, Settings())
+    except StoreUnavailable as error:
+        # Logged, not printed: where the disk is full, the log may be too, and logging bears it.
+        logger.error("%s", error)  # noqa: TRY400 - the reason is enough
+        return STORE_AWAY
     except SearchError as error:
         sys.exit(f"error: {error}")
 

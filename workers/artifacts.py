@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from minitron.builtin import materialize
 from minitron.checkpoint import fingerprint, load_parent
 from minitron.data import BlockArray, Blocks, prepare_blocks
-from minitron.device import effective_precision, pick_device
+from minitron.device import SMALL_MODEL_PARAMETERS, effective_precision, pick_device
 from minitron.evaluate import held_out_loss
 from minitron.files import new_file
 from minitron.importance import METRIC_VERSION, measure_importance
@@ -30,9 +30,6 @@ from minitron.progress import Progress, Report
 from minitron.teacher import CACHE_VERSION, build_teacher_cache
 from nas.search import Resources, SearchSpec
 from workers.report import Prepared
-
-SMALL_MODEL_PARAMETERS = 10_000_000
-"""Below this, threads cost more than they bring."""
 
 LOCK_POLL_SECONDS = 1.0
 

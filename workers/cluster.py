@@ -7,13 +7,10 @@ import logging
 import math
 import os
 import queue
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import ray
@@ -24,6 +21,7 @@ from nas.errors import InvalidSpec
 from nas.search import Resources
 from nas.trial import Failure, FailureKind
 from workers.report import failure_of
+from workers.scratch import scratch_directory
 
 logger = logging.getLogger(__name__)
 
@@ -59,31 +57,26 @@ def connected(address: str | None, resources: Resources, *, max_parallel: int) -
         InvalidSpec: No node can ever give a trial what it asks for; Ray would wait for ever.
     """
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
-    if address is not None:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=_RUNTIME)
-        scratch = None
-    else:
-        cores = os.cpu_count() or 1
-        _require_room(resources, [{"CPU": cores, "GPU": math.inf}])
-        # A short path, since Unix sockets below it may not exceed 107 bytes.
-        scratch = Path(tempfile.mkdtemp(prefix="nas-ray-"))
-        ray.init(
-            address="local",
-            num_cpus=max(cores, math.ceil(max_parallel * resources.cpus)),
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=str(scratch),
-            runtime_env=_RUNTIME,
-        )
-    try:
+    options: dict[str, Any] = {
+        "log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": _RUNTIME,
+    }  # fmt: skip
+    with ExitStack() as stack:
+        if address is not None:
+            ray.init(address=address, **options)
+        else:
+            cores = os.cpu_count() or 1
+            _require_room(resources, [{"CPU": cores, "GPU": math.inf}])
+            ray.init(
+                address="local",
+                num_cpus=max(cores, math.ceil(max_parallel * resources.cpus)),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                _temp_dir=str(stack.enter_context(scratch_directory("nas-ray-"))),
+                **options,
+            )
+        stack.callback(ray.shutdown)
         _require_room(resources, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         yield
-    finally:
-        ray.shutdown()
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
 
 
 _RUNTIME = {"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}

@@ -11,7 +11,6 @@ twice, and because the driver should know of every attempt.
 
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from nas.driver import Driver, Failed, Finished, Next, Verdict
 from nas.search import Resources
 from nas.trial import Failure, FailureKind, Trial
 from workers.report import Began, Evaluate, Report
+from workers.scratch import scratch_directory
 from workers.trainable import REPORT, TRIAL, TrialTrainable
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class TuneExecutor:
 
     def _run_tune(self, dispatches: "_Dispatches") -> None:
         trainable = tune.with_parameters(TrialTrainable, make_evaluate=self._make_evaluate)
-        with tempfile.TemporaryDirectory(prefix="nas-tune-") as scratch:
+        with scratch_directory("nas-tune-") as scratch:
             # Not a Tuner: that one keeps a copy of searcher and scheduler for its restore.
             tune.run(
                 trainable,
@@ -98,7 +98,7 @@ class TuneExecutor:
                 max_failures=0,
                 raise_on_failed_trial=False,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                storage_path=scratch,
+                storage_path=str(scratch),
                 trial_dirname_creator=_trial_directory,
                 verbose=0,
             )

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 from minitron.card import model_card
-from minitron.checkpoint import load_parent, save_checkpoint
+from minitron.checkpoint import load_parent
+from minitron.files import link_or_copy, new_directory
 from minitron.parents import parent_architecture
 from minitron.progress import Progress, Report
 from minitron.verify import verify_reload
@@ -31,8 +32,12 @@ def export_winner(search: Search, winner: Trial, prepared: Prepared, root: Path,
     directory = winner_directory(root, search.id)
     # What an earlier process left may be complete, or not have been proved.
     shutil.rmtree(directory, ignore_errors=True)
-    student = load_parent(root / winner.checkpoint)
-    save_checkpoint(student, directory, companions=prepared.parent_dir, card=_card(search, winner, prepared))
+    with new_directory(directory) as scratch:
+        for path in (root / winner.checkpoint).iterdir():
+            # The weights take no space twice; what people may edit does.
+            (link_or_copy if path.suffix == ".safetensors" else shutil.copyfile)(path, scratch / path.name)
+        (scratch / "README.md").write_text(_card(search, winner, prepared), encoding="utf-8")
+    student = load_parent(directory)
     report(Progress(stage="reloading the winner in a fresh process"))
     verify_reload(directory, student, expected_parameters=winner.architecture.parameter_count)
     return directory.relative_to(root).as_posix()

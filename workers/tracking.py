@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from nas.errors import LostLease
+from minitron.files import new_file
+from nas.errors import LostLease, NotFound
 from nas.search import Event, Search, SearchState
 from nas.spec import load, spec_to_json
 from nas.storage.store import Lease, SearchStore
@@ -114,6 +115,8 @@ class Tracker:
             path.parent.mkdir(parents=True, exist_ok=True)
         # Two processes that create or migrate one SQLite database at once break it.
         with FileLock(f"{path}.lock") if is_local else nullcontext():
+            if is_local and not path.exists():
+                _make_database(path, self._artifacts)
             client = MlflowClient(tracking_uri=self._uri)
             found = client.get_experiment_by_name(EXPERIMENT)
             location = self._artifacts.as_uri() if is_local else None
@@ -122,21 +125,46 @@ class Tracker:
                 if found
                 else client.create_experiment(EXPERIMENT, artifact_location=location)
             )
+        self._settle(client, experiment)
         return _Projection(client, experiment, self._store, self._lease, self._root)
+
+    def _settle(self, client: "MlflowClient", experiment: str) -> None:
+        """Bring the searches to their end whose processes were killed after the store had seen it."""
+        query = "attributes.status = 'RUNNING' and tags.`nas.kind` = 'search'"
+        for run in client.search_runs([experiment], query):
+            search_id = run.data.tags["nas.search_id"]
+            try:
+                if not self._store.get_search(search_id).state.is_final:
+                    continue
+            except NotFound:
+                continue  # of another database
+            projection = _Projection(client, experiment, self._store, search_id, self._root)
+            while projection.flush({}):
+                logger.debug("MLflow is some events behind on search %s", search_id)
+
+
+def _make_database(path: Path, artifacts: Path) -> None:
+    """Make MLflow's database beside ``path`` and move it there whole: a half-made one would stay broken."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with new_file(path) as scratch:
+        SqlAlchemyStore(f"sqlite:///{scratch}", artifacts.as_uri()).engine.dispose()
 
 
 class _Projection:
     """What MLflow has been told, and how to tell it more. Events are sent in order, metrics in batches."""
 
     def __init__(
-        self, client: "MlflowClient", experiment: str, store: SearchStore, lease: Lease, root: Path
+        self, client: "MlflowClient", experiment: str, store: SearchStore, held: Lease | str, root: Path
     ) -> None:
+        """``held`` is the lease of the search, or the id of one that is final and has none."""
         self._client = client
         self._experiment = experiment
         self._store = store
-        self._lease = lease
+        self._lease = held if isinstance(held, Lease) else None
+        self._search_id = held.search_id if isinstance(held, Lease) else held
         self._root = root
-        search = store.get_search(lease.search_id)
+        search = store.get_search(self._search_id)
         parents = self._runs("nas.kind", "search")
         parent = parents[0] if parents else self._create_parent(search)
         self._run_id: str = parent.info.run_id
@@ -155,7 +183,7 @@ class _Projection:
 
     def flush(self, fingerprints: Mapping[str, str]) -> bool:
         """Send the next events, or what stands at the end of them; return whether there were any."""
-        search = self._store.get_search(self._lease.search_id)
+        search = self._store.get_search(self._search_id)
         events = self._store.events(after=self._cursor, search_id=search.id, limit=EVENTS_AT_ONCE)
         self._tag(fingerprints)
         if not events:
@@ -225,8 +253,9 @@ class _Projection:
             self._terminate(run_id, status, end.ended_at)
             if end.failure:
                 self._client.set_tag(run_id, "nas.failure", end.failure.message[:MAX_PARAM_LENGTH])
-            # An attempt that has ended is nobody's to write any more but ours.
-            self._store.save_attempt(replace(end, mlflow_run_id=run_id), self._lease)
+            if self._lease:
+                # An attempt that has ended is nobody's to write any more but ours.
+                self._store.save_attempt(replace(end, mlflow_run_id=run_id), self._lease)
 
     def _end_search(self, search: Search) -> None:
         if search.winner is not None:
@@ -286,7 +315,7 @@ class _Projection:
         self._client.set_terminated(run_id, status=status, end_time=end_time)
 
     def _runs(self, tag: str, value: str) -> "list[Run]":
-        query = f"tags.`nas.search_id` = '{self._lease.search_id}' and tags.`{tag}` = '{value}'"
+        query = f"tags.`nas.search_id` = '{self._search_id}' and tags.`{tag}` = '{value}'"
         runs: list[Run] = []
         page = self._client.search_runs([self._experiment], query)
         runs += page

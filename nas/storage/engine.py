@@ -15,12 +15,13 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from nas.errors import StoreUnavailable
+from nas.errors import StoreFull, StoreUnavailable
 
 WAIT_SECONDS = 30
 """How long a writer waits for another."""
 STUCK_SECONDS = 60
 """How long PostgreSQL bears with a transaction that says nothing, so that a lost client blocks nobody."""
+_PG_DISK_FULL = "53100"
 _WRITES = "nas_writes"
 _LOCK = text("SELECT pg_advisory_xact_lock(6217893204)")
 """The number is arbitrary and must never change."""
@@ -66,9 +67,17 @@ class Database:
         except (IntegrityError, DataError):
             raise  # a mistake of this program's, not of the database's
         except DBAPIError as error:
+            if _is_full(error.orig):
+                raise StoreFull(f"{self.name}: no space left on the disk that holds it") from error
             raise StoreUnavailable(f"{self.name}: {' '.join(str(error.orig).split())}") from error
         except PoolTimeoutError as error:
             raise StoreUnavailable(f"{self.name}: all connections are in use") from error
+
+
+def _is_full(error: object) -> bool:
+    """Return whether a driver's error says that the disk is full: SQLite's result code, PostgreSQL's state."""
+    is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return is_full or getattr(error, "sqlstate", None) == _PG_DISK_FULL
 
 
 def _checked(address: str) -> URL:

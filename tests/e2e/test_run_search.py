@@ -123,6 +123,8 @@ def test_the_winner_is_an_ordinary_checkpoint(home, finished):
     assert sum(parameter.numel() for parameter in model.parameters()) == trial.architecture.parameter_count
     inputs = AutoTokenizer.from_pretrained(directory)("the model prunes", return_tensors="pt")
     assert model(**inputs).logits.isfinite().all()
+    student = home.settings.artifact_root / trial.checkpoint / "model.safetensors"
+    assert student.samefile(directory / "model.safetensors"), "the weights take no space twice"
     assert f"{trial.measurement.loss:.4f}" in (directory / "README.md").read_text(encoding="utf-8")
 
 

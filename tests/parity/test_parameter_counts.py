@@ -34,6 +34,13 @@ def test_biases_ties_and_norms_are_counted(name):
     assert read_architecture(config).parameter_count == real_count(config)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_biases_that_a_family_ignores_are_not_counted(name):
+    """Some configs carry entries that transformers reads in other families only."""
+    config = tiny_config(name, mlp_bias=True, attention_bias=True)
+    assert read_architecture(config).parameter_count == real_count(config)
+
+
 def test_biases_of_a_plain_mlp_are_counted():
     """Two matrices, so two biases: there is no gate to bias."""
     config = tiny_config("nemotron", mlp_bias=True, attention_bias=True)

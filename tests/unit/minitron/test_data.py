@@ -13,9 +13,10 @@ from pyarrow import parquet
 
 from minitron.checkpoint import load_tokenizer
 from minitron.data import open_blocks, prepare_blocks, split_documents
+from minitron.documents import PASSAGE_CHARACTERS, passages, read_documents
 from minitron.errors import ArtifactMismatch, DatasetTooSmall, UnreadableData
 from minitron.recipe import DataRecipe
-from minitron.sources import PYTHON_DOCS, read_documents, source_digest
+from minitron.sources import PYTHON_DOCS, source_digest
 from tests.checkpoints import WORDS, sentences, word_tokenizer, write_documents
 
 T = 16
@@ -284,9 +285,36 @@ def test_one_long_file_becomes_many_documents(tmp_path):
     paragraphs = [sentences(10, seed=seed) for seed in range(200)]
     path = tmp_path / "book.txt"
     path.write_text("\n".join(paragraphs))
-    passages = read_documents(str(path), text_field="text")
-    assert len(passages) > 5
-    assert "".join(passages) == path.read_text()
+    documents = read_documents(str(path), text_field="text")
+    assert len(documents) > 5
+    assert "".join(documents) == path.read_text()
+
+
+@pytest.mark.parametrize("between", ["\n\n", "\n", " ", ""])
+def test_a_long_text_is_cut_where_it_hurts_least(between):
+    """At empty lines, else lines, else words, else anywhere: no passage is far longer than meant."""
+    words = [f"word{number:05}" for number in range(5_000)]
+    text = between.join(words)
+    found = passages(text)
+    assert "".join(found) == text
+    assert len(found) > 5
+    assert all(PASSAGE_CHARACTERS <= len(passage) <= 2 * PASSAGE_CHARACTERS for passage in found[:-1])
+    if between:
+        assert all(passage.strip().split()[-1] in words for passage in found)
+
+
+def test_a_file_of_one_line_feeds_every_side_of_the_split(tmp_path):
+    (tmp_path / "line.txt").write_text(" ".join(sentences(3_000).split()))
+    word_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    recipe = DataRecipe(source=str(tmp_path / "line.txt"), sequence_length=T, validation_tokens=4 * T)
+    blocks = prepare_blocks(
+        recipe, tmp_path / "tokenizer", calibration_blocks=4, training_blocks=8, root=tmp_path / "root"
+    )
+    assert [len(side) for side in (blocks.calibration_NT, blocks.training_NT, blocks.validation_NT)] == [
+        4,
+        8,
+        4,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,23 @@
 """Names of parents, and what a config says before anything is loaded."""
 
 import json
+import subprocess
+import sys
 import threading
 
 import pytest
 from filelock import FileLock
 
 from minitron.builtin import materialize
-from minitron.errors import UnreadableCheckpoint, UnsupportedModel
-from minitron.parents import BUILTIN_CONFIGS, SMOLLM2, TINY, parent_architecture
+from minitron.errors import InvalidArchitecture, InvalidRecipe, UnreadableCheckpoint, UnsupportedModel
+from minitron.parents import (
+    BUILTIN_CONFIGS,
+    SMOLLM2,
+    TINY,
+    check_parent,
+    check_sequence_length,
+    parent_architecture,
+)
 from minitron.smollm2 import smollm2_name
 from tests.checkpoints import write_checkpoint
 
@@ -46,6 +55,47 @@ def test_a_bad_config_is_named(tmp_path, content, error, message):
         (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(error, match=f"config.json.*{message}"):
         materialize(str(tmp_path), tmp_path / "root")
+
+
+def test_a_file_is_no_parent(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(UnreadableCheckpoint, match=r"model.safetensors: found a file, allowed: a checkpoint"):
+        parent_architecture(str(tmp_path / "model.safetensors"))
+
+
+def test_a_shape_that_contradicts_itself_is_named_with_its_file(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(BUILTIN_CONFIGS[TINY] | {"num_key_value_heads": 3}))
+    with pytest.raises(InvalidArchitecture, match=rf"{tmp_path}/config.json: num_attention_heads: found 8"):
+        parent_architecture(str(tmp_path))
+
+
+def test_what_the_files_tell_is_what_loading_would_find(tmp_path):
+    directory = write_checkpoint(tmp_path / "parent")
+    assert check_parent(str(directory)) == parent_architecture(str(directory))
+    assert check_parent(TINY) == parent_architecture(TINY)
+    (directory / "tokenizer.json").write_text("{}")
+    with pytest.raises(UnreadableCheckpoint, match=r"tokenizer\.json: cannot be read as a tokenizer"):
+        check_parent(str(directory))
+
+
+def test_a_check_loads_no_framework(tmp_path):
+    """It runs in the server, when a search is submitted."""
+    directory = write_checkpoint(tmp_path / "parent")
+    program = (
+        "import sys; from minitron.parents import check_parent; check_parent(sys.argv[1]);"
+        "print(*{'torch', 'transformers', 'safetensors'} & set(sys.modules))"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", program, directory], capture_output=True, text=True, check=True
+    )
+    assert child.stdout.strip() == ""
+
+
+def test_blocks_fit_the_positions_of_the_parent():
+    check_sequence_length(TINY, 512)
+    check_sequence_length(SMOLLM2, 10_000)
+    with pytest.raises(InvalidRecipe, match=r"data.sequence_length: found 513.*builtin:tiny: at most 512"):
+        check_sequence_length(TINY, 513)
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ import pytest
 
 from nas.search import SearchState
 from nas.storage.sql import SqlStore
+from nas.supervisor import STORE_AWAY
 from tests.unit.api.seeded import DEMO, TRACEBACK
 from tests.unit.api.server import running
 
@@ -25,6 +26,7 @@ import signal, sys, time
 from datetime import UTC, datetime
 from nas.settings import Settings
 from nas.storage.sql import SqlStore
+from nas.supervisor import STORE_AWAY
 from tests.fakes import ManualClock
 from tests.unit.api.seeded import Played
 settings = Settings()
@@ -253,6 +255,20 @@ def test_run_of_a_worker_that_cannot_work_fails_with_its_last_words(local):
     assert "ended early 3 times without progress" in error
     (search,) = local.store.list_searches()
     assert search.failure.traceback.endswith("no such accelerator")
+
+
+def test_run_of_a_worker_that_cannot_write_ends_and_says_how_to_go_on(local):
+    """A full disk that holds the database: nothing can be recorded, and nothing waits for ever."""
+    ended = local.start(f"print('no space left', flush=True); raise SystemExit({STORE_AWAY})", str(DEMO))
+    _, err = ended.communicate(timeout=60)
+    assert ended.returncode == 1
+    (search,) = local.store.list_searches()
+    error = err.splitlines()[-1]
+    assert error.startswith("error: the database took no writes from 3 workers in a row: no space left")
+    assert error.endswith(f"go on with: nas run --resume {search.id}")
+    assert search.state is SearchState.QUEUED
+    local.start(SUCCEEDS, "--resume", search.id).communicate(timeout=60)
+    assert local.store.get_search(search.id).state is SearchState.SUCCEEDED
 
 
 def test_run_with_the_page_stays_until_interrupted(local):

@@ -54,6 +54,9 @@ def parent(tmp_path):
     directory = tmp_path / "parent"
     directory.mkdir()
     (directory / "config.json").write_text(json.dumps(BUILTIN_CONFIGS[TINY]))
+    (directory / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0}}}')
+    header = b'{"norm": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
+    (directory / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     return directory
 
 
@@ -113,12 +116,14 @@ def test_a_home_directory_is_resolved(service, parent, tmp_path, monkeypatch):
     [
         ({"parent": "builtin:none"}, "parent", "found 'builtin:none', allowed: builtin:tiny, "),
         ({"parent": "/none"}, "parent", "/none/config.json: no such file"),
-        ({"data": DataRecipe(source="/none")}, "data.source", "/none: no such file or directory"),
+        ({"data": DataRecipe(source="/none")}, "data.source", "/none: no such file, directory or match"),
         (
             {"data": DataRecipe(source="builtin:x")},
             "data.source",
-            "found 'builtin:x', allowed: builtin:python-docs, ",
+            "found 'builtin:x', allowed: builtin:python-docs or ",
         ),
+        ({"data": DataRecipe(source=__file__.replace(".py", ".png"))}, "data.source", "/"),
+        ({"data": DataRecipe(sequence_length=600)}, "data.sequence_length", "found 600, allowed by max_pos"),
         ({"axes": Axes(num_layers=(5, 7))}, "axes.num_layers", "found 7, allowed: 1 to the parent's 6"),
         (
             {"distillation": DistillationRecipe(teacher="cached", max_cache_bytes=1)},
@@ -150,6 +155,57 @@ def test_an_unsupported_parent_is_refused(service, parent, config, reason):
     found = refusal(service, make_spec(parent=str(parent)))
     assert list(found) == ["parent"]
     assert reason in found["parent"]
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _shard_missing(parent):
+    index = {"weight_map": {"norm": "model.safetensors", "head": "model-2.safetensors"}}
+    (parent / "model.safetensors").rename(parent / "model-1.safetensors")
+    (parent / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda parent: (parent / "model.safetensors").rename(parent / "pytorch_model.bin"), "found pickled"),
+        (lambda parent: (parent / "model.safetensors").unlink(), "holds neither model.safetensors"),
+        (lambda parent: (parent / "model.safetensors").write_bytes(b"GGUF"), "cannot be read as safetensors"),
+        (lambda parent: _truncate(parent / "model.safetensors"), "found 75 bytes, allowed by its header: 76"),
+        (_shard_missing, "names shards that are missing: model-2.safetensors"),
+        (lambda parent: (parent / "tokenizer.json").unlink(), "holds no tokenizer"),
+        (
+            lambda parent: (parent / "config.json").write_text(
+                json.dumps(BUILTIN_CONFIGS[TINY] | {"quantization_config": {"quant_method": "awq"}})
+            ),
+            "quantization_config: found 'awq'",
+        ),
+        (
+            lambda parent: (parent / "config.json").write_text(
+                json.dumps(BUILTIN_CONFIGS[TINY] | {"vocab_size": 8})
+            ) and (parent / "tokenizer.json").write_text(json.dumps({"model": {"vocab": list(range(9))}})),
+            "found 9 tokens, allowed by vocab_size in config.json: at most 8",
+        ),
+    ],
+    ids=["pickled", "no-weights", "other-format", "cut", "shard", "tokenizer", "quantized", "vocabulary"],
+)  # fmt: skip
+def test_a_parent_that_could_not_be_loaded_is_refused_at_submission(service, parent, damage, reason):
+    assert service.create(make_spec(parent=str(parent))).state is SearchState.QUEUED
+    damage(parent)
+    with pytest.raises(InvalidSpec, match=re.escape(reason)) as caught:
+        service.create(make_spec(parent=str(parent)))
+    assert [field for field, _ in caught.value.problems] == ["parent"]
+
+
+@pytest.mark.parametrize("source", ["text", "text/*.txt"])
+def test_directories_and_patterns_of_text_are_taken(service, tmp_path, monkeypatch, source):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text("text")
+    monkeypatch.chdir(tmp_path)
+    spec = service.create(make_spec(data=DataRecipe(source=source))).spec
+    assert spec.data.source == f"{tmp_path}/{source}"
 
 
 def test_an_impossible_budget_says_how_near_it_comes(service):

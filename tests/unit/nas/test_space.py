@@ -178,8 +178,9 @@ def test_every_combination_that_is_left_out_has_a_reason():
     space = SearchSpace(smollm2, axes, window(100e6, 120e6))
     assert set(space.reasons) == {
         "intermediate_size above the parent's",
-        "num_attention_heads not legal for llama",
-        "hidden_size not legal for llama",
+        "num_attention_heads, allowed: a multiple of the 3 key-value heads",
+        "hidden_size, allowed for llama: a multiple of the 6 attention heads",
+        "hidden_size, allowed for llama: a multiple of the 9 attention heads",
         "above max_parameters",
         "below min_parameters",
     }
@@ -238,8 +239,8 @@ def test_axes_without_a_legal_combination_say_why():
     ((field, reason),) = caught.value.problems
     assert field == "axes"
     assert reason == (
-        "found 2 combinations of the axes, none legal for the family llama "
-        "(num_attention_heads not legal for llama: 2)"
+        "found 2 combinations of the axes, none legal for llama: "
+        "num_attention_heads, allowed: a multiple of the 4 key-value heads (2 refused)"
     )
 
 

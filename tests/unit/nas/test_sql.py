@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import StatementError
 
-from nas.errors import StoreUnavailable
+from nas.errors import StoreFull, StoreUnavailable
 from nas.search import SearchState
 from nas.storage import engine, tables
 from nas.storage.sql import SqlStore, open_store
@@ -281,3 +281,38 @@ def test_a_file_that_is_no_database_is_named(tmp_path):
     (tmp_path / "nas.db").write_bytes(b"x" * 5000)
     with pytest.raises(StoreUnavailable, match=r"nas\.db: file is not a database"):
         open_store(f"sqlite:///{tmp_path}/nas.db")
+
+
+def _fill(store, address):
+    """Leave no room in a database: SQLite by a limit of its own, PostgreSQL by a trigger that says so."""
+    with store._database.writing() as connection:
+        if address.startswith("sqlite"):
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        else:
+            connection.exec_driver_sql(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$"
+            )
+            connection.exec_driver_sql(
+                "CREATE TRIGGER refuse BEFORE INSERT ON events EXECUTE FUNCTION refuse()"
+            )
+
+
+def test_a_full_disk_is_told_and_loses_nothing(address):
+    store = open_store(address)
+    store.add_search(make_search())
+    lease = store.claim("search-1", "owner", at=after(0), until=after(60))
+    store.save_trial(make_trial(0), lease)
+    _fill(store, address)
+
+    def write_on():
+        for number in range(1, 1000):
+            store.save_trial(make_trial(number), lease)
+
+    with pytest.raises(StoreFull, match="no space left on the disk"):
+        write_on()
+    kept = store.trials("search-1")
+    assert kept == [make_trial(number) for number in range(len(kept))]
+    assert len(store.events(search_id="search-1", limit=10_000)) == len(kept) + 1
+    store.close()

@@ -13,7 +13,7 @@ from minitron.errors import MissingExtra
 from nas.search import SearchState
 from nas.service import SearchService
 from nas.storage.sql import open_store
-from nas.supervisor import NOT_OURS, Supervisor, require_worker_extra, worker_command
+from nas.supervisor import NOT_OURS, STORE_AWAY, Supervisor, require_worker_extra, worker_command
 from nas.trial import FailureKind, TrialState
 from tests.unit.api.seeded import demo_spec
 
@@ -142,6 +142,7 @@ def test_a_worker_that_crashes_without_progress_fails_its_search_with_the_end_of
     assert failed.state is SearchState.FAILED
     assert failed.failure.kind is FailureKind.WORKER_LOST
     assert str(supervisor.log_path(search.id)) in failed.failure.message
+    assert "RuntimeError: out of luck" in failed.failure.message
     assert "line before" in failed.failure.traceback
     assert failed.failure.traceback.endswith("RuntimeError: out of luck")
     assert supervisor.log_path(search.id).read_text().count("line before") == 3
@@ -184,6 +185,17 @@ def test_a_worker_that_finds_its_search_held_has_not_crashed(store, service, sup
     log = supervisor.log_path(search.id)
     wait_until(lambda: log.exists() and log.read_text().count("tried") > 4)
     assert state_of(store, search) is SearchState.QUEUED
+
+
+def test_a_worker_that_cannot_write_has_not_crashed_and_its_search_waits(store, service, supervise):
+    """A full disk ends by being given room; until then somebody should know."""
+    search = service.create(demo_spec())
+    supervisor = supervise(f"print('no space left', flush=True); import sys; sys.exit({STORE_AWAY})")
+    wait_until(lambda: supervisor.obstacle)
+    assert "took no writes from 3 workers in a row: no space left; their log: " in supervisor.obstacle
+    assert state_of(store, search) is SearchState.QUEUED
+    supervise(SUCCEEDS)  # there is room again
+    wait_until(lambda: state_of(store, search) is SearchState.SUCCEEDED)
 
 
 def test_only_the_search_asked_for_is_run(store, service, supervise):

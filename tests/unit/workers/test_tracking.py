@@ -38,7 +38,7 @@ class Bench:
         self.spec = small_spec(name="a search", comparisons=Comparisons(random_indices=1), **changes)
         self.search, self.lease = running_search(self.store, self.spec, utc_now, search_id=search_id)
         self.driver = Driver(self.search, self.store, self.lease, utc_now)
-        (directory / "states").mkdir()
+        (directory / "states").mkdir(exist_ok=True)
         simulation = Simulation(directory=directory / "states", spec=self.spec, faults=faults or Faults())
         self.executor = FakeExecutor(simulation)
 
@@ -213,3 +213,39 @@ def test_an_attempt_that_another_process_owns_now_is_left_alone(bench):
     search.project()
     assert search.store.attempts(search.search_id) == before
     assert all(isinstance(attempt, Attempt) and attempt.mlflow_run_id is None for attempt in before)
+
+
+def test_a_search_that_ended_unseen_is_ended_by_the_next(bench, monkeypatch):
+    """Its process was killed after the store had its end, and before MLflow had."""
+    killed, following = bench(), bench()
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking._Projection, "_end_search", lambda *_: None)
+        _finished(killed)
+        killed.project()
+    assert killed.parent().info.status == "RUNNING"
+    following.store, following.search_id = killed.store, f"{killed.search_id}-2"
+    following.search, following.lease = running_search(
+        killed.store, killed.spec, utc_now, search_id=following.search_id
+    )
+    following.project()
+    assert killed.parent().info.status == "FINISHED"
+    assert following.parent().info.status == "RUNNING"
+
+
+def test_a_database_that_was_not_made_whole_is_none(tmp_path, monkeypatch):
+    from mlflow.store.tracking import sqlalchemy_store
+
+    def breaks(*_):
+        raise OSError("no space left")
+
+    path = tmp_path / "mlflow.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            sqlalchemy_store.SqlAlchemyStore, "_verify_registry_tables_exist", breaks, raising=False
+        )
+        patch.setattr("mlflow.store.db.utils._verify_schema", breaks)
+        with pytest.raises(OSError, match="no space left"):
+            tracking._make_database(path, tmp_path / "artifacts")
+    assert not path.exists()
+    tracking._make_database(path, tmp_path / "artifacts")
+    assert MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
