@@ -32,8 +32,9 @@ logger = logging.getLogger(__name__)
 
 NOT_OURS = 3
 """Exit code of a worker that finds its search held by another process: no crash."""
-STORE_AWAY = 4
-"""Exit code of a worker that cannot write to the database: no crash, and nothing of its search is lost."""
+STORE_AWAY, STORE_FULL = 4, 5
+"""Exit codes of a worker that cannot write to the database: no crash, and nothing of its search is lost."""
+OBSTACLES = {STORE_AWAY: "does not answer", STORE_FULL: "no space left on the disk that holds it"}
 MAX_CRASHES = 3
 """Crashes in a row without a new point before a search is given up."""
 MAX_DOUBLINGS = 5
@@ -183,13 +184,17 @@ class Supervisor:
                 self._records.pop(search_id, None)
                 continue
             before = _Record() if has_progress else self._records.get(search_id, _Record())
-            crashes = before.num_crashes + (code not in (0, NOT_OURS, STORE_AWAY))
-            away = before.num_away + 1 if code == STORE_AWAY else 0
+            crashes = before.num_crashes + (code not in (0, NOT_OURS, *OBSTACLES))
+            away = before.num_away + 1 if code in OBSTACLES else 0
             delay = self._back_off_seconds * 2 ** min(max(0, crashes + away - 1), MAX_DOUBLINGS)
             self._records[search_id] = _Record(
                 num_crashes=crashes, num_away=away, not_before=time.monotonic() + delay
             )
-            self.obstacle = self._why_away(search_id) if away >= MAX_CRASHES else None
+            if away >= MAX_CRASHES:
+                log = self.log_path(search_id)
+                self.obstacle = f"database: {OBSTACLES[code]}, say {away} workers in a row; their log: {log}"
+            else:
+                self.obstacle = None
             logger.warning("the worker of search %s ended before its search, %s", search_id, _how(code))
 
     def _tend(self, search: Search) -> None:
@@ -215,10 +220,6 @@ class Supervisor:
             )
         self._children[search_id] = _Child(process=process, num_points=num_points)
         logger.info("worker %d runs search %s", process.pid, search_id)
-
-    def _why_away(self, search_id: str) -> str:
-        log = self.log_path(search_id)
-        return f"the database took no writes from {MAX_CRASHES} workers in a row: {_last(_tail(log))}; their log: {log}"
 
     def _give_up(self, search: Search) -> None:
         now = utc_now()

@@ -4,9 +4,9 @@ import argparse
 import logging
 import sys
 
-from nas.errors import SearchError, StoreUnavailable
+from nas.errors import SearchError, StoreFull, StoreUnavailable
 from nas.settings import Settings
-from nas.supervisor import STORE_AWAY
+from nas.supervisor import STORE_AWAY, STORE_FULL
 from workers.runner import run_search
 
 logger = logging.getLogger("workers")
@@ -23,7 +23,7 @@ def main() -> int:
     except StoreUnavailable as error:
         # Logged, not printed: where the disk is full, the log may be too, and logging bears it.
         logger.error("%s", error)  # noqa: TRY400 - the reason is enough
-        return STORE_AWAY
+        return STORE_FULL if isinstance(error, StoreFull) else STORE_AWAY
     except SearchError as error:
         sys.exit(f"error: {error}")
 

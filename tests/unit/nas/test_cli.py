@@ -14,7 +14,7 @@ import pytest
 
 from nas.search import SearchState
 from nas.storage.sql import SqlStore
-from nas.supervisor import STORE_AWAY
+from nas.supervisor import STORE_FULL
 from tests.unit.api.seeded import DEMO, TRACEBACK
 from tests.unit.api.server import running
 
@@ -26,7 +26,7 @@ import signal, sys, time
 from datetime import UTC, datetime
 from nas.settings import Settings
 from nas.storage.sql import SqlStore
-from nas.supervisor import STORE_AWAY
+from nas.supervisor import STORE_FULL
 from tests.fakes import ManualClock
 from tests.unit.api.seeded import Played
 settings = Settings()
@@ -259,12 +259,14 @@ def test_run_of_a_worker_that_cannot_work_fails_with_its_last_words(local):
 
 def test_run_of_a_worker_that_cannot_write_ends_and_says_how_to_go_on(local):
     """A full disk that holds the database: nothing can be recorded, and nothing waits for ever."""
-    ended = local.start(f"print('no space left', flush=True); raise SystemExit({STORE_AWAY})", str(DEMO))
+    ended = local.start(f"raise SystemExit({STORE_FULL})", str(DEMO))
     _, err = ended.communicate(timeout=60)
     assert ended.returncode == 1
     (search,) = local.store.list_searches()
     error = err.splitlines()[-1]
-    assert error.startswith("error: the database took no writes from 3 workers in a row: no space left")
+    assert error.startswith(
+        "error: database: no space left on the disk that holds it, say 3 workers in a row"
+    )
     assert error.endswith(f"go on with: nas run --resume {search.id}")
     assert search.state is SearchState.QUEUED
     local.start(SUCCEEDS, "--resume", search.id).communicate(timeout=60)

@@ -190,9 +190,9 @@ def test_a_worker_that_finds_its_search_held_has_not_crashed(store, service, sup
 def test_a_worker_that_cannot_write_has_not_crashed_and_its_search_waits(store, service, supervise):
     """A full disk ends by being given room; until then somebody should know."""
     search = service.create(demo_spec())
-    supervisor = supervise(f"print('no space left', flush=True); import sys; sys.exit({STORE_AWAY})")
+    supervisor = supervise(f"raise SystemExit({STORE_AWAY})")
     wait_until(lambda: supervisor.obstacle)
-    assert "took no writes from 3 workers in a row: no space left; their log: " in supervisor.obstacle
+    assert "database: does not answer, say 3 workers in a row; their log: " in supervisor.obstacle
     assert state_of(store, search) is SearchState.QUEUED
     supervise(SUCCEEDS)  # there is room again
     wait_until(lambda: state_of(store, search) is SearchState.SUCCEEDED)
