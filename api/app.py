@@ -11,7 +11,7 @@ from starlette.types import Lifespan
 
 from api import errors
 from api.dependencies import SPEC_TYPES
-from api.routes import health, searches
+from api.routes import events, health, searches, trials
 from api.schemas import Problem
 from nas.service import SearchService
 from nas.spec import SPEC_ADAPTER
@@ -37,7 +37,8 @@ def create_app(service: SearchService, lifespan: Lifespan[FastAPI] | None = None
     app.state.stopping = threading.Event()  # set by the server's owner, so that open streams end
     errors.install(app)
     app.include_router(health.router)
-    app.include_router(searches.router, prefix="/api/v1")
+    for each in (searches, trials, events):
+        app.include_router(each.router, prefix="/api/v1")
     unmatched = _unmatched(tuple(app.routes))
     app.add_api_route("/api/{path:path}", unmatched, methods=METHODS, include_in_schema=False)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -1,17 +1,29 @@
-"""What handlers are given: the service, the store's searches and the spec in a request's body."""
+"""What handlers are given: the service, and what a request's headers, parameters and body say."""
 
+import hashlib
 import threading
-from typing import Annotated
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
-from fastapi import Depends, HTTPException, Path, Request
+from fastapi import Depends, Header, HTTPException, Path, Query, Request
+from pydantic import AfterValidator
 
-from nas.search import SearchSpec
+from nas.listing import SearchFilter, TrialFilter
+from nas.search import SearchSpec, SearchState
 from nas.service import SearchService
 from nas.spec import parse_spec
+from nas.storage.store import RequestKey
+from nas.text import read_text
+from nas.trial import TrialRole, TrialState
 
-MAX_SPEC_BYTES = 1 << 20
+MAX_BODY_BYTES = 1 << 20
 SPEC_TYPES = ("application/json", "application/yaml")
 """What a spec may be sent as; as in files, either text is read by the same parser."""
+PATCH_TYPES = ("application/merge-patch+json", *SPEC_TYPES)
+ID_PATTERN = "^[A-Za-z0-9_-]{1,64}$"
+NO_NUL = "^[^\\x00]*$"
+"""No database holds the character NUL in a text."""
 
 
 def service_of(request: Request) -> SearchService:
@@ -26,24 +38,134 @@ def stopping_of(request: Request) -> threading.Event:
     return stopping
 
 
-async def submitted_spec(request: Request) -> SearchSpec:
-    """Return the spec in the body, which is refused once it is longer than ``MAX_SPEC_BYTES``."""
-    # One of these types must be named: a web page elsewhere cannot make a browser send it unasked.
-    media_type = request.headers.get("content-type", "none").partition(";")[0].strip().lower()
-    if media_type not in SPEC_TYPES:
-        raise HTTPException(415, f"Content-Type: found {media_type}, allowed: {', '.join(SPEC_TYPES)}")
+async def bounded_body(request: Request) -> bytes:
+    """Return the body, which is refused once it is longer than ``MAX_BODY_BYTES``."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_SPEC_BYTES:
-            raise HTTPException(413, f"body: found more than {MAX_SPEC_BYTES} bytes, allowed: that many")
+        if len(body) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"body: found more than {MAX_BODY_BYTES} bytes, allowed: that many")
+    return bytes(body)
+
+
+Body = Annotated[bytes, Depends(bounded_body)]
+
+
+def submitted_spec(request: Request, body: Body) -> SearchSpec:
+    """Return the spec in the body."""
+    return parse_spec(_text_of(request, body, SPEC_TYPES))
+
+
+def submitted_patch(request: Request, body: Body) -> Any:
+    """Return the merge patch (RFC 7396) in the body; without a body, the one that changes nothing."""
+    return read_text(_text_of(request, body, PATCH_TYPES)) if body else {}
+
+
+def _text_of(request: Request, body: bytes, allowed: tuple[str, ...]) -> str:
+    # One of the types must be named: a web page elsewhere cannot make a browser send it unasked.
+    media_type = request.headers.get("content-type", "none").partition(";")[0].strip().lower()
+    if media_type not in allowed:
+        raise HTTPException(415, f"Content-Type: found {media_type}, allowed: {', '.join(allowed)}")
     try:
-        return parse_spec(body.decode())
+        return body.decode()
     except UnicodeDecodeError:
         raise HTTPException(400, "body: found bytes that are not UTF-8, allowed: JSON or YAML") from None
+
+
+def request_key(
+    request: Request,
+    body: Body,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            pattern='^("[!#-~]{1,255}"|[!#-~]{1,255})$',
+            description="Any text that the sender has not used for another request, such as a UUID. The "
+            "same request with the same key is done once, however often it is sent; it is answered with "
+            "the search that it made, as that stands.",
+        ),
+    ] = None,
+) -> RequestKey | None:
+    """Return what makes this request known when it is sent again; None when its sender wants none."""
+    if idempotency_key is None:
+        return None
+    asked = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + body)
+    # The draft of the header field quotes the key; others send it bare. Both mean the same.
+    return RequestKey(key=idempotency_key.strip('"'), fingerprint=asked.hexdigest())
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("should be a time between the years 1 and 9999") from None
+
+
+def _part_of(field: str) -> Any:
+    description = f"Only searches with this in their {field}; ASCII letters in either case."
+    return Query(max_length=200, pattern=NO_NUL, description=description)
+
+
+def _time(description: str) -> Any:
+    return Query(description=f"Only searches created {description}; without a time zone, UTC.")
+
+
+Time = Annotated[datetime, AfterValidator(_in_utc)]
+
+
+def search_filter(
+    state: Annotated[list[SearchState] | None, Query(description="Only searches in these states.")] = None,
+    name: Annotated[str | None, _part_of("name")] = None,
+    parent: Annotated[str | None, _part_of("parent")] = None,
+    created_after: Annotated[Time | None, _time("at this time or later")] = None,
+    created_before: Annotated[Time | None, _time("before this time")] = None,
+) -> SearchFilter:
+    """Return which searches are asked for."""
+    return SearchFilter(
+        states=_distinct(state),
+        name=name,
+        parent=parent,
+        created_after=created_after,
+        created_before=created_before,
+    )
+
+
+def trial_filter(
+    state: Annotated[list[TrialState] | None, Query(description="Only trials in these states.")] = None,
+    role: Annotated[list[TrialRole] | None, Query(description="Only trials with these roles.")] = None,
+) -> TrialFilter:
+    """Return which trials are asked for."""
+    return TrialFilter(states=_distinct(state), roles=_distinct(role))
+
+
+def _distinct(values: list[Any] | None) -> tuple[Any, ...] | None:
+    return tuple(sorted(set(values))) if values is not None else None
+
+
+def page_size(default: int, most: int) -> Callable[[int], int]:
+    """Return what reads the parameter of how many items a page has."""
+
+    def size(
+        page_size: Annotated[int, Query(ge=1, description=f"At most {most} are given.")] = default,
+    ) -> int:
+        return min(page_size, most)
+
+    return size
 
 
 Stopping = Annotated[threading.Event, Depends(stopping_of)]
 Service = Annotated[SearchService, Depends(service_of)]
 Spec = Annotated[SearchSpec, Depends(submitted_spec)]
-SearchId = Annotated[str, Path(description="The id that the submission answered with.", max_length=64)]
+Patch = Annotated[Any, Depends(submitted_patch)]
+Key = Annotated[RequestKey | None, Depends(request_key)]
+SearchId = Annotated[str, Path(description="The id that the submission answered with.", pattern=ID_PATTERN)]
+WhichSearches = Annotated[SearchFilter, Depends(search_filter)]
+WhichTrials = Annotated[TrialFilter, Depends(trial_filter)]
+PageToken = Annotated[
+    str | None,
+    Query(
+        max_length=1024,
+        description="``next_page_token`` of the page before, with the same filters and order; the page size "
+        "may differ.",
+    ),
+]

@@ -15,7 +15,20 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from api.schemas import FieldProblem, Problem
-from nas.errors import Conflict, EmptySpace, InvalidSpec, NotFound, SearchError, StoreUnavailable
+from nas.errors import (
+    Conflict,
+    EmptySpace,
+    InvalidPageToken,
+    InvalidRequest,
+    InvalidSpec,
+    KeyReused,
+    LogUnavailable,
+    NotFound,
+    SearchError,
+    StoreFull,
+    StoreUnavailable,
+    UnknownCursor,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +49,16 @@ DOMAIN_ERRORS: dict[type[Exception], Kind] = {
     # The nearest base class of an error decides, so the order does not matter.
     EmptySpace: Kind(status=422, code="empty_space", title="No architecture fits the spec"),
     InvalidSpec: Kind(status=422, code="invalid_spec", title="The spec cannot be run"),
+    InvalidRequest: Kind(status=422, code="invalid_request", title="A parameter is not allowed"),
+    InvalidPageToken: Kind(status=422, code="invalid_page_token", title="No page of this list"),
+    UnknownCursor: Kind(status=422, code="unknown_cursor", title="No such event yet"),
+    KeyReused: Kind(status=422, code="idempotency_key_reused", title="The key belongs to another request"),
     NotFound: Kind(status=404, code="not_found", title="No such search"),
+    LogUnavailable: Kind(status=404, code="log_unavailable", title="No log to read here"),
     Conflict: Kind(status=409, code="conflict", title="Not possible in the present state"),
     StoreUnavailable: Kind(status=503, code="store_unavailable", title="The database does not answer"),
+    # Not 503: what RFC 4918 says of 507, that it is not to be sent again unasked, is what helps here.
+    StoreFull: Kind(status=507, code="store_full", title="The disk that holds the database is full"),
     SearchError: Kind(status=500, code="internal", title="The service failed"),
 }
 
@@ -95,7 +115,11 @@ def _domain_problem(request: Request, error: Exception) -> JSONResponse:
     kind = next(DOMAIN_ERRORS[base] for base in type(error).__mro__ if base in DOMAIN_ERRORS)
     if kind.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    errors = error.problems if isinstance(error, InvalidSpec) else ()
+    errors: Sequence[tuple[str, str]] = ()
+    if isinstance(error, InvalidSpec):
+        errors = error.problems
+    elif isinstance(error, InvalidRequest):
+        errors = ((error.field, error.reason),)
     retry = {"Retry-After": str(RETRY_SECONDS)} if kind.status == HTTPStatus.SERVICE_UNAVAILABLE else None
     return _answer(request, kind, str(error), errors=errors, headers=retry)
 
@@ -115,8 +139,7 @@ def _validation_problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = [(".".join(str(part) for part in found["loc"][1:]), found["msg"]) for found in error.errors()]
     detail = "; ".join(f"{field}: {reason}" for field, reason in errors)
-    kind = Kind(status=422, code="invalid_request", title="A parameter is not allowed")
-    return _answer(request, kind, detail, errors=errors)
+    return _answer(request, DOMAIN_ERRORS[InvalidRequest], detail, errors=errors)
 
 
 def _unexpected_problem(request: Request, error: Exception) -> JSONResponse:

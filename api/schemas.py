@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from nas.frontier import Comparison
 from nas.search import SearchState
-from nas.service import SearchView, TrialRecord
 from nas.spec import dump
+from nas.standing import SearchView, TrialRecord
 from nas.trial import FailureKind, TrialRole, TrialState
 
 
@@ -160,10 +160,12 @@ class TrialRecordResource(TrialResource):
         )
 
 
-class TrialList(_Resource):
-    """All trials of a search, by number."""
+class TrialPage(_Resource):
+    """A page of the trials of a search."""
 
     trials: list[TrialRecordResource]
+    next_page_token: str | None
+    """Ask with it for the next page; null on the last."""
 
 
 class WinnerResource(_Resource):
@@ -196,6 +198,8 @@ class SearchResource(_Resource):
     winner: WinnerResource | None
     failure: FailureResource | None
     cancel_requested: bool
+    cloned_from: str | None
+    """The search whose spec this one's was made from."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -222,7 +226,7 @@ VIEW_FIELDS = ("counts", "best", "best_loss", "gap_closed", "tokens_done", "toke
 
 
 class SearchPage(_Resource):
-    """A page of searches, newest first."""
+    """A page of searches."""
 
     searches: list[SearchResource]
     next_page_token: str | None

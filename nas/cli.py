@@ -7,6 +7,7 @@ lines on stderr that begin with ``error:``.
 import logging
 import os
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,9 +19,11 @@ from typer.core import TyperGroup
 
 from minitron.errors import MinitronError
 from nas import display
-from nas.client import Client, ClientError
+from nas.client import Client
 from nas.clock import utc_now
+from nas.connection import ClientError
 from nas.errors import InvalidSettings, InvalidSpec, SearchError
+from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.search import Search, SearchState
 from nas.service import resolved
 from nas.settings import Settings
@@ -58,6 +61,20 @@ SearchId = Annotated[str, typer.Argument(metavar="ID", help="The id of a search.
 Server = Annotated[str | None, typer.Option(help="Address of the server; default NAS_SERVER_URL.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on; default NAS_HOST.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; default NAS_PORT.")]
+
+
+Key = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Submit once under this key, however often it is called.")
+]
+
+
+def _filter(which: str) -> Any:
+    return typer.Option(help=f"Only searches {which}.", case_sensitive=False)
+
+
+def _time(which: str) -> Any:
+    formats = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
+    return typer.Option(help=f"Only searches created {which} (UTC).", formats=formats)
 
 
 def _print_version(wanted: bool) -> None:
@@ -112,22 +129,39 @@ def serve(host: Host = None, port: Port = None) -> None:
 
 
 @app.command()
-def submit(spec: SpecFile, server: Server = None) -> None:
+def submit(spec: SpecFile, server: Server = None, key: Key = None) -> None:
     """Submit a search to a server and print its id."""
     with _client(server) as client:
-        search = client.create(resolved(load_spec(spec))).search
+        search = client.create(resolved(load_spec(spec)), key=key).search
     typer.echo(search.id)
 
 
 @app.command("list")
 def list_searches(
-    server: Server = None, limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50
+    *,
+    state: Annotated[list[SearchState] | None, _filter("in this state; may be given again")] = None,
+    name: Annotated[str | None, _filter("with this in their name")] = None,
+    parent: Annotated[str | None, _filter("with this in their parent")] = None,
+    created_after: Annotated[datetime | None, _time("at this time or later")] = None,
+    created_before: Annotated[datetime | None, _time("before this time")] = None,
+    order_by: Annotated[SearchOrder, typer.Option(help="A minus puts the last first.")] = SearchOrder.NEWEST,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50,
+    server: Server = None,
 ) -> None:
     """List the searches of a server, newest first."""
+    which = SearchFilter(
+        states=tuple(state) if state else None,
+        name=name,
+        parent=parent,
+        created_after=created_after.replace(tzinfo=UTC) if created_after else None,
+        created_before=created_before.replace(tzinfo=UTC) if created_before else None,
+    )
     with _client(server) as client:
-        views = client.list_searches(limit=limit)
+        views = client.list_searches(which, order=order_by, limit=limit)
     if views:
         _console().print(display.searches_table(views, utc_now()))
+    elif which != EVERY_SEARCH:
+        typer.echo("no such searches")
     else:
         typer.echo("no searches yet; submit one with: nas submit SPEC")
 

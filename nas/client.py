@@ -1,68 +1,38 @@
 """The REST interface as Python: typed calls, values of the domain, errors that carry the problem.
 
-Knows addresses and media types, no database. What a server of a later version adds is ignored.
+Knows addresses, no database. What a server of a later version adds is ignored.
 """
 
 import io
 import json
+import re
 import shutil
 import tarfile
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
-import httpx
-
-from nas.errors import SearchError
+from nas.connection import ClientError, Connection
 from nas.frontier import Comparison
+from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.search import Event, SearchSpec
-from nas.service import SearchView, TrialRecord
-from nas.spec import load, spec_to_json
+from nas.spec import dump, load, spec_to_json
+from nas.standing import SearchView, TrialRecord
 
-TIMEOUT_SECONDS = 30.0
 SILENCE_SECONDS = 60.0
 """A stream that says nothing for this long is broken: the server sends a comment every 15 seconds."""
 MAX_RECONNECTS = 5
-MEDIA_TYPES = ("application/json", "application/x-tar", "text/event-stream")
-"""What a search server answers with."""
-
-
-class ClientError(SearchError):
-    """Raised when the server refuses, fails or cannot be reached."""
-
-    def __init__(
-        self,
-        detail: str,
-        *,
-        status: int | None = None,
-        code: str | None = None,
-        problems: tuple[tuple[str, str], ...] = (),
-    ) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.status = status
-        """HTTP status; None when there was no answer."""
-        self.code = code
-        """The stable code of the problem."""
-        self.problems = problems
-        """Pairs of field and reason."""
+TRIALS_PER_PAGE = 500
 
 
 class Client:
     """One server. Use as a context manager, or call ``close``; raises ClientError throughout."""
 
     def __init__(self, server_url: str) -> None:
-        self._url = server_url.rstrip("/")
-        try:
-            # The server is near: proxies that the environment names for the web are not for it.
-            self._http = httpx.Client(
-                base_url=f"{self._url}/api/v1", timeout=TIMEOUT_SECONDS, trust_env=False
-            )
-        except httpx.InvalidURL as error:
-            raise ClientError(f"server: found {server_url!r}, allowed: an address ({error})") from None
+        self._connection = Connection(server_url)
 
     def __enter__(self) -> Self:
         return self
@@ -72,41 +42,51 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._connection.close()
 
-    def create(self, spec: SearchSpec) -> SearchView:
-        """Submit a search; local paths in the spec are the server's to find."""
-        return _view(self._call("POST", "/searches", json=spec_to_json(spec)))
+    def create(self, spec: SearchSpec, *, key: str | None = None) -> SearchView:
+        """Submit a search; local paths in the spec are the server's to find.
 
-    def list_searches(self, *, limit: int = 50) -> list[SearchView]:
-        """Return searches, newest first."""
+        With the same key the same spec is submitted once, whoever sends it again; by default each call
+        has a key of its own, so that what it sends again after a lost connection is one search.
+        """
+        return _view(self._connection.call("POST", "/searches", json=spec_to_json(spec), headers=_keyed(key)))
+
+    def list_searches(
+        self,
+        which: SearchFilter = EVERY_SEARCH,
+        *,
+        order: SearchOrder = SearchOrder.NEWEST,
+        limit: int = 50,
+    ) -> list[SearchView]:
+        """Return searches in order."""
+        asked = dump(which) | {"order_by": order.value}
+        asked["state"] = asked.pop("states")  # each is a parameter of its own
+        parameters = {name: value for name, value in asked.items() if value is not None}
         views: list[SearchView] = []
-        following: str | None = "0"
-        while following is not None and len(views) < limit:
-            page = self._call(
-                "GET", "/searches", params={"page_size": limit - len(views), "page_token": following}
-            )
+        for page in self._pages("/searches", parameters, page_size=limit):
             views += [_view(each) for each in page["searches"]]
-            following = page["next_page_token"]
-        return views
+            if len(views) >= limit:
+                break
+        return views[:limit]
 
     def get(self, search_id: str) -> SearchView:
         """Return a search and where it stands."""
-        return _view(self._call("GET", f"/searches/{search_id}"))
+        return _view(self._connection.call("GET", f"/searches/{search_id}"))
 
     def comparison(self, search_id: str) -> Comparison | None:
         """Return how the best trial compares with its baselines so far."""
-        found = self._call("GET", f"/searches/{search_id}")["comparison"]
+        found = self._connection.call("GET", f"/searches/{search_id}")["comparison"]
         return load(Comparison, found) if found else None
 
     def trials(self, search_id: str) -> list[TrialRecord]:
         """Return the trials of a search by number, with their points and attempts."""
-        found = self._call("GET", f"/searches/{search_id}/trials")["trials"]
-        return [load(TrialRecord, {**each, "trial": each}) for each in found]
+        pages = self._pages(f"/searches/{search_id}/trials", {}, page_size=TRIALS_PER_PAGE)
+        return [load(TrialRecord, {**each, "trial": each}) for page in pages for each in page["trials"]]
 
     def cancel(self, search_id: str) -> SearchView:
         """Ask for the end of a search."""
-        return _view(self._call("POST", f"/searches/{search_id}:cancel"))
+        return _view(self._connection.call("POST", f"/searches/{search_id}:cancel"))
 
     def events(self, search_id: str, *, after: int = 0) -> Iterator[Event]:
         """Yield what happened and happens, until the search is final; goes on over lost connections."""
@@ -122,9 +102,10 @@ class Client:
                 was_final = self.get(search_id).search.state.is_final
             except ClientError as error:
                 num_lost += 1
-                if error.status is not None or num_lost > MAX_RECONNECTS:
+                is_refused = error.status is not None and error.pause is None
+                if is_refused or num_lost > MAX_RECONNECTS:
                     raise
-                time.sleep(num_lost / 2)
+                time.sleep(max(error.pause or 0.0, num_lost / 2))
 
     def download(self, search_id: str, directory: Path) -> None:
         """Write the winner's checkpoint to a directory that does not exist yet; whole or not at all."""
@@ -133,72 +114,41 @@ class Client:
         directory.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
         try:
-            with self._named_errors(), self._http.stream("GET", f"/searches/{search_id}/winner") as response:
-                _check(response)
+            with self._connection.stream(f"/searches/{search_id}/winner") as response:
                 _unpack(_Body(response.iter_bytes()), partial)
             partial.chmod(0o755)
             partial.rename(directory)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
-    def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        with self._named_errors():
-            response = self._http.request(method, path, **arguments)
-        _check(response)
-        content: dict[str, Any] = response.json()
-        return content
+    def _pages(self, path: str, parameters: Mapping[str, Any], *, page_size: int) -> Iterator[dict[str, Any]]:
+        """Yield the pages of a list."""
+        asked = {**parameters, "page_size": page_size}
+        while True:
+            page = self._connection.call("GET", path, params=asked)
+            yield page
+            if page["next_page_token"] is None:
+                return
+            asked["page_token"] = page["next_page_token"]
 
     def _stream(self, search_id: str, after: int) -> Iterator[Event]:
-        timeout = httpx.Timeout(TIMEOUT_SECONDS, read=SILENCE_SECONDS)
         headers = {"Last-Event-ID": str(after)}
         address = f"/searches/{search_id}/events"
-        with (
-            self._named_errors(),
-            self._http.stream("GET", address, headers=headers, timeout=timeout) as response,
-        ):
-            _check(response)
+        with self._connection.stream(address, headers=headers, silence_seconds=SILENCE_SECONDS) as response:
             for line in response.iter_lines():
                 if line.startswith("data:"):
                     yield load(Event, json.loads(line.removeprefix("data:")))
 
-    @contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
 
-    def _unreachable(self, error: httpx.TransportError) -> ClientError:
-        if isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol):
-            return ClientError(
-                f"server: nothing answers at {self._url}; start it with: nas serve (NAS_SERVER_URL or "
-                "--server names another)"
-            )
-        return ClientError(f"server: {self._url}: {str(error) or type(error).__name__}")
+def _keyed(key: str | None) -> dict[str, str]:
+    """Return the headers of a request that may be sent again."""
+    if key is not None and not re.fullmatch("[!#-~]{1,255}", key):
+        raise ClientError(f"key: found {key!r}, allowed: 1 to 255 ASCII characters, no space, no quotes")
+    return {"Idempotency-Key": f'"{key or uuid.uuid4()}"'}
 
 
 def _view(data: Mapping[str, Any]) -> SearchView:
     return load(SearchView, {**data, "search": data})
-
-
-def _check(response: httpx.Response) -> None:
-    """Raise what a refusal says, in the words of its problem if it is one."""
-    media_type = response.headers.get("content-type", "").partition(";")[0]
-    if response.is_success and media_type in MEDIA_TYPES:
-        return
-    response.read()
-    if media_type == "application/problem+json":
-        problem = response.json()
-        raise ClientError(
-            problem["detail"],
-            status=response.status_code,
-            code=problem["code"],
-            problems=tuple((each["field"], each["reason"]) for each in problem["errors"]),
-        )
-    raise ClientError(
-        f"server: answered {response.status_code} {response.reason_phrase}; is it a search server?",
-        status=response.status_code,
-    )
 
 
 class _Body(io.RawIOBase):

@@ -17,8 +17,8 @@ from nas.clock import utc_now
 from nas.frontier import Comparison
 from nas.leaderboard import Line, leaderboard, num_planned
 from nas.search import Event, Search, SearchState
-from nas.service import SearchView, TrialRecord
 from nas.spec import load
+from nas.standing import SearchView, TrialRecord
 from nas.trial import Trial, TrialState
 
 COLOURS = {

@@ -4,9 +4,14 @@ SearchError
 ├── InvalidSpec         a spec field that is unknown, missing or out of range
 │   └── EmptySpace      axes and budget that leave no architecture
 ├── InvalidSettings     an environment variable that is out of range
+├── InvalidRequest      a parameter that is not allowed
+│   ├── InvalidPageToken  a page token that is none, or of a list that was asked for otherwise
+│   └── UnknownCursor   a place in the events that this store has not come to
 ├── NotFound            no such search or trial
+│   └── LogUnavailable  no log of a search, or on another machine
 ├── Conflict            not possible in the present state (finished, no winner yet)
-│   └── LostLease       another process has taken the search over
+│   ├── LostLease       another process has taken the search over
+│   └── KeyReused       an idempotency key that came before with another request
 ├── FinalTrialChanged   an attempt to rewrite a trial that is final
 └── StoreUnavailable    the database cannot be reached
     └── StoreFull       the disk that holds the database is full
@@ -42,8 +47,32 @@ class InvalidSettings(SearchError):
     """Raised for an environment variable that is out of range."""
 
 
+class InvalidRequest(SearchError):
+    """Raised for a parameter that is not allowed, whatever the state."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(field, reason)
+        self.field = field
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason}"
+
+
+class InvalidPageToken(InvalidRequest):
+    """Raised for a page token that is none, or that belongs to a list with other filters or order."""
+
+
+class UnknownCursor(InvalidRequest):
+    """Raised for a place in the events beyond the last that is stored."""
+
+
 class NotFound(SearchError):
     """Raised when no search or trial has the given id."""
+
+
+class LogUnavailable(NotFound):
+    """Raised when the log of a search's worker cannot be read here, and no end of it is stored."""
 
 
 class Conflict(SearchError):
@@ -52,6 +81,10 @@ class Conflict(SearchError):
 
 class LostLease(Conflict):
     """Raised when a process acts on a search that another process has taken over."""
+
+
+class KeyReused(Conflict):
+    """Raised when an idempotency key comes again with another request."""
 
 
 class FinalTrialChanged(SearchError):

@@ -7,8 +7,8 @@ from functools import lru_cache
 from minitron.errors import MinitronError
 from nas.frontier import Comparison, compare
 from nas.search import Search, SearchSpec
-from nas.service import TrialRecord
 from nas.space import SearchSpace, search_space
+from nas.standing import TrialRecord
 from nas.trial import TrialRole, TrialState
 
 LAST = (TrialState.FAILED, TrialState.CANCELLED)

@@ -173,6 +173,8 @@ class Search:
     winner: Winner | None = None
     failure: Failure | None = None
     cancel_requested: bool = False
+    cloned_from: str | None = None
+    """Id of the search whose spec this one's was made from."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -5,11 +5,9 @@ the store until a runner takes it.
 """
 
 import secrets
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
-from itertools import zip_longest
 from pathlib import Path
 
 from minitron.architecture import Architecture
@@ -17,48 +15,27 @@ from minitron.errors import InvalidRecipe, MinitronError, UnreadableData
 from minitron.parents import check_parent, check_sequence_length
 from minitron.sources import check_source
 from nas.clock import Clock, utc_now
-from nas.errors import Conflict, InvalidSpec, NotFound
-from nas.frontier import best_trial, gap_closed
-from nas.rungs import Schedule, schedule
-from nas.search import Event, Search, SearchSpec, SearchState
+from nas.errors import Conflict, InvalidSpec, NotFound, UnknownCursor
+from nas.listing import (
+    EVERY_SEARCH,
+    EVERY_TRIAL,
+    SearchFilter,
+    SearchOrder,
+    TrialFilter,
+    TrialOrder,
+    TrialPlace,
+    listed_trials,
+)
+from nas.rungs import schedule
+from nas.search import Event, Search, SearchSpec
 from nas.space import SearchSpace
-from nas.storage.store import SearchStore
-from nas.trial import Attempt, Point, Trial, TrialRole, TrialState
+from nas.standing import SearchView, TrialRecord, records_of, view_of
+from nas.storage.store import RequestKey, SearchStore
+from nas.trial import Trial
 
 BUILTIN = "builtin:"
 _ID_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
 """Digits and letters that are not mistaken for one another."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialRecord:
-    """A trial with all that is known of its way."""
-
-    trial: Trial
-    points: tuple[Point, ...]
-    """By tokens."""
-    attempts: tuple[Attempt, ...]
-    """By number."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchView:
-    """A search and where it stands."""
-
-    search: Search
-    counts: Mapping[TrialState, int]
-    """Trials of every role in each state; states without any are left out."""
-    best: Trial | None
-    best_loss: float | None
-    """Held-out nats per token of ``best``."""
-    gap_closed: float | None
-    """Share of the loss added by pruning that the retraining of ``best`` removed."""
-    tokens_done: int
-    """Tokens trained on so far, as of each trial's last evaluation."""
-    tokens_total: int
-    """``tokens_done`` and about how many are still to come."""
-    eta_seconds: float | None
-    """Until the last trial is trained, at the pace so far; None when there is no pace yet, or no end."""
 
 
 class SearchService:
@@ -69,15 +46,19 @@ class SearchService:
         self._artifact_root = artifact_root
         self._clock = clock
 
-    def create(self, spec: SearchSpec) -> Search:
+    def create(self, spec: SearchSpec, *, key: RequestKey | None = None) -> Search:
         """Check a spec as far as can be without loading a model, and queue a search of it.
 
         Local paths in the spec are made absolute first: relative ones count from the directory of this
-        process, and a worker may run in another.
+        process, and a worker may run in another. A request whose key came before gets its search again,
+        as it stands by now.
 
         Raises:
+            KeyReused: The key came before with another request.
             InvalidSpec: A field that cannot be run; EmptySpace when nothing fits the budget.
         """
+        if key and (earlier := self._store.keyed_search(key)):
+            return earlier
         spec = resolved(spec)
         parent = _checked(spec)
         space = SearchSpace(parent, spec.axes, spec.budget)
@@ -89,35 +70,44 @@ class SearchService:
             parent_parameters=parent.parameter_count,
             created_at=now,
         )
-        self._store.add_search(search)
-        return search
+        return self._store.add_search(search, key)
 
     def get(self, search_id: str) -> SearchView:
         """Return a search and where it stands."""
         return self._view(self._store.get_search(search_id))
 
+    def search(self, search_id: str) -> Search:
+        """Return a search as stored, which costs less than where it stands."""
+        return self._store.get_search(search_id)
+
     def list_views(
-        self, *, states: Sequence[SearchState] | None = None, limit: int = 100, offset: int = 0
+        self,
+        which: SearchFilter = EVERY_SEARCH,
+        *,
+        order: SearchOrder = SearchOrder.NEWEST,
+        after: str | None = None,
+        limit: int = 100,
     ) -> list[SearchView]:
-        """Return a page of searches, newest first."""
-        searches = self._store.list_searches(states=states, limit=limit, offset=offset)
+        """Return searches in order, from the one that comes after the search with the id ``after``."""
+        searches = self._store.list_searches(which, order=order, after=after, limit=limit)
         return [self._view(search) for search in searches]
 
     def trials(self, search_id: str) -> list[TrialRecord]:
         """Return the trials of a search by number."""
-        trials = self._store.trials(search_id)
-        points: dict[int, list[Point]] = defaultdict(list)
-        for each in self._store.points(search_id):
-            points[each.trial_number].append(each.point)
-        attempts: dict[int, list[Attempt]] = defaultdict(list)
-        for attempt in self._store.attempts(search_id):
-            attempts[attempt.trial_number].append(attempt)
-        return [
-            TrialRecord(
-                trial=trial, points=tuple(points[trial.number]), attempts=tuple(attempts[trial.number])
-            )
-            for trial in trials
-        ]
+        return self._records(search_id, self._store.trials(search_id))
+
+    def list_trials(
+        self,
+        search_id: str,
+        which: TrialFilter = EVERY_TRIAL,
+        *,
+        order: TrialOrder = TrialOrder.NUMBER,
+        after: TrialPlace | None = None,
+        limit: int = 100,
+    ) -> list[TrialRecord]:
+        """Return trials of a search in order, from the one that comes after a place."""
+        trials = listed_trials(self._store.trials(search_id), which, order=order, after=after)
+        return self._records(search_id, trials[:limit])
 
     def cancel(self, search_id: str) -> Search:
         """Ask for the end of a search; see ``SearchStore.request_cancel``."""
@@ -126,6 +116,17 @@ class SearchService:
     def events(self, *, after: int = 0, search_id: str | None = None, limit: int = 1000) -> list[Event]:
         """Return what happened since, in order."""
         return self._store.events(after=after, search_id=search_id, limit=limit)
+
+    def event_cursor(self, after: int | None, field: str) -> int:
+        """Return a cursor into the events that was given as ``field``; None is behind the last event.
+
+        Raises:
+            UnknownCursor: No event has this sequence: it comes from another database, or nowhere.
+        """
+        last = self._store.last_sequence()
+        if after is not None and not 0 <= after <= last:
+            raise UnknownCursor(field, f"found {after}, allowed: 0 to {last}, the last event there is")
+        return last if after is None else after
 
     def winner_directory(self, search_id: str) -> Path:
         """Return the checkpoint directory of a search's winner.
@@ -147,27 +148,11 @@ class SearchService:
         """Raise StoreUnavailable unless the store answers and has the present schema."""
         self._store.ping()
 
+    def _records(self, search_id: str, trials: Sequence[Trial]) -> list[TrialRecord]:
+        return records_of(trials, self._store.points(search_id), self._store.attempts(search_id))
+
     def _view(self, search: Search) -> SearchView:
-        records = self.trials(search.id)
-        trials = [record.trial for record in records]
-        best = best_trial(trials)
-        measured = best.measurement if best else None
-        done = sum(_tokens(record) for record in records)
-        ahead = _ahead(search, records)
-        return SearchView(
-            search=search,
-            counts=Counter(trial.state for trial in trials),
-            best=best,
-            best_loss=measured.loss if measured else None,
-            gap_closed=(
-                gap_closed(measured, search.parent_loss)
-                if measured and search.parent_loss is not None
-                else None
-            ),
-            tokens_done=done,
-            tokens_total=done + round(sum(ahead)),
-            eta_seconds=_eta_seconds(search, records, ahead),
-        )
+        return view_of(search, self.trials(search.id))
 
 
 def resolved(spec: SearchSpec) -> SearchSpec:
@@ -203,62 +188,3 @@ def _checked(spec: SearchSpec) -> Architecture:
 def _new_id(at: datetime) -> str:
     """Return an id that sorts by time, is short enough to type and needs no quoting in an address."""
     return f"{at:%y%m%d-%H%M%S}-{''.join(secrets.choice(_ID_ALPHABET) for _ in range(5))}"
-
-
-def _tokens(record: TrialRecord) -> int:
-    return record.points[-1].num_tokens if record.points else 0
-
-
-def _ahead(search: Search, records: Iterable[TrialRecord]) -> list[float]:
-    """Return about how many tokens each trial that is not final is still to train on, baselines included."""
-    if search.state.is_final:
-        return []
-    spec, plan = search.spec, schedule(search.spec)
-    ahead = []
-    for record in records:
-        if not record.trial.state.is_final:
-            keep = spec.rungs.keep if record.trial.role is TrialRole.SEARCH else 1.0
-            ahead.append(_to_the_end(plan, _tokens(record), keep))
-    roles = Counter(record.trial.role for record in records)
-    num_searched = roles.pop(TrialRole.SEARCH, 0)
-    to_come = min(spec.num_trials, search.num_feasible) - num_searched
-    baselines_to_come = (
-        spec.comparisons.random_architectures + spec.comparisons.random_indices - roles.total()
-    )
-    ahead += [_to_the_end(plan, 0, spec.rungs.keep)] * to_come
-    return ahead + [float(plan.num_tokens)] * baselines_to_come
-
-
-def _to_the_end(plan: Schedule, done: int, keep: float) -> float:
-    """Return how many tokens a trial that has ``done`` some is expected to train on yet."""
-    ahead, chance, before = 0.0, 1.0, done
-    for rung in plan.rungs:
-        if rung > done:
-            ahead += chance * (rung - before)
-            before = rung
-        if rung >= done:
-            chance *= keep
-    return ahead
-
-
-def _eta_seconds(search: Search, records: Sequence[TrialRecord], ahead: Sequence[float]) -> float | None:
-    """Return how long the tokens ahead take at the pace of the attempts so far, as many at once as allowed.
-
-    The pace counts each attempt from its start to its last evaluation, so that neither a time when
-    nothing ran nor training that is not yet evaluated distorts it.
-    """
-    done = sum(_tokens(record) for record in records)
-    busy = sum(_busy_seconds(record) for record in records)
-    if not (ahead and done and busy):
-        return None
-    return sum(ahead) * busy / done / min(search.spec.max_parallel, len(ahead))
-
-
-def _busy_seconds(record: TrialRecord) -> float:
-    starts = [attempt.started_at for attempt in record.attempts]
-    busy = 0.0
-    for start, end in zip_longest(starts, starts[1:]):
-        evaluated = [point.at for point in record.points if point.at >= start and (not end or point.at < end)]
-        if evaluated:
-            busy += (evaluated[-1] - start).total_seconds()
-    return busy

@@ -144,6 +144,7 @@ searches = st.builds(
     winner=st.none() | st.builds(Winner, trial_number=st.integers(0, 99), path=texts),
     failure=st.none() | failures,
     cancel_requested=st.booleans(),
+    cloned_from=st.none() | texts,
     created_at=times,
     started_at=maybe_times,
     finished_at=maybe_times,

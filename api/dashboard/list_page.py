@@ -11,13 +11,15 @@ from nas import wording
 from nas.clock import utc_now
 from nas.errors import StoreUnavailable
 from nas.leaderboard import num_planned
+from nas.listing import SearchFilter
 from nas.search import SearchState
-from nas.service import SearchService, SearchView
+from nas.service import SearchService
+from nas.standing import SearchView
 
 POLL_SECONDS = 2.0
 MAX_SHOWN = 200
 ROWS_PER_PAGE = 25
-ACTIVE = tuple(state for state in SearchState if not state.is_final)
+ACTIVE = SearchFilter(states=tuple(state for state in SearchState if not state.is_final))
 
 COLUMNS = [
     {"name": "search", "label": "Search", "field": "name", "align": "left"},
@@ -83,7 +85,7 @@ class _List:
     async def _poll(self) -> None:
         """Read again what can change, and everything only when something did."""
         try:
-            active = await run_in_threadpool(self._service.list_views, states=ACTIVE, limit=MAX_SHOWN)
+            active = await run_in_threadpool(self._service.list_views, ACTIVE, limit=MAX_SHOWN)
         except StoreUnavailable:
             active = []
         if active != self._active or not self._table:

@@ -17,8 +17,9 @@ from nas.errors import Conflict, NotFound, StoreUnavailable
 from nas.frontier import Comparison
 from nas.leaderboard import Line, comparison_of, leaderboard, num_planned
 from nas.search import Search, SearchState
-from nas.service import SearchService, SearchView
+from nas.service import SearchService
 from nas.spec import spec_to_json
+from nas.standing import SearchView
 
 POLL_SECONDS = 1.0
 

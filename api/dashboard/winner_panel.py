@@ -7,7 +7,7 @@ from nicegui import ui
 from api.dashboard.theme import AMBER, GREEN, INK_STYLE, PINK, panel
 from nas import wording
 from nas.frontier import Comparison
-from nas.service import SearchView
+from nas.standing import SearchView
 
 HOW_TO_LOAD = """from transformers import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained({path!r})"""

@@ -1,57 +1,56 @@
-"""Searches under ``/api/v1``: submit, list, read, cancel, follow, take the winner home."""
+"""Searches under ``/api/v1``: submit, list, read, cancel, take the winner home."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import Field, TypeAdapter
 
 from api.archive import DirectoryArchive
-from api.dependencies import SearchId, Service, Spec, Stopping
+from api.dependencies import ID_PATTERN, Key, PageToken, SearchId, Service, Spec, WhichSearches, page_size
 from api.errors import problems
-from api.schemas import EventResource, SearchPage, SearchResource, TrialList, TrialRecordResource
+from api.paging import place_in, token_of
+from api.schemas import SearchPage, SearchResource
 from nas.leaderboard import comparison_of
-from nas.search import SearchState
+from nas.listing import SearchOrder
+from nas.search import Search
+from nas.spec import dump
 
 router = APIRouter(tags=["searches"])
 
-MAX_PAGE_SIZE = 200
-EVENTS_PER_READ = 500
-POLL_SECONDS = 0.5
+PLACES: TypeAdapter[str] = TypeAdapter(Annotated[str, Field(pattern=ID_PATTERN)])
+"""A page begins after the search with an id."""
+CREATED: dict[int | str, Any] = {201: {"headers": {"Location": {"schema": {"type": "string"}}}}}
 
 
 @router.post(
     "/searches",
     operation_id="create_search",
     status_code=201,
-    responses={
-        201: {"headers": {"Location": {"schema": {"type": "string"}}}},
-        **problems(400, 413, 415, 422, 503),
-    },
+    responses={**CREATED, **problems(400, 413, 415, 422, 503, 507)},
 )
-def create_search(request: Request, response: Response, service: Service, spec: Spec) -> SearchResource:
+def create_search(
+    request: Request, response: Response, service: Service, spec: Spec, key: Key
+) -> SearchResource:
     """Submit a search, as JSON or YAML. Once this has answered, the search is stored and will be run."""
-    search = service.create(spec)
-    response.headers["Location"] = str(request.url_for("get_search", search_id=search.id))
-    return SearchResource.of(service.get(search.id))
+    return _created(request, response, service, service.create(spec, key=key))
 
 
-@router.get("/searches", operation_id="list_searches", responses=problems(422, 503))
+@router.get("/searches", operation_id="list_searches", responses=problems(404, 422, 503))
 def list_searches(
     service: Service,
-    state: Annotated[list[SearchState] | None, Query(description="Only searches in these states.")] = None,
-    page_size: Annotated[int, Query(ge=1, description=f"At most {MAX_PAGE_SIZE} are given.")] = 50,
-    page_token: Annotated[int, Query(ge=0, description="``next_page_token`` of the page before.")] = 0,
+    which: WhichSearches,
+    size: Annotated[int, Depends(page_size(50, 200))],
+    order_by: Annotated[SearchOrder, Query(description="A minus puts the last first.")] = SearchOrder.NEWEST,
+    page_token: PageToken = None,
 ) -> SearchPage:
-    """List searches, newest first."""
-    size = min(page_size, MAX_PAGE_SIZE)
-    views = service.list_views(states=state, limit=size + 1, offset=page_token)
+    """List searches, by default the newest first. Pages stay right while searches are added."""
+    asked = {"list": "searches", "order_by": order_by, **dump(which)}
+    after = place_in(page_token, asked, PLACES) if page_token else None
+    views = service.list_views(which, order=order_by, after=after, limit=size + 1)
     return SearchPage(
         searches=[SearchResource.of(view) for view in views[:size]],
-        next_page_token=str(page_token + size) if len(views) > size else None,
+        next_page_token=token_of(views[size - 1].search.id, asked) if len(views) > size else None,
     )
 
 
@@ -62,64 +61,15 @@ def get_search(service: Service, search_id: SearchId) -> SearchResource:
     return SearchResource.of(view, comparison_of(view.search, service.trials(search_id)))
 
 
-@router.get("/searches/{search_id}/trials", operation_id="list_trials", responses=problems(404, 422, 503))
-def list_trials(service: Service, search_id: SearchId) -> TrialList:
-    """List all trials of a search with their points, attempts and failures."""
-    return TrialList(trials=[TrialRecordResource.of(record) for record in service.trials(search_id)])
-
-
 @router.post(
-    "/searches/{search_id}:cancel", operation_id="cancel_search", responses=problems(404, 409, 422, 503)
+    "/searches/{search_id}:cancel",
+    operation_id="cancel_search",
+    responses=problems(404, 409, 422, 503, 507),
 )
 def cancel_search(service: Service, search_id: SearchId) -> SearchResource:
     """Ask for the end of a search. Its workers stop within seconds; what is measured is kept."""
     service.cancel(search_id)
     return SearchResource.of(service.get(search_id))
-
-
-def _cursor(
-    service: Service,
-    search_id: SearchId,
-    after: Annotated[int, Query(ge=0, description="Only events with a greater sequence.")] = 0,
-    last_event_id: Annotated[
-        int | None, Header(alias="Last-Event-ID", ge=0, description="As ``after``; wins over it.")
-    ] = None,
-) -> int:
-    """Return where to begin; before the stream does, so that an unknown search is a 404."""
-    service.get(search_id)
-    return after if last_event_id is None else last_event_id
-
-
-@router.get(
-    "/searches/{search_id}/events",
-    operation_id="stream_events",
-    response_class=EventSourceResponse,
-    responses=problems(404, 422, 503),
-)
-async def stream_events(
-    service: Service, stopping: Stopping, search_id: SearchId, cursor: Annotated[int, Depends(_cursor)]
-) -> AsyncIterator[EventResource]:
-    """Follow a search: all events from the beginning or after a cursor, until the search is final.
-
-    A stream that ends earlier, because the server does, is gone on with by `Last-Event-ID`.
-    """
-    is_final = False
-    while not stopping.is_set():
-        events = await run_in_threadpool(
-            service.events, after=cursor, search_id=search_id, limit=EVENTS_PER_READ
-        )
-        for event in events:
-            cursor = event.sequence
-            resource = EventResource.model_validate(event)
-            yield ServerSentEvent(id=str(cursor), event=event.kind, data=resource)  # type: ignore[misc]
-        if events:
-            continue
-        if is_final:
-            return
-        # Once it is final, one more read sends what was committed together with its end.
-        is_final = (await run_in_threadpool(service.get, search_id)).search.state.is_final
-        if not is_final:
-            await asyncio.sleep(POLL_SECONDS)
 
 
 @router.get(
@@ -136,3 +86,9 @@ def download_winner(service: Service, search_id: SearchId) -> StreamingResponse:
         "Content-Length": str(archive.num_bytes),
     }
     return StreamingResponse(archive, media_type="application/x-tar", headers=headers)
+
+
+def _created(request: Request, response: Response, service: Service, search: Search) -> SearchResource:
+    """Answer with a search that was made, and say where it is."""
+    response.headers["Location"] = str(request.url_for("get_search", search_id=search.id))
+    return SearchResource.of(service.get(search.id))

@@ -9,10 +9,10 @@ from datetime import datetime
 from math import isfinite
 from typing import Any
 
-from nas.errors import Conflict, FinalTrialChanged, LostLease
+from nas.errors import Conflict, FinalTrialChanged, KeyReused, LostLease
 from nas.search import Search, SearchState
 from nas.spec import dump
-from nas.storage.store import Lease, TrialPoint
+from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.trial import Trial
 
 
@@ -26,6 +26,15 @@ def require_held(lease: Lease, owner: str | None) -> None:
 def is_free(owner: str | None, until: datetime | None, at: datetime) -> bool:
     """Return whether nobody holds a search at a time."""
     return owner is None or until is None or until <= at
+
+
+def require_same(stored: RequestKey, key: RequestKey) -> None:
+    """Raise KeyReused unless a key comes with the request that it came with first."""
+    if stored != key:
+        raise KeyReused(
+            f"Idempotency-Key: found {key.key}, which came before with another request, allowed: a new key, "
+            "or the same request"
+        )
 
 
 def added_search(stored: Search | None, search: Search) -> Search | None:

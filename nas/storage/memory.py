@@ -1,6 +1,6 @@
 """A store in memory: the reference that others are held to, and what tests run on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -10,10 +10,11 @@ from typing import Any
 
 from nas.clock import Clock, utc_now
 from nas.errors import NotFound
-from nas.search import Event, Search, SearchState
+from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
+from nas.search import Event, Search
 from nas.spec import dump
 from nas.storage import changes
-from nas.storage.store import Lease, TrialPoint
+from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.trial import Attempt, Trial
 
 
@@ -36,15 +37,31 @@ class InMemoryStore:
         self._clock = clock
         self._lock = RLock()
         self._records: dict[str, _Record] = {}
+        self._keyed: dict[str, tuple[RequestKey, str]] = {}
+        """Requests that made a search, with its id, by their key."""
         self._events: list[Event] = []
 
-    def add_search(self, search: Search) -> None:
+    def add_search(self, search: Search, key: RequestKey | None = None) -> Search:
         """See SearchStore."""
         with self._lock:
+            if key and (earlier := self.keyed_search(key)):
+                return earlier
             stored = self._records.get(search.id)
             if changes.added_search(stored.search if stored else None, search):
                 self._records[search.id] = _Record(search)
                 self._tell(search.id, "search", None, changes.search_event(search))
+            if key:
+                self._keyed[key.key] = (key, search.id)
+            return self._records[search.id].search
+
+    def keyed_search(self, key: RequestKey) -> Search | None:
+        """See SearchStore."""
+        with self._lock:
+            if key.key not in self._keyed:
+                return None
+            stored, search_id = self._keyed[key.key]
+            changes.require_same(stored, key)
+            return self._record(search_id).search
 
     def get_search(self, search_id: str) -> Search:
         """See SearchStore."""
@@ -52,11 +69,20 @@ class InMemoryStore:
             return self._record(search_id).search
 
     def list_searches(
-        self, *, states: Sequence[SearchState] | None = None, limit: int = 100, offset: int = 0
+        self,
+        which: SearchFilter = EVERY_SEARCH,
+        *,
+        order: SearchOrder = SearchOrder.NEWEST,
+        after: str | None = None,
+        limit: int = 100,
     ) -> list[Search]:
         """See SearchStore."""
-        found = [each for each in self._oldest_first() if states is None or each.state in states]
-        return found[::-1][offset : offset + limit]
+        with self._lock:
+            last = self._record(after).search if after is not None else None
+            searches = [record.search for record in self._records.values()]
+        searches.sort(key=order.key, reverse=order.is_descending)
+        begin = searches.index(last) + 1 if last else 0
+        return [search for search in searches[begin:] if which.admits(search)][:limit]
 
     def save_search(self, search: Search, lease: Lease) -> None:
         """See SearchStore."""
@@ -146,6 +172,11 @@ class InMemoryStore:
             later = self._events[max(after, 0) :]
         chosen = [event for event in later if search_id in (None, event.search_id)][:limit]
         return [replace(event, data=deepcopy(event.data)) for event in chosen]
+
+    def last_sequence(self) -> int:
+        """See SearchStore."""
+        with self._lock:
+            return len(self._events)
 
     def ping(self) -> None:
         """See SearchStore."""

@@ -14,11 +14,13 @@ from sqlalchemy import Connection, RowMapping, Table, func, inspect, or_, select
 
 from nas.clock import Clock, utc_now
 from nas.errors import NotFound, StoreUnavailable
+from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.search import Event, Search, SearchState
 from nas.spec import dump, load
 from nas.storage import changes, tables
 from nas.storage.engine import Database
-from nas.storage.store import Lease, TrialPoint
+from nas.storage.queries import listed_searches
+from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.trial import Attempt, Point, Trial
 
 
@@ -31,6 +33,9 @@ def open_store(url: str) -> "SqlStore":
     store = SqlStore(url)
     store.upgrade()
     return store
+
+
+_LAST_SEQUENCE = func.max(tables.events.c.sequence)
 
 
 class SqlStore:
@@ -56,13 +61,23 @@ class SqlStore:
         """Close all connections."""
         self._database.close()
 
-    def add_search(self, search: Search) -> None:
+    def add_search(self, search: Search, key: RequestKey | None = None) -> Search:
         """See SearchStore."""
         with self._database.writing() as connection:
+            if key and (earlier := _keyed_search(connection, key)):
+                return earlier
             row = _find(connection, tables.searches, id=search.id)
             if added := changes.added_search(load(Search, row) if row else None, search):
                 connection.execute(tables.searches.insert().values(_row(added)))
                 self._tell(connection, search.id, "search", None, changes.search_event(added))
+            if key:
+                _put(connection, tables.request_keys, _row(key) | {"search_id": search.id}, is_new=True)
+            return search
+
+    def keyed_search(self, key: RequestKey) -> Search | None:
+        """See SearchStore."""
+        with self._database.reading() as connection:
+            return _keyed_search(connection, key)
 
     def get_search(self, search_id: str) -> Search:
         """See SearchStore."""
@@ -70,16 +85,19 @@ class SqlStore:
             return load(Search, _search_row(connection, search_id))
 
     def list_searches(
-        self, *, states: Sequence[SearchState] | None = None, limit: int = 100, offset: int = 0
+        self,
+        which: SearchFilter = EVERY_SEARCH,
+        *,
+        order: SearchOrder = SearchOrder.NEWEST,
+        after: str | None = None,
+        limit: int = 100,
     ) -> list[Search]:
         """See SearchStore."""
-        searches = tables.searches.c
-        query = select(tables.searches).order_by(searches.created_at.desc(), searches.id.desc())
-        if states is not None:
-            query = query.where(searches.state.in_([state.value for state in states]))
+        query = listed_searches(which, order, after).limit(limit)
         with self._database.reading() as connection:
-            rows = connection.execute(query.limit(limit).offset(offset)).mappings()
-            return [load(Search, row) for row in rows]
+            if after is not None:
+                _search_row(connection, after)
+            return [load(Search, row) for row in connection.execute(query).mappings()]
 
     def save_search(self, search: Search, lease: Lease) -> None:
         """See SearchStore."""
@@ -188,6 +206,11 @@ class SqlStore:
                 query = query.where(events.search_id == search_id)
             return [load(Event, row) for row in connection.execute(query).mappings()]
 
+    def last_sequence(self) -> int:
+        """See SearchStore."""
+        with self._database.reading() as connection:
+            return connection.scalar(select(_LAST_SEQUENCE)) or 0
+
     def ping(self) -> None:
         """See SearchStore."""
         present = self._revision()
@@ -245,7 +268,7 @@ class SqlStore:
         trial_number: int | None,
         data: Mapping[str, Any],
     ) -> None:
-        last = select(func.coalesce(func.max(tables.events.c.sequence), 0)).scalar_subquery()
+        last = select(func.coalesce(_LAST_SEQUENCE, 0)).scalar_subquery()
         row = {
             "sequence": last + 1,
             "search_id": search_id,
@@ -274,6 +297,14 @@ def _search_row(connection: Connection, search_id: str) -> RowMapping:
     if row is None:
         raise NotFound(f"search {search_id}: not found")
     return row
+
+
+def _keyed_search(connection: Connection, key: RequestKey) -> Search | None:
+    row = _find(connection, tables.request_keys, key=key.key)
+    if row is None:
+        return None
+    changes.require_same(load(RequestKey, row), key)
+    return load(Search, _search_row(connection, row["search_id"]))
 
 
 def _put(connection: Connection, table: Table, row: Mapping[str, Any], *, is_new: bool) -> None:

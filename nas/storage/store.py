@@ -6,15 +6,16 @@
 * A final trial never changes: saving an equal one is ignored, another raises FinalTrialChanged.
 * A write by a runner names its lease; once another owner holds the search it raises LostLease.
 * Adding what is already there (the same point, the same attempt) is ignored, so that writers can resend.
+* A search that was added under a request's key is what every later request with that key gets.
 * Safe to use from several threads; the SQL one also from several processes.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from nas.search import Event, Search, SearchState
+from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
+from nas.search import Event, Search
 from nas.trial import Attempt, Point, Trial
 
 
@@ -24,6 +25,15 @@ class Lease:
 
     search_id: str
     owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestKey:
+    """What makes a request that is sent again known: its sender chose the key and repeats it."""
+
+    key: str
+    fingerprint: str
+    """Digest of the whole request; another under the same key is a mistake of the sender's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +47,16 @@ class TrialPoint:
 class SearchStore(Protocol):
     """Searches, trials, attempts, points and events. Unknown ids raise NotFound."""
 
-    def add_search(self, search: Search) -> None:
-        """Store a new search."""
+    def add_search(self, search: Search, key: RequestKey | None = None) -> Search:
+        """Store a new search, and its request's key with it, and return it.
+
+        Returns the earlier search instead when one was added under the same key. Raises KeyReused
+        when that was another request.
+        """
+        ...
+
+    def keyed_search(self, key: RequestKey) -> Search | None:
+        """Return the search that was added under a key, if there is one; raises KeyReused."""
         ...
 
     def get_search(self, search_id: str) -> Search:
@@ -46,9 +64,14 @@ class SearchStore(Protocol):
         ...
 
     def list_searches(
-        self, *, states: Sequence[SearchState] | None = None, limit: int = 100, offset: int = 0
+        self,
+        which: SearchFilter = EVERY_SEARCH,
+        *,
+        order: SearchOrder = SearchOrder.NEWEST,
+        after: str | None = None,
+        limit: int = 100,
     ) -> list[Search]:
-        """Return searches, newest first."""
+        """Return searches in order, from the one that comes after the search with the id ``after``."""
         ...
 
     def save_search(self, search: Search, lease: Lease) -> None:
@@ -101,6 +124,10 @@ class SearchStore(Protocol):
 
     def events(self, *, after: int = 0, search_id: str | None = None, limit: int = 1000) -> list[Event]:
         """Return events with a sequence above ``after``, in order."""
+        ...
+
+    def last_sequence(self) -> int:
+        """Return the sequence of the last event; 0 where there is none."""
         ...
 
     def ping(self) -> None:

@@ -74,6 +74,7 @@ searches = Table(
     _document("winner"),
     _document("failure"),
     Column("cancel_requested", Boolean, nullable=False),
+    Column("cloned_from", String),
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
@@ -81,6 +82,14 @@ searches = Table(
     Column("lease_until", UtcDateTime),
     Index(None, "state"),
     Index(None, "created_at"),
+)
+
+request_keys = Table(
+    "request_keys",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("fingerprint", String, nullable=False),
+    Column("search_id", ForeignKey("searches.id"), nullable=False),
 )
 
 trials = Table(

@@ -11,17 +11,18 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from nas.errors import Conflict, FinalTrialChanged, LostLease, NotFound
+from nas.errors import Conflict, FinalTrialChanged, KeyReused, LostLease, NotFound
+from nas.listing import SearchFilter, SearchOrder
 from nas.search import SearchState
 from nas.spec import dump, load
 from nas.storage import tables
 from nas.storage.memory import InMemoryStore
 from nas.storage.sql import open_store
-from nas.storage.store import Lease, TrialPoint
+from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.trial import Failure, FailureKind, Point, TrialState
 from tests import searches
 from tests.postgres import MISSING, find_programs, private_server
-from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_trial
+from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_spec, make_trial
 
 FAILURE = Failure(kind=FailureKind.ERROR, message="it broke", traceback="Traceback\n  ...")
 by_law = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -74,6 +75,14 @@ def take_over(store, *, at=61):
     return taken
 
 
+def ids(found):
+    return [search.id for search in found]
+
+
+def in_states(*states):
+    return SearchFilter(states=states)
+
+
 def told(store):
     """What has happened, by kind and trial."""
     return [(event.kind, event.trial_number) for event in store.events()]
@@ -108,10 +117,117 @@ def test_searches_are_listed_newest_first_by_state_and_page(store):
         store.add_search(make_search(f"s{number}", state=state, created_at=after(number // 2)))
     listed = [search.id for search in store.list_searches()]
     assert listed == ["s4", "s3", "s2", "s1", "s0"]
-    assert [search.id for search in store.list_searches(limit=2, offset=1)] == ["s3", "s2"]
-    assert [search.id for search in store.list_searches(states=[SearchState.QUEUED])] == ["s3", "s1"]
-    assert [search.id for search in store.list_searches(states=[SearchState.FAILED], limit=1)] == ["s4"]
-    assert store.list_searches(states=[]) == []
+    assert ids(store.list_searches(limit=2, after="s4")) == ["s3", "s2"]
+    assert ids(store.list_searches(in_states(SearchState.QUEUED))) == ["s3", "s1"]
+    assert ids(store.list_searches(in_states(SearchState.FAILED), limit=1)) == ["s4"]
+    assert ids(store.list_searches(in_states(SearchState.FAILED), after="s3")) == ["s2", "s0"]
+    assert store.list_searches(in_states()) == []
+
+
+@pytest.mark.parametrize("order", SearchOrder)
+def test_pages_hold_every_search_once_in_order_whatever_is_added_meanwhile(store, order):
+    """A page begins after a search, not after a number of them."""
+    for number in range(9):
+        spec = make_spec(name="aBc"[number % 3])
+        store.add_search(make_search(f"s{number}", spec=spec, created_at=after(number % 4)))
+    expected = sorted(store.list_searches(), key=order.key, reverse=order.is_descending)
+    assert store.list_searches(order=order) == expected
+    seen, last = [], None
+    while page := store.list_searches(order=order, after=last, limit=2):
+        seen += page
+        last = page[-1].id
+        early = {"spec": make_spec(name="0"), "created_at": after(-1)}
+        late = {"spec": make_spec(name="z"), "created_at": after(9)}
+        before = late if order.is_descending else early
+        store.add_search(make_search(f"t{len(seen)}", **before))
+    assert seen == expected
+
+
+FILTERS = {
+    "name": (SearchFilter(name="LLAMA"), ["s0", "s1"]),
+    "whole name": (SearchFilter(name="llama 8b_50%"), ["s0"]),
+    "pattern characters are themselves": (SearchFilter(name="_50%"), ["s0"]),
+    "escapes are themselves": (SearchFilter(name="/\\"), ["s2"]),
+    "letters of others": (SearchFilter(name="\u00fc"), ["s3"]),
+    "nothing asked": (SearchFilter(name="", parent=""), ["s0", "s1", "s2", "s3"]),
+    "parent": (SearchFilter(parent="MODELS/x"), ["s1"]),
+    "both": (SearchFilter(parent="builtin", name="llama"), ["s0"]),
+    "from": (SearchFilter(created_after=after(2)), ["s2", "s3"]),
+    "until": (SearchFilter(created_before=after(2)), ["s0", "s1"]),
+    "between": (SearchFilter(created_after=after(1), created_before=after(3)), ["s1", "s2"]),
+    "states": (SearchFilter(states=(SearchState.FAILED, SearchState.CANCELLED)), ["s3"]),
+    "none": (SearchFilter(name="llama", states=(SearchState.FAILED,)), []),
+}
+
+
+@pytest.mark.parametrize(("which", "expected"), FILTERS.values(), ids=FILTERS)
+def test_lists_hold_what_is_asked_for(store, which, expected):
+    specs = [
+        make_spec(name="Llama 8B_50%"),
+        make_spec(name="my llama", parent="/models/X"),
+        make_spec(name="a/\\b"),
+        make_spec(name="f\u00fcr 8Bx500"),
+    ]
+    for number, spec in enumerate(specs):
+        state = SearchState.FAILED if number == 3 else SearchState.QUEUED
+        store.add_search(make_search(f"s{number}", spec=spec, state=state, created_at=after(number)))
+    assert ids(store.list_searches(which, order=SearchOrder.OLDEST)) == expected
+
+
+# Requests that are sent again
+
+KEY = RequestKey(key="one", fingerprint="a")
+
+
+def test_a_request_that_comes_again_gets_the_search_as_it_stands(store):
+    assert store.keyed_search(KEY) is None
+    assert store.add_search(make_search(), KEY) == make_search()
+    cancelled = store.request_cancel("search-1", after(5))
+    before = store.events()
+    assert store.add_search(make_search("search-2"), KEY) == cancelled
+    assert store.keyed_search(KEY) == cancelled
+    assert store.list_searches() == [cancelled]
+    assert store.events() == before
+
+
+def test_a_key_that_comes_with_another_request_is_refused(store):
+    store.add_search(make_search(), KEY)
+    other = replace(KEY, fingerprint="b")
+    with pytest.raises(KeyReused, match="found one, which came before with another request"):
+        store.add_search(make_search("search-2"), other)
+    with pytest.raises(KeyReused):
+        store.keyed_search(other)
+    assert store.list_searches() == [make_search()]
+
+
+def test_other_keys_and_none_make_searches_of_their_own(store):
+    store.add_search(make_search("s0"), KEY)
+    store.add_search(make_search("s1"), replace(KEY, key="two"))
+    store.add_search(make_search("s2"))
+    store.add_search(make_search("s3"))
+    assert ids(store.list_searches()) == ["s3", "s2", "s1", "s0"]
+
+
+def test_a_refused_search_leaves_its_key_free(store):
+    store.add_search(make_search())
+    with pytest.raises(Conflict):
+        store.add_search(make_search(num_feasible=3), KEY)
+    assert store.keyed_search(KEY) is None
+    assert store.add_search(make_search("search-2"), KEY).id == "search-2"
+
+
+def test_of_racing_requests_with_one_key_all_get_the_same_search(store):
+    barrier = threading.Barrier(6)
+
+    def race(number: int):
+        barrier.wait()
+        return store.add_search(make_search(f"s{number}"), KEY)
+
+    with ThreadPoolExecutor(6) as pool:
+        got = list(pool.map(race, range(6)))
+    assert store.list_searches() == got[:1]
+    assert got == got[:1] * 6
+    assert told(store) == [("search", None)]
 
 
 def test_saving_replaces_a_search(store, lease):
@@ -366,6 +482,7 @@ UNKNOWN = {
     "get_search": lambda store, lease: store.get_search("none"),
     "save_search": lambda store, lease: store.save_search(make_search("none"), lease),
     "request_cancel": lambda store, lease: store.request_cancel("none", after(0)),
+    "list_searches": lambda store, lease: store.list_searches(after="none"),
     "claim": lambda store, lease: store.claim("none", "me", at=after(0), until=after(1)),
     "release": lambda store, lease: store.release(lease),
     "save_trial": lambda store, lease: store.save_trial(make_trial(search_id="none"), lease),
@@ -440,6 +557,7 @@ def test_events_are_read_on_from_where_a_reader_stopped(store, lease):
     assert [event.sequence for event in store.events(search_id="search-2")] == [4]
     assert [event.sequence for event in store.events(search_id="search-1", after=3, limit=2)] == [5, 6]
     assert store.events(after=9) == []
+    assert store.last_sequence() == 9
 
 
 def test_what_was_returned_cannot_change_what_is_stored(store, lease):
@@ -509,3 +627,4 @@ def test_any_point_and_attempt_come_back_equal(store, point, attempt):
 
 def test_a_store_that_is_there_answers(store):
     store.ping()
+    assert store.last_sequence() == 0

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -149,6 +150,24 @@ def test_list_shows_every_search(nas, server):
     assert set(rows) >= {each.id for each in server.played.values()}
     assert "succeeded" in rows[server.id("succeeded")]
     assert "2.3104" in rows[server.id("succeeded")]
+
+
+def test_list_shows_what_is_asked_for(nas, server):
+    def listed(*options):
+        return [line.split()[1] for line in nas("list", *options).splitlines()[1:]]
+
+    assert listed("--name", "ED", "--order-by", "name", "--limit", "3") == ["cancelled", "failed", "queued"]
+    assert listed("--state", "failed", "--state", "PREPARING", "--parent", "tiny") == ["preparing", "failed"]
+    today = f"{datetime.now(UTC) - timedelta(hours=4):%Y-%m-%dT%H:%M:%S}"
+    assert "succeeded" not in listed("--created-after", today)
+    assert nas("list", "--created-before", "2020-01-01") == "no such searches\n"
+    (error,) = _errors(nas("list", "--name", "x" * 201, code=2))
+    assert error.startswith("name: ")
+
+
+def test_a_key_submits_once(nas, server):
+    ids = {nas("submit", str(DEMO), "--key", "nightly") for _ in range(2)}
+    assert len(ids) == 1
 
 
 def test_show_prints_the_leaderboard_and_its_verdict(nas, server):

@@ -3,18 +3,40 @@
 import socket
 import threading
 import time
+from datetime import timedelta
+from math import ceil
 
 import pytest
 
+from api import errors
 from api.app import create_app
-from nas.client import Client, ClientError
+from nas.client import Client
+from nas.connection import MAX_RETRIES, ClientError, Connection
+from nas.errors import StoreFull, StoreUnavailable
 from nas.leaderboard import comparison_of
+from nas.listing import SearchFilter, SearchOrder
 from nas.search import SearchState
 from nas.service import SearchService
 from nas.storage.memory import InMemoryStore
 from tests.fakes import ManualClock
+from tests.unit.api.cutter import Cutter
 from tests.unit.api.live import serving
 from tests.unit.api.seeded import NOW, Played, demo_spec, fill
+
+
+class Spy:
+    """A method that counts how often it is called."""
+
+    def __init__(self, method) -> None:
+        self._method = method
+        self.num_calls = 0
+
+    def __get__(self, instance, _):
+        def call(*arguments, **named):
+            self.num_calls += 1
+            return self._method(instance, *arguments, **named)
+
+        return call
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +112,95 @@ def test_events_go_on_when_the_server_is_away_for_a_while(tmp_path):
     with serving(create_app(service), port=port):
         reader.join(20)
     assert seen == store.events(search_id=played.id, limit=10_000)
+
+
+def test_a_submission_whose_answer_is_lost_is_sent_again_and_makes_one_search(client, store, service):
+    """The connection breaks after the server has stored the search: nobody could tell that from before."""
+    with serving(create_app(service)) as address:
+        cutter = Cutter(address, iter([1, 1, 10**9]))
+        with cutter.running() as relay, Client(relay) as broken:
+            view = broken.create(demo_spec(name="lost"))
+    assert cutter.num_cut == 2
+    assert client.list_searches(SearchFilter(name="lost")) == [view]
+
+
+def test_two_submissions_are_two_searches_unless_they_share_a_key(client):
+    spec = demo_spec(name="twice")
+    alone = [client.create(spec).search.id for _ in range(2)]
+    keyed = [client.create(spec, key="nightly").search.id for _ in range(2)]
+    assert len(set(alone)) == 2
+    assert len(set(keyed)) == 1
+    with pytest.raises(ClientError) as caught:
+        client.create(demo_spec(name="other"), key="nightly")
+    assert caught.value.code == "idempotency_key_reused"
+    for key in ("", "a b", 'a"b', "\u00fc"):
+        with pytest.raises(ClientError, match="key: found"):
+            client.create(spec, key=key)
+
+
+class Away(InMemoryStore):
+    """Cannot be reached for so many writes."""
+
+    def __init__(self, error: type[Exception], times: int) -> None:
+        super().__init__()
+        self.error = error
+        self.times = times
+        self.num_asked = 0
+
+    def add_search(self, *arguments):
+        self.num_asked += 1
+        if self.num_asked <= self.times:
+            raise self.error("database: away")
+        return super().add_search(*arguments)
+
+
+def test_a_database_that_is_away_for_a_moment_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(errors, "RETRY_SECONDS", 0)
+    store = Away(StoreUnavailable, times=1)
+    with (
+        serving(create_app(SearchService(store, artifact_root=tmp_path))) as address,
+        Client(address) as client,
+    ):
+        view = client.create(demo_spec())
+        assert store.list_searches() == [view.search]
+        store.times = 100
+        with pytest.raises(ClientError) as caught:
+            client.create(demo_spec())
+    assert (caught.value.status, caught.value.code) == (503, "store_unavailable")
+    assert store.num_asked == 2 + 1 + MAX_RETRIES
+
+
+def test_a_full_disk_is_told_at_once(tmp_path):
+    store = Away(StoreFull, times=1)
+    with (
+        serving(create_app(SearchService(store, artifact_root=tmp_path))) as address,
+        Client(address) as client,
+        pytest.raises(ClientError) as caught,
+    ):
+        client.create(demo_spec())
+    assert (caught.value.status, caught.value.code) == (507, "store_full")
+    assert store.num_asked == 1
+
+
+def test_lists_are_those_that_were_asked_for(client, service, monkeypatch):
+    monkeypatch.setattr(Connection, "call", spy := Spy(Connection.call))
+    which = SearchFilter(
+        name="ED", parent="tiny", states=(SearchState.FAILED, SearchState.SUCCEEDED, SearchState.CANCELLED),
+        created_after=NOW - timedelta(days=3), created_before=NOW,
+    )  # fmt: skip
+    found = client.list_searches(which, order=SearchOrder.NAME)
+    assert found == service.list_views(which, order=SearchOrder.NAME)
+    assert [view.search.spec.name for view in found] == ["cancelled", "failed", "succeeded"]
+    assert spy.num_calls == 1
+    assert client.list_searches(which, limit=2) == service.list_views(which, limit=2)
+
+
+def test_trials_are_read_page_by_page(client, service, played, monkeypatch):
+    monkeypatch.setattr("nas.client.TRIALS_PER_PAGE", 4)
+    monkeypatch.setattr(Connection, "call", spy := Spy(Connection.call))
+    search_id = played["succeeded"].id
+    assert client.trials(search_id) == service.trials(search_id)
+    assert spy.num_calls == ceil(len(service.trials(search_id)) / 4) > 3
 
 
 def test_download_writes_the_checkpoint_whole(client, service, played, tmp_path):

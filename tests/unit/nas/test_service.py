@@ -12,6 +12,7 @@ from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
 from nas.axes import Axes
 from nas.budget import Budget
 from nas.errors import Conflict, EmptySpace, InvalidSpec, NotFound
+from nas.listing import SearchFilter
 from nas.search import Comparisons, Rungs, SearchState, Winner
 from nas.service import SearchService
 from nas.storage.memory import InMemoryStore
@@ -373,8 +374,9 @@ def test_searches_are_listed_by_page_and_state(service, clock):
         clock.pass_seconds(1)
     service.cancel(ids[0])
     assert [view.search.id for view in service.list_views(limit=2)] == ids[:0:-1]
-    assert [view.search.id for view in service.list_views(limit=2, offset=2)] == ids[:1]
-    assert [view.search.id for view in service.list_views(states=[SearchState.CANCELLED])] == ids[:1]
+    assert [view.search.id for view in service.list_views(limit=2, after=ids[1])] == ids[:1]
+    cancelled = SearchFilter(states=(SearchState.CANCELLED,))
+    assert [view.search.id for view in service.list_views(cancelled)] == ids[:1]
 
 
 # The rest

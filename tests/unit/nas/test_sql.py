@@ -10,19 +10,22 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
 from sqlalchemy.exc import StatementError
 
 from nas.errors import StoreFull, StoreUnavailable
 from nas.search import SearchState
-from nas.storage import engine, tables
+from nas.storage import engine, sql, tables
 from nas.storage.sql import SqlStore, open_store
+from nas.storage.store import RequestKey
 from tests.postgres import MISSING, find_programs, private_server
 from tests.searches import after, make_point, make_search, make_trial
 
 ROOT = Path(__file__).parents[3]
+KEY = RequestKey(key="one", fingerprint="a")
 WRITER = """
 import sys
 from nas.storage.sql import open_store
@@ -97,7 +100,7 @@ def test_a_present_schema_is_left_alone(address, opened):
 
 
 def test_a_database_without_schema_is_not_ready(address, opened):
-    with pytest.raises(StoreUnavailable, match="found no schema, allowed by this version: 0001"):
+    with pytest.raises(StoreUnavailable, match="found no schema, allowed by this version: 0002"):
         opened(address, migrate=False).ping()
 
 
@@ -107,8 +110,32 @@ def test_a_newer_schema_is_refused(address, opened):
     with store._database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     for refused in (store.ping, store.upgrade):
-        with pytest.raises(StoreUnavailable, match="found schema 9999, allowed by this version: 0001"):
+        with pytest.raises(StoreUnavailable, match="found schema 9999, allowed by this version: 0002"):
             refused()
+
+
+def test_a_database_of_an_earlier_version_is_brought_up_to_date_with_what_it_holds(address, opened):
+    store = opened(address, migrate=False)
+    command.upgrade(store._migrations, "0001")
+    columns = sql._row(make_search())
+    del columns["cloned_from"]
+    names = ", ".join(columns)
+    with store._database.writing() as connection:
+        values = text(f"INSERT INTO searches ({names}) VALUES (:{', :'.join(columns)})").bindparams(
+            *(bindparam(name, type_=tables.searches.c[name].type) for name in columns)
+        )
+        connection.execute(values, columns)
+    store.upgrade()
+    assert store.list_searches() == [make_search()]
+    assert store.add_search(make_search(cloned_from="x", search_id="new"), KEY).id == "new"
+    assert store.keyed_search(KEY) == store.get_search("new")
+
+
+def test_a_key_is_known_to_the_next_process(address, opened):
+    store = opened(address)
+    store.add_search(make_search(), KEY)
+    store.close()
+    assert opened(address).add_search(make_search("search-2"), KEY) == make_search()
 
 
 def test_processes_that_start_at_once_make_one_schema(address, opened):

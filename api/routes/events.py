@@ -1,0 +1,104 @@
+"""What happens, as server-sent events under ``/api/v1``: of one search to its end, or of all for ever."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from api.dependencies import SearchId, Service, Stopping
+from api.errors import problems
+from api.schemas import EventResource
+from nas.service import SearchService
+
+router = APIRouter(tags=["events"])
+
+EVENTS_PER_READ = 500
+POLL_SECONDS = 0.5
+After = Annotated[
+    int | Literal["now"],
+    Query(
+        description="Only events with a greater sequence; ``now`` gives only what happens from now on.",
+        union_mode="left_to_right",
+    ),
+]
+LastEventId = Annotated[
+    int | None, Header(alias="Last-Event-ID", description="The id seen last; wins over ``after``.")
+]
+
+
+def cursor_of(service: Service, after: After = 0, last_event_id: LastEventId = None) -> int:
+    """Return where to begin; before the stream does, so that a cursor that is none is a problem."""
+    if last_event_id is not None:
+        return service.event_cursor(last_event_id, "Last-Event-ID")
+    return service.event_cursor(None if after == "now" else after, "after")
+
+
+def known(service: Service, search_id: SearchId) -> str:
+    """Return the id of a search; before the stream begins, so that an unknown one is a 404."""
+    service.search(search_id)
+    return search_id
+
+
+Cursor = Annotated[int, Depends(cursor_of)]
+KnownSearch = Annotated[str, Depends(known)]
+
+
+@router.get(
+    "/searches/{search_id}/events",
+    operation_id="stream_events",
+    response_class=EventSourceResponse,
+    responses=problems(404, 422, 503),
+)
+async def stream_events(
+    service: Service, stopping: Stopping, search_id: KnownSearch, cursor: Cursor
+) -> AsyncIterator[EventResource]:
+    """Follow a search: all events from the beginning or after a cursor, until the search is final.
+
+    A stream that ends earlier, because the server does, is gone on with by `Last-Event-ID`.
+    """
+    async for event in _follow(service, stopping, cursor, search_id):
+        yield event  # type: ignore[misc]
+
+
+@router.get(
+    "/events",
+    operation_id="stream_all_events",
+    response_class=EventSourceResponse,
+    responses=problems(422, 503),
+)
+async def stream_all_events(
+    service: Service, stopping: Stopping, cursor: Cursor
+) -> AsyncIterator[EventResource]:
+    """Follow all searches: all events from the beginning or after a cursor, until the server ends.
+
+    It is gone on with by `Last-Event-ID`.
+    """
+    async for event in _follow(service, stopping, cursor, None):
+        yield event  # type: ignore[misc]
+
+
+async def _follow(
+    service: SearchService, stopping: threading.Event, cursor: int, search_id: str | None
+) -> AsyncIterator[ServerSentEvent]:
+    """Yield events after ``cursor``; of one search until it is final."""
+    is_final = False
+    while not stopping.is_set():
+        events = await run_in_threadpool(
+            service.events, after=cursor, search_id=search_id, limit=EVENTS_PER_READ
+        )
+        for event in events:
+            cursor = event.sequence
+            yield ServerSentEvent(id=str(cursor), event=event.kind, data=EventResource.model_validate(event))
+        if events:
+            continue
+        if is_final:
+            return
+        if search_id is not None:
+            # Once it is final, one more read sends what was committed together with its end.
+            is_final = (await run_in_threadpool(service.search, search_id)).state.is_final
+        if not is_final:
+            await asyncio.sleep(POLL_SECONDS)

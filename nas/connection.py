@@ -1,0 +1,145 @@
+"""A connection to a search server: requests are sent again where that may help, errors carry the problem.
+
+Knows media types and what refusals look like; no search. Every request may be sent twice: those that
+make something carry a key by which the server knows them again.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from nas.errors import SearchError
+
+TIMEOUT_SECONDS = 30.0
+MAX_RETRIES = 3
+"""Of a request whose connection was lost, or whose server could not serve for the moment."""
+MAX_PAUSE_SECONDS = 30.0
+"""Of what a server asks to wait before the next try."""
+MEDIA_TYPES = ("application/json", "application/x-tar", "text/event-stream")
+"""What a search server answers with."""
+
+
+class ClientError(SearchError):
+    """Raised when the server refuses, fails or cannot be reached."""
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        problems: tuple[tuple[str, str], ...] = (),
+        pause: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.status = status
+        """HTTP status; None when there was no answer."""
+        self.code = code
+        """The stable code of the problem."""
+        self.problems = problems
+        """Pairs of field and reason."""
+        self.pause = pause
+        """Seconds after which the same request may succeed; None when it would not."""
+
+
+class ServerAbsent(ClientError):
+    """Raised when nothing answers at the address."""
+
+
+class Connection:
+    """To one server; raises ClientError throughout."""
+
+    def __init__(self, server_url: str) -> None:
+        self._url = server_url.rstrip("/")
+        try:
+            # The server is near: proxies that the environment names for the web are not for it.
+            self._http = httpx.Client(
+                base_url=f"{self._url}/api/v1", timeout=TIMEOUT_SECONDS, trust_env=False
+            )
+        except httpx.InvalidURL as error:
+            raise ClientError(f"server: found {server_url!r}, allowed: an address ({error})") from None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        """Send a request, again if need be, and return the JSON of its answer."""
+        num_tries = 0
+        while True:
+            num_tries += 1
+            try:
+                return self._answer(method, path, arguments)
+            except ClientError as error:
+                # A server that was never there is told at once; one that was may be starting again.
+                is_restarting = isinstance(error, ServerAbsent) and num_tries > 1
+                may_pass = error.pause is not None or is_restarting
+                if not may_pass or num_tries > MAX_RETRIES:
+                    raise
+                time.sleep(max(error.pause or 0.0, num_tries / 2))
+
+    @contextmanager
+    def stream(
+        self, path: str, *, headers: dict[str, str] | None = None, silence_seconds: float = TIMEOUT_SECONDS
+    ) -> Iterator[httpx.Response]:
+        """Give an answer while it arrives; it is broken off after so long without a byte."""
+        timeout = httpx.Timeout(TIMEOUT_SECONDS, read=silence_seconds)
+        with (
+            self._named_errors(),
+            self._http.stream("GET", path, headers=headers, timeout=timeout) as response,
+        ):
+            _check(response)
+            yield response
+
+    def _answer(self, method: str, path: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        with self._named_errors():
+            response = self._http.request(method, path, **arguments)
+        _check(response)
+        content: dict[str, Any] = response.json()
+        return content
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
+            raise ServerAbsent(
+                f"server: nothing answers at {self._url}; start it with: nas serve (NAS_SERVER_URL or "
+                "--server names another)"
+            ) from error
+        except httpx.TransportError as error:
+            raise ClientError(
+                f"server: {self._url}: {str(error) or type(error).__name__}", pause=0.0
+            ) from error
+
+
+def _check(response: httpx.Response) -> None:
+    """Raise what a refusal says, in the words of its problem if it is one."""
+    media_type = response.headers.get("content-type", "").partition(";")[0]
+    if response.is_success and media_type in MEDIA_TYPES:
+        return
+    response.read()
+    pause = _pause(response) if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else None
+    if media_type == "application/problem+json":
+        problem = response.json()
+        raise ClientError(
+            problem["detail"],
+            status=response.status_code,
+            code=problem["code"],
+            problems=tuple((each["field"], each["reason"]) for each in problem["errors"]),
+            pause=pause,
+        )
+    raise ClientError(
+        f"server: answered {response.status_code} {response.reason_phrase}; is it a search server?",
+        status=response.status_code,
+        pause=pause,
+    )
+
+
+def _pause(response: httpx.Response) -> float:
+    asked = response.headers.get("retry-after", "")
+    return min(float(asked), MAX_PAUSE_SECONDS) if asked.isdecimal() else 0.0
