@@ -72,6 +72,16 @@ def leaderboard_table(lines: Sequence[Line]) -> Table:
     return table
 
 
+def estimate_table(rows: Iterable[tuple[str, str]]) -> Table:
+    """Return what a search would cost, a row for each thing."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for what, how_much in rows:
+        table.add_row(what, how_much)
+    return table
+
+
 def report(
     console: Console, view: SearchView, records: Sequence[TrialRecord], comparison: Comparison | None
 ) -> None:
