@@ -152,6 +152,32 @@ def test_hidden_states_teach_what_the_live_parent_teaches(micro, make_trial):
         assert cached.loss == pytest.approx(live.loss, abs=1e-4)
 
 
+def test_a_live_teacher_is_loaded_once_for_all_trials_in_the_precision_it_answers_in(
+    micro, make_trial, monkeypatch
+):
+    spec, _, root = micro
+    loaded = []
+    load = module.load_parent
+
+    def counted(*arguments, **options):
+        loaded.append(model := load(*arguments, **options))
+        return model
+
+    monkeypatch.setattr(module, "load_parent", counted)
+    for precision, dtypes in (("bfloat16", [torch.float32, torch.bfloat16]), ("float32", [torch.float32])):
+        changed = replace(
+            spec,
+            distillation=replace(spec.distillation, teacher="live"),
+            training=replace(spec.training, precision=precision),
+        )
+        evaluator = TrialEvaluator(changed, prepare(changed, root, lambda _: None), root)
+        for number in range(2):
+            reports = list(evaluator(make_trial(number, search_id=precision)))
+            assert reports[-1].finished.loss < reports[0].point.loss
+        assert sorted(map(str, (model.dtype for model in loaded))) == sorted(map(str, dtypes))
+        loaded.clear()
+
+
 def test_divergence_is_named(micro, make_trial):
     spec, prepared, root = micro
     wild = replace(spec, training=replace(spec.training, peak_learning_rate=1e38))
