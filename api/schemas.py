@@ -257,6 +257,8 @@ class TrialEstimateResource(_Resource):
     """Of the parent in host memory, in each worker."""
     memory_bytes: int
     """What must fit where the trial trains."""
+    host_bytes: int
+    """What a worker takes of its node's memory."""
     state_bytes: SpanResource
     student_bytes: SpanResource
     seconds: float | None

@@ -59,6 +59,8 @@ class TrialEstimate:
     """Of the float32 parent that a worker prunes from, in host memory."""
     memory_bytes: int
     """What must fit where the trial trains; on a CPU the parent as well."""
+    host_bytes: int
+    """What a worker takes of its node's memory: all of the above on a CPU, else parent and student."""
     state_bytes: Span
     student_bytes: Span
     seconds: float | None
@@ -189,14 +191,17 @@ class _Costing:
     def _trial(self, work: Sequence[int], rate: Rate | None) -> TrialEstimate:
         most = max((self._memory(shape) for shape in self._sample), key=lambda memory: memory.total)
         parent_bytes = self._parent.weight_bytes("float32")
+        students = _span(map(student_bytes, self._sample))
+        is_on_host = not self._spec.resources.gpus
         return TrialEstimate(
             num_tokens=self._schedule.num_tokens,
             flops=Span(least=min(work), most=max(work)),
             memory=most,
             parent_bytes=parent_bytes,
-            memory_bytes=most.total + (0 if self._spec.resources.gpus else parent_bytes),
+            memory_bytes=most.total + parent_bytes * is_on_host,
+            host_bytes=parent_bytes + (most.total if is_on_host else students.most),
             state_bytes=_span(map(state_bytes, self._sample)),
-            student_bytes=_span(map(student_bytes, self._sample)),
+            student_bytes=students,
             seconds=fmean(work) / rate.flops_per_second if rate else None,
         )
 

@@ -33,7 +33,10 @@ def estimate_rows(found: Estimate) -> list[Row]:
             f"at most {wording.in_bytes(memory.total)}: "
             + ", ".join(f"{name} {wording.in_bytes(size)}" for name, size in parts if size),
         ),
-        ("worker: parent", f"{wording.in_bytes(trial.parent_bytes)} of host memory"),
+        (
+            "worker: host",
+            f"at most {wording.in_bytes(trial.host_bytes)}, the parent's {wording.in_bytes(trial.parent_bytes)} included",
+        ),
         ("trial: state", _span(trial.state_bytes, wording.in_bytes)),
         ("trial: student", _span(trial.student_bytes, wording.in_bytes)),
         ("search: trials", f"{found.num_trials} and {found.num_baselines} baselines"),

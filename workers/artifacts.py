@@ -28,7 +28,9 @@ from minitron.importance import METRIC_VERSION, measure_importance
 from minitron.parents import parent_architecture
 from minitron.progress import Progress, Report
 from minitron.teacher import CACHE_VERSION, build_teacher_cache
+from nas.estimate import estimate, require_memory
 from nas.search import Resources, SearchSpec
+from nas.space import search_space
 from workers.report import Prepared
 
 LOCK_POLL_SECONDS = 1.0
@@ -39,8 +41,10 @@ def prepare(spec: SearchSpec, root: Path, report: Report) -> Prepared:
 
     Raises:
         MinitronError: An unreadable parent, too little data, a full disk.
+        InvalidSpec: A device with less memory than a trial takes.
     """
     use_threads(spec)
+    _require_device_memory(spec)
     with _alone(root / "locks" / f"{_digest(spec.parent)}.lock", report):
         return _Preparation(spec, root, report).run()
 
@@ -170,6 +174,15 @@ def use_threads(spec: SearchSpec) -> None:
 def device_of(resources: Resources) -> torch.device:
     """Return the accelerator when a trial gets one, else the CPU."""
     return pick_device() if resources.gpus > 0 else torch.device("cpu")
+
+
+def _require_device_memory(spec: SearchSpec) -> None:
+    device = device_of(spec.resources)
+    if device.type == "cuda":
+        share = min(1.0, spec.resources.gpus)
+        available = int(share * torch.cuda.get_device_properties(device).total_memory)
+        trial = estimate(spec, search_space(spec)).trial
+        require_memory(trial, available, field="resources.gpus", what="device memory for a trial")
 
 
 def _digest(*parts: Any) -> str:

@@ -24,6 +24,7 @@ from nas.clock import utc_now
 from nas.comparisons import random_draws
 from nas.driver import Driver
 from nas.errors import LostLease, StoreUnavailable
+from nas.estimate import estimate
 from nas.frontier import best_trial
 from nas.ledger import Ledger
 from nas.search import Search, SearchSpec, SearchState, Winner
@@ -144,7 +145,8 @@ class _Run:
         search = self._move(SearchState.PREPARING, progress=Progress(stage="starting Ray"))
         spec = search.spec
         address = self._settings.ray_address
-        with connected(address, spec.resources, max_parallel=spec.max_parallel):
+        host_bytes = estimate(spec, search_space(spec)).trial.host_bytes
+        with connected(address, spec.resources, max_parallel=spec.max_parallel, host_bytes=host_bytes):
             self._watch.catch_signals()  # Ray has set its own
             self._report(STARTING)
             roomy = _roomy(spec) if address is None else spec

@@ -96,7 +96,8 @@ def test_auto_precision_is_taken_for_the_hungrier():
 def test_on_an_accelerator_the_parent_stays_outside():
     on_cpu = of(SPEC).trial
     on_gpu = of(replace(SPEC, resources=Resources(gpus=1))).trial
-    assert on_cpu.memory_bytes == on_gpu.memory_bytes + on_cpu.parent_bytes
+    assert on_cpu.memory_bytes == on_gpu.memory_bytes + on_cpu.parent_bytes == on_cpu.host_bytes
+    assert on_gpu.host_bytes == on_gpu.parent_bytes + on_gpu.student_bytes.most
 
 
 def test_time_follows_from_the_rate_and_from_how_many_run_at_once():
