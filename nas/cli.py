@@ -127,6 +127,32 @@ def plan(
 
 
 @app.command()
+def gc(
+    *,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete it; otherwise it is only shown.")] = False,
+    students: Annotated[
+        bool, typer.Option("--students", help="Also students of ended searches that did not win.")
+    ] = False,
+    cache_bytes: Annotated[
+        int | None,
+        typer.Option(min=0, help="Keep at most so much that searches share; default NAS_CACHE_BYTES."),
+    ] = None,
+) -> None:
+    """Show what takes space below the artifact root and what may go, then delete that if told to."""
+    from nas import collect
+
+    settings = _settings(None, None)
+    limit = settings.cache_bytes if cache_bytes is None else cache_bytes
+    found = collect.collect(settings, cache_bytes=limit, keeps_students=not students)
+    display.disk(_console(), settings.artifact_root, found.usage, found.items)
+    if delete:
+        collect.delete(found.items)
+        typer.echo("deleted")
+    elif found.items:
+        typer.echo("nothing is deleted yet; do so with: nas gc --delete")
+
+
+@app.command()
 def serve(host: Host = None, port: Port = None) -> None:
     """Serve the REST interface and the dashboard, and run the searches that are submitted."""
     settings = _settings(host, port)

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     """``NAS_DATABASE_URL``: a SQLite file or a PostgreSQL database."""
     artifact_root: AbsolutePath = Field(default_factory=lambda data: data["home"] / "artifacts")
     """``NAS_ARTIFACT_ROOT``: parents, blocks, scores, answers and students; seen by every worker."""
+    cache_bytes: int | None = Field(default=None, ge=0)
+    """``NAS_CACHE_BYTES``: above this, shared artifacts unused for long go when a search has prepared its own;
+    None keeps all."""
     tracking_uri: Address = Field(
         default_factory=lambda data: _sqlite_address(data["home"] / "mlflow.db"),
         validation_alias="MLFLOW_TRACKING_URI",

@@ -29,11 +29,11 @@ from minitron.plan import PruningPlan, plan_pruning, random_plan
 from minitron.prune import prune
 from minitron.teacher import LiveTeacher, Teacher, open_teacher_cache
 from minitron.train import Retraining
+from nas.layout import states_directory, student_directory
 from nas.rungs import schedule
 from nas.search import SearchSpec
 from nas.trial import Measurement, Point, Trial, TrialRole
 from workers.artifacts import device_of, use_threads
-from workers.layout import states_directory, student_directory
 from workers.report import Prepared, TrialReport
 
 logger = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from minitron.errors import DivergedTraining
+from nas.layout import states_directory, student_directory
 from nas.rungs import schedule
 from nas.search import Rungs
 from nas.space import search_space
@@ -15,7 +16,6 @@ from nas.trial import Trial, TrialRole
 from tests.micro import micro_spec
 from workers import trial as module
 from workers.artifacts import prepare
-from workers.layout import states_directory, student_directory
 from workers.trial import TrialEvaluator
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
