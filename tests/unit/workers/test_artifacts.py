@@ -111,8 +111,7 @@ def test_threads_follow_the_spec_then_the_size_of_the_parent(micro, parent, reso
 
 
 def test_above_the_cache_limit_the_unused_go_and_the_used_stay(micro):
-    spec, root = micro
-    prepared = prepare(spec, root, lambda _: None)
+    spec, root, prepared = micro
     old = root / "teachers" / "old"
     old.mkdir()
     (old / "answers").write_bytes(bytes(100))
