@@ -3,14 +3,14 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field, TypeAdapter
 
 from api.archive import DirectoryArchive
 from api.dependencies import ID_PATTERN, Key, PageToken, SearchId, Service, Spec, WhichSearches, page_size
 from api.errors import problems
 from api.paging import place_in, token_of
-from api.schemas import SearchPage, SearchResource
+from api.schemas import EstimateResource, SearchPage, SearchResource
 from nas.leaderboard import comparison_of
 from nas.listing import SearchOrder
 from nas.search import Search
@@ -27,12 +27,32 @@ CREATED: dict[int | str, Any] = {201: {"headers": {"Location": {"schema": {"type
     "/searches",
     operation_id="create_search",
     status_code=201,
-    responses={**CREATED, **problems(400, 413, 415, 422, 503, 507)},
+    response_model=SearchResource,
+    responses={
+        200: {
+            "model": EstimateResource,
+            "description": "What the search would cost; `validate_only` was set.",
+        },
+        **CREATED,
+        **problems(400, 413, 415, 422, 503, 507),
+    },
 )
 def create_search(
-    request: Request, response: Response, service: Service, spec: Spec, key: Key
-) -> SearchResource:
+    *,
+    request: Request,
+    response: Response,
+    service: Service,
+    spec: Spec,
+    key: Key,
+    validate_only: Annotated[bool, Query(description="Store nothing: say what it would cost.")] = False,
+    device_flops: Annotated[
+        float | None, Query(gt=0, description="Operations a second of a trial's resources, for the hours.")
+    ] = None,
+) -> SearchResource | Response:
     """Submit a search, as JSON or YAML. Once this has answered, the search is stored and will be run."""
+    if validate_only:
+        found = EstimateResource.model_validate(service.plan(spec, flops_per_second=device_flops))
+        return JSONResponse(found.model_dump(mode="json"))
     return _created(request, response, service, service.create(spec, key=key))
 
 
