@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Lifespan
 
 from api import errors
-from api.dependencies import SPEC_TYPES
+from api.dependencies import PATCH_TYPES, SPEC_TYPES
 from api.routes import events, health, searches, trials
 from api.schemas import Problem
 from nas.service import SearchService
@@ -79,6 +79,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document["paths"]["/api/v1/searches"]["post"]["requestBody"] = {
             "required": True,
             "content": {media_type: {"schema": spec} for media_type in SPEC_TYPES},
+        }
+        patch = {"type": "object", "description": "Fields of a SearchSpec; null takes a field's default."}
+        document["paths"]["/api/v1/searches/{search_id}:clone"]["post"]["requestBody"] = {
+            "content": {media_type: {"schema": patch} for media_type in PATCH_TYPES},
         }
         app.openapi_schema = document
     return app.openapi_schema

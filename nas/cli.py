@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
@@ -26,10 +27,11 @@ from nas.connection import ClientError
 from nas.errors import InvalidSettings, InvalidSpec, SearchError
 from nas.estimate_rows import estimate_rows
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
+from nas.patch import patch_of, patched_spec
 from nas.search import Search, SearchState
 from nas.service import resolved
 from nas.settings import Settings
-from nas.spec import dump, load_spec
+from nas.spec import dump, load_spec, spec_to_json
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 PLAIN_WIDTH = 160
@@ -244,6 +246,30 @@ def cancel(search_id: SearchId, server: Server = None) -> None:
 
 
 @app.command()
+def clone(
+    search_id: SearchId,
+    *,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Another value, as seed=1; may be given again."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the spec to this file; submit nothing.")
+    ] = None,
+    server: Server = None,
+    key: Key = None,
+) -> None:
+    """Submit a search like another, with some fields changed, and print its id."""
+    patch = patch_of(assignments or [])
+    with _client(server) as client:
+        if output is None:
+            typer.echo(client.clone(search_id, patch, key=key).search.id)
+            return
+        spec = patched_spec(client.get(search_id).search.spec, patch)
+    _write_new(output, yaml.safe_dump(spec_to_json(spec), sort_keys=False, allow_unicode=True))
+
+
+@app.command()
 def download(
     search_id: SearchId,
     output: Annotated[
@@ -279,6 +305,16 @@ def _show(client: Client, search_id: str) -> Search:
     if view.search.winner:
         _console().print(Text(f"the winner: nas download {search_id}"))
     return view.search
+
+
+def _write_new(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise SearchError(f"output: {path}: exists, allowed: a file that does not") from None
+    except OSError as error:
+        raise SearchError(f"output: {path}: {error.strerror}") from error
 
 
 def _settings(host: str | None, port: int | None) -> Settings:

@@ -52,6 +52,14 @@ class Client:
         """
         return _view(self._connection.call("POST", "/searches", json=spec_to_json(spec), headers=_keyed(key)))
 
+    def clone(self, search_id: str, patch: Mapping[str, Any], *, key: str | None = None) -> SearchView:
+        """Submit a search like another, its spec changed by a merge patch; ``key`` as in ``create``."""
+        headers = {"Content-Type": "application/merge-patch+json", **_keyed(key)}
+        content = json.dumps(patch, default=str)
+        return _view(
+            self._connection.call("POST", f"/searches/{search_id}:clone", content=content, headers=headers)
+        )
+
     def list_searches(
         self,
         which: SearchFilter = EVERY_SEARCH,

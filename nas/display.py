@@ -131,6 +131,7 @@ def heading(search: Search) -> Text:
         (f"search {search.id}{name}", "bold"), ": ", _state(search.state),
         f"; {search.spec.parent}, {wording.count(search.parent_parameters)} parameters, "
         f"budget {wording.budget(search.spec.budget)}; {search.num_feasible:,} architectures fit",
+        f"; cloned from {search.cloned_from}" if search.cloned_from else "",
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from nas.errors import Conflict, InvalidSpec
 from nas.trial import Failure
 
 SPEC_VERSION = 1
+MAX_NAME_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +112,10 @@ class SearchSpec:
             for name in ("num_points", "num_trials", "max_parallel", "max_attempts")
             if getattr(self, name) < 1
         ]
+        if len(self.name) > MAX_NAME_LENGTH:
+            problems.append(
+                ("name", f"found {len(self.name)} characters, allowed: at most {MAX_NAME_LENGTH}")
+            )
         if self.checkpoint_seconds <= 0:
             problems.append(("checkpoint_seconds", f"found {self.checkpoint_seconds}, allowed: above 0"))
         if problems:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from minitron.errors import InvalidRecipe, MinitronError, UnreadableData
 from minitron.parents import check_parent, check_sequence_length, parent_architecture
@@ -26,6 +27,7 @@ from nas.listing import (
     TrialPlace,
     listed_trials,
 )
+from nas.patch import patched_spec
 from nas.search import Event, Search, SearchSpec, SearchState
 from nas.space import SearchSpace
 from nas.standing import SearchView, TrialRecord, records_of, view_of
@@ -55,7 +57,9 @@ class SearchService:
         self._artifact_root = artifact_root
         self._clock = clock
 
-    def create(self, spec: SearchSpec, *, key: RequestKey | None = None) -> Search:
+    def create(
+        self, spec: SearchSpec, *, key: RequestKey | None = None, cloned_from: str | None = None
+    ) -> Search:
         """Check a spec as far as can be without loading a model, and queue a search of it.
 
         Local paths in the spec are made absolute first: relative ones count from the directory of this
@@ -76,9 +80,20 @@ class SearchService:
             spec=spec,
             num_feasible=len(space),
             parent_parameters=space.parent.parameter_count,
+            cloned_from=cloned_from,
             created_at=now,
         )
         return self._store.add_search(search, key)
+
+    def clone(self, search_id: str, patch: Any, *, key: RequestKey | None = None) -> Search:
+        """Queue a search of the spec that a merge patch makes of another search's; ``{}`` changes nothing.
+
+        Raises:
+            InvalidSpec: As ``create``, or the patch is none.
+            KeyReused: As ``create``.
+        """
+        source = self._store.get_search(search_id)
+        return self.create(patched_spec(source.spec, patch), key=key, cloned_from=source.id)
 
     def plan(self, spec: SearchSpec, *, flops_per_second: float | None = None) -> Estimate:
         """Check a spec as ``create`` does, store nothing, and return what the search would cost.

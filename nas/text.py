@@ -5,7 +5,7 @@ Knows nothing of specs but the error that tells what is wrong with one.
 
 import json
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -14,6 +14,8 @@ from nas.errors import InvalidSpec
 
 _FLOAT = "tag:yaml.org,2002:float"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
+MAX_DEPTH = 32
+"""Levels of nesting; a spec has four."""
 _EXPONENT = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
 
 
@@ -21,16 +23,23 @@ def read_text(text: str) -> Any:
     """Return what a text in JSON or YAML says.
 
     Raises:
-        InvalidSpec: The text is neither, repeats a key or uses an alias.
+        InvalidSpec: The text is neither, repeats a key, uses an alias, is nested too deeply, or holds
+            characters that neither a database nor UTF-8 can.
     """
     try:
-        return json.loads(text, object_pairs_hook=_mapping)
+        content = json.loads(text, object_pairs_hook=_mapping)
     except RecursionError:
-        raise _unreadable("nested too deeply") from None
+        raise _too_deep() from None
     except json.JSONDecodeError:
-        return _read_yaml(text)
+        content = _read_yaml(text)
     except ValueError as error:
         raise _unreadable(str(error)) from None
+    for path, each in _texts(content, ()):
+        if "\0" in each or _is_broken(each):
+            raise InvalidSpec(
+                ((".".join(path) or "spec", "found NUL or half a character, allowed: text in UTF-8"),)
+            )
+    return content
 
 
 def _read_yaml(text: str) -> Any:
@@ -41,13 +50,37 @@ def _read_yaml(text: str) -> Any:
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise _unreadable(f"{where}{error.problem}") from None
     except RecursionError:
-        raise _unreadable("nested too deeply") from None
+        raise _too_deep() from None
     except (yaml.YAMLError, ValueError) as error:
         raise _unreadable(" ".join(str(error).split())) from None
 
 
 def _unreadable(reason: str) -> InvalidSpec:
     return InvalidSpec((("spec", f"cannot be read as YAML or JSON: {reason}"),))
+
+
+def _too_deep() -> InvalidSpec:
+    return _unreadable(f"nested more than {MAX_DEPTH} levels deep")
+
+
+def _texts(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the texts in a value, each with the path of what it is the name or the value of."""
+    if len(path) > MAX_DEPTH:
+        raise _too_deep()
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _texts(each, (*path, str(index)))
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield path, str(key)
+            yield from _texts(each, (*path, str(key)))
+
+
+def _is_broken(text: str) -> bool:
+    """Return whether a text holds half of a surrogate pair, which JSON can say and UTF-8 cannot."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _mapping(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

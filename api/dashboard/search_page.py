@@ -87,6 +87,10 @@ class _Page:
                     self._state = state_chip(search)
                 ui.label(_asked(search)).classes("soft").style("overflow-wrap: anywhere")
                 ui.label(search.id).classes("soft mono")
+                if search.cloned_from:
+                    with ui.row().classes("soft gap-1"):
+                        ui.label("Cloned from")
+                        ui.link(search.cloned_from, f"/searches/{search.cloned_from}").classes("mono")
             self._cancel = ui.button("Cancel search", on_click=self._ask_to_cancel)
             self._cancel.props("outline no-caps color=negative").classes("shrink-0")
         self._unreachable = banner(
@@ -139,8 +143,8 @@ class _Page:
             return
         with self._failure, banner("error", "This search failed", search.failure.message, RED):
             ui.label(
-                "What was measured is kept below. When the cause is removed, submit the spec again: "
-                "what was prepared is found in the cache."
+                "What was measured is kept below. When the cause is removed, submit the same again with "
+                f"nas clone {search.id}: what was prepared is found in the cache."
             ).classes("soft")
             if search.failure.traceback:
                 with ui.expansion("Traceback of the worker").props("dense").classes("w-full"):

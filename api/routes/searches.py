@@ -7,7 +7,17 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field, TypeAdapter
 
 from api.archive import DirectoryArchive
-from api.dependencies import ID_PATTERN, Key, PageToken, SearchId, Service, Spec, WhichSearches, page_size
+from api.dependencies import (
+    ID_PATTERN,
+    Key,
+    PageToken,
+    Patch,
+    SearchId,
+    Service,
+    Spec,
+    WhichSearches,
+    page_size,
+)
 from api.errors import problems
 from api.paging import place_in, token_of
 from api.schemas import EstimateResource, SearchPage, SearchResource
@@ -79,6 +89,19 @@ def get_search(service: Service, search_id: SearchId) -> SearchResource:
     """Read a search, its best trial so far and how that compares with the baselines."""
     view = service.get(search_id)
     return SearchResource.of(view, comparison_of(view.search, service.trials(search_id)))
+
+
+@router.post(
+    "/searches/{search_id}:clone",
+    operation_id="clone_search",
+    status_code=201,
+    responses={**CREATED, **problems(400, 404, 413, 415, 422, 503, 507)},
+)
+def clone_search(
+    *, request: Request, response: Response, service: Service, search_id: SearchId, patch: Patch, key: Key
+) -> SearchResource:
+    """Submit a search like another: its spec, changed by a merge patch (RFC 7396) if the body is one."""
+    return _created(request, response, service, service.clone(search_id, patch, key=key))
 
 
 @router.post(

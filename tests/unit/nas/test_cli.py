@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import httpx
 import pytest
 
 from nas.search import SearchState
+from nas.spec import load_spec
 from nas.storage.sql import SqlStore
 from nas.supervisor import STORE_FULL
 from tests.unit.api.seeded import DEMO, TRACEBACK
@@ -215,6 +217,27 @@ def test_submit_takes_paths_from_where_the_user_is(nas, tmp_path):
     (tmp_path / "spec.yaml").write_text(DEMO.read_text().replace("builtin:tiny", "./my-model"))
     (error,) = _errors(nas("submit", "spec.yaml", code=2))
     assert error.startswith(f"parent: {tmp_path}/my-model/config.json: no such file")
+
+
+def test_clone_submits_a_search_with_other_values(nas, server):
+    source = server.store.get_search(server.id("failed"))
+    search_id = nas("clone", source.id, "--set", "name=again", "--set", "training.num_tokens=40000").strip()
+    made = server.store.get_search(search_id)
+    assert made.cloned_from == source.id
+    assert (made.spec.name, made.spec.training.num_tokens) == ("again", 40_000)
+    assert made.spec.axes == source.spec.axes
+    assert f"cloned from {source.id}" in nas("show", search_id)
+    assert _errors(nas("clone", source.id, "--set", "sead=1", code=2))[0].startswith("sead: unknown")
+
+
+def test_clone_writes_a_spec_to_go_on_from(nas, server, tmp_path):
+    source = server.store.get_search(server.id("failed"))
+    before = len(server.store.list_searches(limit=1000))
+    assert nas("clone", source.id, "--set", "seed=9", "-o", "next.yaml") == ""
+    assert load_spec(tmp_path / "next.yaml") == replace(source.spec, seed=9)
+    assert "exists" in _errors(nas("clone", source.id, "-o", "next.yaml", code=1))[0]
+    assert "No such file" in _errors(nas("clone", source.id, "-o", "none/next.yaml", code=1))[0]
+    assert len(server.store.list_searches(limit=1000)) == before
 
 
 def test_download(nas, server, tmp_path):

@@ -138,6 +138,15 @@ def test_two_submissions_are_two_searches_unless_they_share_a_key(client):
             client.create(spec, key=key)
 
 
+def test_clone(client, store, played):
+    source = store.get_search(played["failed"].id)
+    view = client.clone(source.id, {"seed": 5}, key="once")
+    assert client.clone(source.id, {"seed": 5}, key="once") == view
+    assert (view.search.spec.seed, view.search.cloned_from) == (5, source.id)
+    with pytest.raises(ClientError, match="checkpoint_seconds"):
+        client.clone(source.id, {"checkpoint_seconds": float("nan")})
+
+
 class Away(InMemoryStore):
     """Cannot be reached for so many writes."""
 

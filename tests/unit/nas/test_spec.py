@@ -153,7 +153,10 @@ def test_one_readable_reason_for_each_kind_of_axis(choices, field, reason):
         ("parent: [", "line 1, column 10: expected the node content"),
         ("a: &a [1]\nb: *a", "line 2, column 4: found an alias, allowed: the value itself"),
         ("parent: !!python/object/apply:os.getcwd []", "line 1, column 9: could not determine a constructor"),
-        ("[" * 100_000, "nested too deeply"),
+        ("[" * 100_000, "nested more than 32 levels deep"),
+        ("[" * 34 + "]" * 34, "nested more than 32 levels deep"),
+        ('{"a":' * 800 + "1" + "}" * 800, "nested more than 32 levels deep"),
+        ("a: {" * 200 + "}" * 200, "nested more than 32 levels deep"),
         ("seed: " + "9" * 5000, "Exceeds the limit"),
     ],
 )
@@ -170,8 +173,17 @@ def test_what_no_field_can_hold_is_refused():
     """Such as integers that would become infinite floats, and halves of surrogate pairs."""
     huge = json.dumps(MINIMAL | {"checkpoint_seconds": 10**400, "seed": 10**30})
     assert list(problems(huge)) == ["checkpoint_seconds", "seed"]
-    assert list(problems('{"parent": "\\ud800"}')) == ["spec"]
+    unfit = "found NUL or half a character, allowed: text in UTF-8"
+    assert problems('{"parent": "\\ud800"}') == {"parent": unfit}
+    assert problems('{"data": {"source": "a\\u0000"}}') == {"data.source": unfit}
+    assert problems('parent: "a\\0"') == {"parent": unfit}
+    assert problems('{"\\u0000": 1}') == {"spec": unfit}
     assert list(problems("checkpoint_seconds: !!timestamp 2020-01-01"))[-1] == "checkpoint_seconds"
+
+
+def test_names_are_short():
+    assert problems(MINIMAL | {"name": "x" * 201})["name"] == "found 201 characters, allowed: at most 200"
+    assert parse_spec(MINIMAL | {"name": "x" * 200}).name == "x" * 200
 
 
 def test_dates_and_words_for_booleans_are_not_guessed_into_text_fields():
