@@ -48,11 +48,12 @@ class Problem(_Resource):
 
 
 class FailureResource(_Resource):
-    """Why a trial or a search ended: one line, and the traceback of the worker if it raised."""
+    """Why a trial or a search ended: one line, the worker's traceback if it raised, the end of its log."""
 
     kind: FailureKind
     message: str
     traceback: str | None
+    log_tail: str | None
 
 
 class ProgressResource(_Resource):
@@ -292,6 +293,18 @@ class SearchPage(_Resource):
     searches: list[SearchResource]
     next_page_token: str | None
     """Ask with it for the next page; null on the last."""
+
+
+class LogResource(_Resource):
+    """The end of the log of a search's worker."""
+
+    source: Literal["file", "failure"]
+    """The file, or what the search's failure took along of it, where the file is on another machine."""
+    lines: list[str]
+    is_whole: bool
+    """Whether nothing comes before these lines."""
+    updated_at: datetime | None
+    """When the last line was written."""
 
 
 class EventResource(_Resource):

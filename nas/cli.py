@@ -236,6 +236,22 @@ def watch(search_id: SearchId, server: Server = None) -> None:
 
 
 @app.command()
+def logs(
+    search_id: SearchId,
+    *,
+    tail: Annotated[int, typer.Option(min=1, help="At most this many lines.")] = 100,
+    server: Server = None,
+) -> None:
+    """Print the end of the log of a search's worker."""
+    with _client(server) as client:
+        found = client.log(search_id, num_lines=tail)
+    if found.source == "failure":
+        typer.echo("as stored with the failure; the log itself is on another machine", err=True)
+    for line in found.lines:
+        typer.echo(line)
+
+
+@app.command()
 def cancel(search_id: SearchId, server: Server = None) -> None:
     """Ask for the end of a search; what it measured is kept."""
     with _client(server) as client:
@@ -300,8 +316,7 @@ def _end(search: Search) -> None:
 def _show(client: Client, search_id: str) -> Search:
     view = client.get(search_id)
     display.report(_console(), view, client.trials(search_id), client.comparison(search_id))
-    if view.search.failure and view.search.failure.traceback:
-        _console().print(Text(view.search.failure.traceback), soft_wrap=True)
+    display.evidence(_console(), view.search)
     if view.search.winner:
         _console().print(Text(f"the winner: nas download {search_id}"))
     return view.search

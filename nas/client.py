@@ -18,6 +18,7 @@ from typing import Any, Self
 from nas.connection import ClientError, Connection
 from nas.frontier import Comparison
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
+from nas.logs import LogTail
 from nas.search import Event, SearchSpec
 from nas.spec import dump, load, spec_to_json
 from nas.standing import SearchView, TrialRecord
@@ -91,6 +92,11 @@ class Client:
         """Return the trials of a search by number, with their points and attempts."""
         pages = self._pages(f"/searches/{search_id}/trials", {}, page_size=TRIALS_PER_PAGE)
         return [load(TrialRecord, {**each, "trial": each}) for page in pages for each in page["trials"]]
+
+    def log(self, search_id: str, *, num_lines: int = 100) -> LogTail:
+        """Return the end of the log of a search's worker."""
+        found = self._connection.call("GET", f"/searches/{search_id}/logs", params={"tail": num_lines})
+        return load(LogTail, found)
 
     def cancel(self, search_id: str) -> SearchView:
         """Ask for the end of a search."""

@@ -124,6 +124,15 @@ def report(
         console.print(Text("\n".join(_verdict(view, comparison))), soft_wrap=True)
 
 
+def evidence(console: Console, search: Search) -> None:
+    """Print what engineers need of a failed search: the worker's traceback and the end of its log."""
+    if search.failure and search.failure.traceback:
+        console.print(Text(search.failure.traceback), soft_wrap=True)
+    if search.failure and search.failure.log_tail:
+        console.print(Text("the end of the worker's log:", style="bold"))
+        console.print(Text(search.failure.log_tail), soft_wrap=True)
+
+
 def heading(search: Search) -> Text:
     """Return what a search is and where it stands, in one line."""
     name = f" ({search.spec.name})" if search.spec.name else ""

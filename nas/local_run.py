@@ -65,7 +65,7 @@ def run(task: SearchSpec | str, settings: Settings, console: Console, *, serves:
         if page:
             _say(console, f"the page: {page.address}/searches/{search.id}")
         supervisor = Supervisor(
-            store, logs=settings.home / "logs", environment=settings.environment(), only=search.id
+            store, logs=settings.log_directory, environment=settings.environment(), only=search.id
         )
         try:
             _follow(service, supervisor, search, console)

@@ -15,7 +15,7 @@ from minitron.errors import InvalidRecipe, MinitronError, UnreadableData
 from minitron.parents import check_parent, check_sequence_length, parent_architecture
 from minitron.sources import check_source
 from nas.clock import Clock, utc_now
-from nas.errors import Conflict, InvalidSpec, NotFound, UnknownCursor
+from nas.errors import Conflict, InvalidSpec, LogUnavailable, NotFound, UnknownCursor
 from nas.estimate import Estimate, Rate, estimate, measured_rate, require_memory
 from nas.listing import (
     EVERY_SEARCH,
@@ -27,6 +27,7 @@ from nas.listing import (
     TrialPlace,
     listed_trials,
 )
+from nas.logs import LogTail, log_path, read_tail, stored_tail
 from nas.patch import patched_spec
 from nas.search import Event, Search, SearchSpec, SearchState
 from nas.space import SearchSpace
@@ -49,12 +50,14 @@ class SearchService:
         store: SearchStore,
         *,
         artifact_root: Path,
+        logs: Path | None = None,
         device_flops: float | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self._store = store
         self._device_flops = device_flops
         self._artifact_root = artifact_root
+        self._logs = logs
         self._clock = clock
 
     def create(
@@ -203,6 +206,26 @@ class SearchService:
         if not directory.is_dir():
             raise NotFound(f"winner: {directory}: no such directory")
         return directory
+
+    def log(self, search_id: str, *, num_lines: int) -> LogTail:
+        """Return the end of the log of a search's worker: of the file, else what its failure took along.
+
+        Raises:
+            LogUnavailable: There is none yet, or its file lies on another machine.
+        """
+        search = self._store.get_search(search_id)
+        where = f"below NAS_HOME/logs where its worker runs, as {search_id}.log"
+        if self._logs is not None:
+            path = log_path(self._logs, search_id)
+            try:
+                return read_tail(path, num_lines)
+            except OSError as error:
+                where = f"{where}; here: {path}: {error.strerror}"
+        if search.failure and search.failure.log_tail is not None:
+            return stored_tail(search.failure.log_tail, num_lines, search.finished_at)
+        if search.state is SearchState.QUEUED:
+            raise LogUnavailable(f"log: search {search_id} has none yet; it is QUEUED")
+        raise LogUnavailable(f"log: search {search_id}: to be found {where}")
 
     def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers and has the present schema."""

@@ -83,6 +83,11 @@ class Settings(BaseSettings):
             causes = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
             raise InvalidSettings("; ".join(map(_problem, causes))) from None
 
+    @property
+    def log_directory(self) -> Path:
+        """Where the workers of this machine print: one file for each search."""
+        return self.home / "logs"
+
     def environment(self) -> dict[str, str]:
         """Return the variables with which a child process reads these settings."""
         values = {_variable(name): getattr(self, name) for name in type(self).model_fields}

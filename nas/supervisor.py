@@ -24,6 +24,7 @@ from minitron.errors import MissingExtra
 from nas.clock import utc_now
 from nas.errors import SearchError
 from nas.ledger import Ledger
+from nas.logs import log_path, tail_for_failure
 from nas.search import Search, SearchState
 from nas.storage.store import SearchStore
 from nas.trial import Failure, FailureKind
@@ -39,8 +40,6 @@ MAX_CRASHES = 3
 """Crashes in a row without a new point before a search is given up."""
 MAX_DOUBLINGS = 5
 """Of the pause before a worker is started again."""
-TAIL_LINES = 40
-TAIL_BYTES = 32_768
 
 Command = Callable[[str], Sequence[str]]
 """The command line of the worker process of a search id."""
@@ -154,7 +153,7 @@ class Supervisor:
 
     def log_path(self, search_id: str) -> Path:
         """Return where the workers of a search write what they print."""
-        return self._logs / f"{search_id}.log"
+        return log_path(self._logs, search_id)
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
@@ -232,12 +231,12 @@ class Supervisor:
             if not trial.state.is_final:
                 ledger.save(trial.cancelled(now))
         log = self.log_path(search.id)
-        tail = _tail(log)
+        tail = tail_for_failure(log)
         failure = Failure(
             kind=FailureKind.WORKER_LOST,
             message=f"the worker process ended early {MAX_CRASHES} times without progress: {_last(tail)}; "
             f"its log: {log}",
-            traceback=tail,
+            log_tail=tail,
         )
         self._store.save_search(search.moved(SearchState.FAILED, now, failure=failure), lease)
         self._store.release(lease)
@@ -255,12 +254,5 @@ def _how(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _last(tail: str) -> str:
-    return (tail.splitlines() or ["it says nothing"])[-1]
-
-
-def _tail(log: Path) -> str:
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - TAIL_BYTES))
-        text = file.read().decode(errors="replace")
-    return "\n".join(text.splitlines()[-TAIL_LINES:])
+def _last(tail: str | None) -> str:
+    return ((tail or "").splitlines() or ["it says nothing"])[-1]

@@ -61,11 +61,13 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a trial or search ended: one line for people, the traceback for engineers."""
+    """Why a trial or search ended: one line for people, traceback and log for engineers."""
 
     kind: FailureKind
     message: str
     traceback: str | None = None
+    log_tail: str | None = None
+    """What the worker had printed last; None where it printed into no log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

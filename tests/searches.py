@@ -79,7 +79,11 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 times = st.integers(-(10**15), 10**15).map(lambda microseconds: START + timedelta(microseconds=microseconds))
 maybe_times = st.none() | times
 failures = st.builds(
-    Failure, kind=st.sampled_from(FailureKind), message=texts, traceback=st.none() | st.text(max_size=40)
+    Failure,
+    kind=st.sampled_from(FailureKind),
+    message=texts,
+    traceback=st.none() | st.text(max_size=40),
+    log_tail=st.none() | texts,
 )
 sizes = st.one_of(
     st.lists(st.integers(-5, 10_000), min_size=1, max_size=4).map(tuple),

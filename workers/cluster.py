@@ -8,6 +8,7 @@ import math
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 OBJECT_STORE_BYTES = 100 * 2**20
 """Models and data go through files; only reports go through Ray."""
 POLL_SECONDS = 0.5
+LAST_WORDS_SECONDS = 1.0
+"""Ray hands on what a worker printed about so late."""
 
 T = TypeVar("T")
 
@@ -65,9 +68,12 @@ def connected(
     Raises:
         InvalidSpec: No node can ever give a trial what it asks for; Ray would wait for ever.
     """
-    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
+    os.environ.update(
+        RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0", RAY_COLOR_PREFIX="0"
+    )
     options: dict[str, Any] = {
-        "log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": _RUNTIME,
+        # What a worker printed before it died is the only trace of a crash in compiled code.
+        "log_to_driver": True, "logging_level": logging.ERROR, "runtime_env": _RUNTIME,
     }  # fmt: skip
     with ExitStack() as stack:
         if address is not None:
@@ -158,6 +164,7 @@ def run_task(
                 message=f"the worker process died {attempt} times; killed from outside, out of memory, or crashed",
                 traceback=str(error),
             )
+    time.sleep(LAST_WORDS_SECONDS)
     raise WorkFailed(lost)
 
 

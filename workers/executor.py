@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray import tune
@@ -46,6 +46,7 @@ class TuneExecutor:
         resources: What each trial gets from Ray.
         max_parallel: As many workers are started at once.
         should_stop: Asked several times a second; ends the run as it stands, with trials unfinished.
+        log_tail: Returns what workers printed last, which a trial's failure takes along.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class TuneExecutor:
         resources: Resources,
         max_parallel: int,
         should_stop: Callable[[], bool] = lambda: False,
+        log_tail: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._make_evaluate = make_evaluate
         self._resources = resources
         self._max_parallel = max_parallel
         self._should_stop = should_stop
+        self._log_tail = log_tail
 
     def run(self, driver: Driver) -> None:
         """Dispatch until the driver is done.
@@ -67,7 +70,7 @@ class TuneExecutor:
         Raises:
             Exception: What the driver raised, such as LostLease.
         """
-        dispatches = _Dispatches(driver, self._should_stop)
+        dispatches = _Dispatches(driver, self._should_stop, self._log_tail)
         _quiet_tune(max_pending=self._max_parallel)
         while not dispatches.is_over:
             num_begun = dispatches.num_begun
@@ -117,11 +120,14 @@ class _Dispatches:
     everything is stopped, and the executor raises it.
     """
 
-    def __init__(self, driver: Driver, should_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, driver: Driver, should_stop: Callable[[], bool], log_tail: Callable[[], str | None]
+    ) -> None:
         self.num_begun = 0
         """Executions that a worker has begun."""
         self._driver = driver
         self._should_stop = should_stop
+        self._log_tail = log_tail
         self._in_flight: dict[str, _Dispatch] = {}
         self._logged: dict[int, int] = {}
         """Tokens of the last point in the log, by trial number."""
@@ -193,7 +199,7 @@ class _Dispatches:
             return True
         if isinstance(report, Failure):
             logger.warning("trial %d: failed on worker %s: %s", number, dispatch.worker, report.message)
-            self._driver.on_end(number, Failed(failure=report))
+            self._driver.on_end(number, self._failed(report))
             return False
         if report.point is None:
             return self._driver.on_tokens(number, report.num_tokens) is Verdict.CONTINUE
@@ -224,9 +230,12 @@ class _Dispatches:
         )
         logger.warning("trial %d: %s", dispatch.trial.number, failure.message)
         try:
-            self._driver.on_end(dispatch.trial.number, Failed(failure=failure))
+            self._driver.on_end(dispatch.trial.number, self._failed(failure))
         except Exception as error:
             self._error = error
+
+    def _failed(self, failure: Failure) -> Failed:
+        return Failed(failure=replace(failure, log_tail=self._log_tail()))
 
     def lose_all(self, details: str) -> None:
         """Every worker is gone."""

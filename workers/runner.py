@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from nas.estimate import estimate
 from nas.frontier import best_trial
 from nas.layout import states_directory
 from nas.ledger import Ledger
+from nas.logs import log_path, tail_for_failure
 from nas.search import Search, SearchSpec, SearchState, Winner
 from nas.settings import Settings
 from nas.space import search_space
@@ -178,6 +180,7 @@ class _Run:
             resources=spec.resources,
             max_parallel=spec.max_parallel,
             should_stop=self._watch.must_stop,
+            log_tail=self._log_tail,
         )
         executor.run(driver)
         self._check()
@@ -228,9 +231,16 @@ class _Run:
         logger.info("search %s: %s", search.id, state)
         return search
 
+    def _log_tail(self) -> str | None:
+        """Return what was printed last, where this process prints into the log of its search."""
+        path = log_path(self._settings.log_directory, self._lease.search_id)
+        return tail_for_failure(path, printed_to=sys.stderr)
+
     def _end(self, state: SearchState, failure: Failure | None = None) -> None:
         """Make the search final, and its unfinished trials before it."""
         now = utc_now()
+        if failure is not None:
+            failure = replace(failure, log_tail=self._log_tail())
         ledger = Ledger(self._store, self._lease)
         for trial in ledger.trials:
             ledger.close_attempt(trial.number, now, failure)

@@ -146,9 +146,13 @@ class _Page:
                 "What was measured is kept below. When the cause is removed, submit the same again with "
                 f"nas clone {search.id}: what was prepared is found in the cache."
             ).classes("soft")
-            if search.failure.traceback:
-                with ui.expansion("Traceback of the worker").props("dense").classes("w-full"):
-                    ui.label(search.failure.traceback).classes("trace mono")
+            for title, text in (
+                ("Traceback of the worker", search.failure.traceback),
+                ("End of the worker's log", search.failure.log_tail),
+            ):
+                if text:
+                    with ui.expansion(title).props("dense").classes("w-full"):
+                        ui.label(text).classes("trace mono")
 
     def _show_progress(self, view: SearchView) -> None:
         search, at = view.search, view.search.progress

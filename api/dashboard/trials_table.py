@@ -42,6 +42,8 @@ BODY = """
   <q-td colspan="100%" style="white-space: normal">
     <div class="q-mb-xs">{{ props.row.failure }}</div>
     <pre v-if="props.row.traceback" class="trace mono">{{ props.row.traceback }}</pre>
+    <div v-if="props.row.log" class="soft q-mt-sm">The end of the worker's log:</div>
+    <pre v-if="props.row.log" class="trace mono">{{ props.row.log }}</pre>
   </q-td>
 </q-tr>
 """
@@ -84,6 +86,7 @@ def _row(line: Line) -> dict[str, Any]:
         "attempts": trial.num_attempts,
         "failure": failure.message if failure else None,
         "traceback": failure.traceback if failure else None,
+        "log": failure.log_tail if failure else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""Searches under ``/api/v1``: submit, list, read, cancel, take the winner home."""
+"""Searches under ``/api/v1``: submit, list, read, clone, cancel, read its log, take the winner home."""
 
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ from api.dependencies import (
 )
 from api.errors import problems
 from api.paging import place_in, token_of
-from api.schemas import EstimateResource, SearchPage, SearchResource
+from api.schemas import EstimateResource, LogResource, SearchPage, SearchResource
 from nas.leaderboard import comparison_of
 from nas.listing import SearchOrder
 from nas.search import Search
@@ -28,6 +28,7 @@ from nas.spec import dump
 
 router = APIRouter(tags=["searches"])
 
+MAX_LOG_LINES = 10_000
 PLACES: TypeAdapter[str] = TypeAdapter(Annotated[str, Field(pattern=ID_PATTERN)])
 """A page begins after the search with an id."""
 CREATED: dict[int | str, Any] = {201: {"headers": {"Location": {"schema": {"type": "string"}}}}}
@@ -113,6 +114,16 @@ def cancel_search(service: Service, search_id: SearchId) -> SearchResource:
     """Ask for the end of a search. Its workers stop within seconds; what is measured is kept."""
     service.cancel(search_id)
     return SearchResource.of(service.get(search_id))
+
+
+@router.get("/searches/{search_id}/logs", operation_id="get_log", responses=problems(404, 422, 503))
+def get_log(
+    service: Service,
+    search_id: SearchId,
+    tail: Annotated[int, Query(ge=1, le=MAX_LOG_LINES, description="At most so many lines.")] = 100,
+) -> LogResource:
+    """Read the end of the worker's log: of the file where the server sees it, else as a failure kept it."""
+    return LogResource.model_validate(service.log(search_id, num_lines=tail))
 
 
 @router.get(

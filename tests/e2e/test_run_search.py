@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nas.clock import utc_now
+from nas.logs import log_path
 from nas.search import Comparisons, Resources, Rungs, SearchState
 from nas.service import SearchService
 from nas.settings import Settings
@@ -54,15 +55,15 @@ class Home:
 
     def start(self, search_id):
         command = (sys.executable, "-c", RUN, search_id)
-        log = (self.settings.home / "log").open("ab")
-        with log:
+        self.settings.log_directory.mkdir(exist_ok=True)
+        with log_path(self.settings.log_directory, search_id).open("ab") as log:
             return subprocess.Popen(
                 command, env=os.environ | self.settings.environment(), stdout=log, stderr=subprocess.STDOUT
             )
 
     def run(self, search_id):
         code = self.start(search_id).wait(300)
-        print((self.settings.home / "log").read_text())
+        print(log_path(self.settings.log_directory, search_id).read_text())
         return code
 
     def stage(self, search_id):
@@ -191,11 +192,13 @@ def test_asked_to_end_it_leaves_the_search_free_and_a_cancel_is_seen_by_the_next
 
 def test_what_cannot_run_fails_at_once_and_says_why(home):
     search_id = home.create(resources=Resources(cpus=10_000))
-    assert run_search(search_id, home.settings) == 1
+    assert home.run(search_id) == 1
     search = home.store.get_search(search_id)
     assert search.state is SearchState.FAILED
-    assert "resources.cpus: found 10000, allowed: at most" in search.failure.message
+    reason = "resources.cpus: found 10000, allowed: at most"
+    assert reason in search.failure.message
     assert "Traceback" in search.failure.traceback
+    assert reason in search.failure.log_tail.splitlines()[-1]
 
 
 def test_a_search_that_another_process_holds_is_left_alone(home):

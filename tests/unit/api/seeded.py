@@ -30,6 +30,11 @@ RuntimeError: mat1 and mat2 shapes cannot be multiplied (16x128 and 96x128)
 """
 
 
+LOG_TAIL = """2025-06-01 06:58:11,204 INFO workers.runner: search: RUNNING
+(TrialTrainable pid=4003) Traceback (most recent call last):
+2025-06-01 06:59:02,117 ERROR workers.runner: search: RuntimeError"""
+
+
 def demo_spec(**changes: Any) -> SearchSpec:
     """Return the spec of the demo, of a length that does not change when the demo's is tuned."""
     return replace(load_spec(DEMO), **({"num_trials": 12} | changes))
@@ -156,7 +161,9 @@ def fill(store: SearchStore, artifact_root: Path, now: datetime) -> dict[str, Pl
 
     new("succeeded", timedelta(days=1)).train(failing=(3,)).succeed(artifact_root)
     new("failed", timedelta(hours=5)).train(num_points=9)
-    failure = Failure(kind=FailureKind.ERROR, message=TRACEBACK.splitlines()[-1], traceback=TRACEBACK)
+    failure = Failure(
+        kind=FailureKind.ERROR, message=TRACEBACK.splitlines()[-1], traceback=TRACEBACK, log_tail=LOG_TAIL
+    )
     played["failed"].end_trials().move(SearchState.FAILED, failure=failure)
     new("cancelled", timedelta(hours=3)).train(num_points=12).end_trials().move(SearchState.CANCELLED)
     new("preparing", timedelta(minutes=1)).prepare("teacher answers", 61_440, 98_304, "tokens")

@@ -19,7 +19,7 @@ from nas.search import SearchState
 from nas.spec import load_spec
 from nas.storage.sql import SqlStore
 from nas.supervisor import STORE_FULL
-from tests.unit.api.seeded import DEMO, TRACEBACK
+from tests.unit.api.seeded import DEMO, LOG_TAIL, TRACEBACK
 from tests.unit.api.server import running
 
 ROOT = Path(__file__).parents[3]
@@ -190,6 +190,19 @@ def test_show_prints_the_leaderboard_and_its_verdict(nas, server):
 def test_show_of_a_failure_has_the_traceback(nas, server):
     shown = nas("show", server.id("failed"))
     assert TRACEBACK.strip() in shown
+    assert LOG_TAIL in shown
+
+
+def test_logs_are_printed_from_the_file_or_from_what_the_failure_kept(nas, server):
+    search_id = server.id("failed")
+    assert nas("logs", search_id, "--tail", "1") == LOG_TAIL.splitlines()[-1] + "\n"
+    log = server.home / "logs" / f"{search_id}.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("one\n[bold]two[/bold]\n")
+    assert nas("logs", search_id) == "one\n[bold]two[/bold]\n"
+    log.unlink()
+    (error,) = _errors(nas("logs", server.id("running"), code=1))
+    assert "NAS_HOME/logs where its worker runs" in error
 
 
 def test_watch_tells_a_search_to_its_end(nas, server):
@@ -310,7 +323,7 @@ def test_run_of_a_worker_that_cannot_work_fails_with_its_last_words(local):
     assert error.startswith("error: ")
     assert "ended early 3 times without progress" in error
     (search,) = local.store.list_searches()
-    assert search.failure.traceback.endswith("no such accelerator")
+    assert search.failure.log_tail.endswith("no such accelerator")
 
 
 def test_run_of_a_worker_that_cannot_write_ends_and_says_how_to_go_on(local):

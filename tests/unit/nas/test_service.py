@@ -11,7 +11,7 @@ from minitron.parents import BUILTIN_CONFIGS, TINY
 from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
 from nas.axes import Axes
 from nas.budget import Budget
-from nas.errors import Conflict, EmptySpace, InvalidSpec, NotFound
+from nas.errors import Conflict, EmptySpace, InvalidSpec, LogUnavailable, NotFound
 from nas.estimate import estimate
 from nas.listing import SearchFilter
 from nas.search import Comparisons, Resources, Rungs, SearchState, Winner
@@ -19,7 +19,7 @@ from nas.service import SearchService
 from nas.space import search_space
 from nas.storage.memory import InMemoryStore
 from nas.storage.store import TrialPoint
-from nas.trial import Attempt, Measurement, Point, Trial, TrialRole, TrialState
+from nas.trial import Attempt, Failure, FailureKind, Measurement, Point, Trial, TrialRole, TrialState
 from tests.searches import START, make_search, make_spec, make_trial
 
 
@@ -451,7 +451,49 @@ def test_a_search_that_ended_without_winner_says_so(service):
         service.winner_directory(search_id)
 
 
-@pytest.mark.parametrize("call", ["get", "trials", "cancel", "winner_directory"])
+@pytest.fixture
+def logs(tmp_path):
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    return directory
+
+
+def fail(history, **changes):
+    failure = Failure(kind=FailureKind.WORKER_LOST, message="lost", **changes)
+    history.save(history.search.moved(SearchState.FAILED, history.clock.now, failure=failure))
+
+
+def test_a_log_is_its_file_or_what_the_failure_took_along(service, history, logs, store):
+    here = SearchService(store, artifact_root=logs, logs=logs)
+    with pytest.raises(LogUnavailable, match=r"below NAS_HOME/logs where its worker runs.*; here: .*No such"):
+        here.log("search-1", num_lines=2)
+    fail(history, log_tail="one\ntwo\nthree")
+    for elsewhere in (service, here):
+        tail = elsewhere.log("search-1", num_lines=2)
+        assert (tail.source, tail.lines) == ("failure", ("two", "three"))
+        assert tail.updated_at == history.clock.now
+    (logs / "search-1.log").write_text("zero\none\ntwo\nthree\n")
+    assert here.log("search-1", num_lines=9).lines == ("zero", "one", "two", "three")
+    assert service.log("search-1", num_lines=9).source == "failure"
+
+
+def test_no_log_yet_and_a_log_elsewhere_are_told_apart(service, history):
+    queued = service.create(make_spec())
+    with pytest.raises(LogUnavailable, match=f"search {queued.id} has none yet; it is QUEUED"):
+        service.log(queued.id, num_lines=1)
+    with pytest.raises(LogUnavailable, match=r"to be found below NAS_HOME/logs .* as search-1\.log$"):
+        service.log("search-1", num_lines=1)
+    fail(history)
+    with pytest.raises(LogUnavailable, match="to be found"):
+        service.log("search-1", num_lines=1)
+
+
+def test_a_clone_of_nothing_is_not_found(service):
+    with pytest.raises(NotFound):
+        service.clone("none", {})
+
+
+@pytest.mark.parametrize("call", ["get", "search", "trials", "list_trials", "cancel", "winner_directory"])
 def test_unknown_searches_are_not_found(service, call):
     with pytest.raises(NotFound, match="search none: not found"):
         getattr(service, call)("none")

@@ -143,8 +143,8 @@ def test_a_worker_that_crashes_without_progress_fails_its_search_with_the_end_of
     assert failed.failure.kind is FailureKind.WORKER_LOST
     assert str(supervisor.log_path(search.id)) in failed.failure.message
     assert "RuntimeError: out of luck" in failed.failure.message
-    assert "line before" in failed.failure.traceback
-    assert failed.failure.traceback.endswith("RuntimeError: out of luck")
+    assert "line before" in failed.failure.log_tail
+    assert failed.failure.log_tail.endswith("RuntimeError: out of luck")
     assert supervisor.log_path(search.id).read_text().count("line before") == 3
 
 

@@ -1,5 +1,6 @@
 """Work runs in worker processes, and what cannot run is refused at once."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -36,6 +37,25 @@ except InvalidSpec:
 with connected(sys.argv[1], Resources(cpus=1), max_parallel=1):
     print(_run(partial(_squared, 7))[0])
 """
+
+
+CRASH = """
+import sys
+from nas.search import Resources
+from tests.unit.workers.test_cluster import _crash, _run
+from workers.cluster import WorkFailed, connected
+
+with connected(sys.argv[1], Resources(cpus=1), max_parallel=1):
+    try:
+        _run(_crash, max_attempts=1)
+    except WorkFailed as error:
+        print(error)
+"""
+
+
+def _crash(_report):
+    print("last words", flush=True)
+    ctypes.string_at(0)
 
 
 def _squared(number, report):
@@ -137,6 +157,23 @@ def test_a_lost_worker_is_replaced_a_few_times(tmp_path):
     with pytest.raises(WorkFailed) as caught:
         _run(_die)
     assert caught.value.failure.kind is FailureKind.WORKER_LOST
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_a_worker_printed_before_it_died_is_in_the_log_of_its_runner():
+    """A crash in compiled code leaves nothing else behind."""
+    address = ray.get_runtime_context().gcs_address
+    ended = subprocess.run(
+        [sys.executable, "-c", CRASH, address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    )
+    assert "last words" in ended.stdout
+    assert "Fatal Python error: Segmentation fault" in ended.stdout
+    assert "in _crash" in ended.stdout
+    assert "\x1b" not in ended.stdout
 
 
 @pytest.mark.usefixtures("ray_cluster")
