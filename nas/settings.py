@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     """``MLFLOW_TRACKING_URI``: a server or a local SQLite store of MLflow."""
     ray_address: str | None = None
     """``NAS_RAY_ADDRESS``: a running Ray cluster; None starts a local one for each search."""
-    device_flops: float | None = Field(default=None, gt=0)
+    device_flops: float | None = Field(default=None, ge=1, allow_inf_nan=False)
     """``NAS_DEVICE_FLOPS``: operations a second that the resources of a trial reach; None asks earlier trials."""
     host: str = "127.0.0.1"
     """``NAS_HOST``: the address that ``nas serve`` listens on."""

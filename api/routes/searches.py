@@ -57,7 +57,12 @@ def create_search(
     key: Key,
     validate_only: Annotated[bool, Query(description="Store nothing: say what it would cost.")] = False,
     device_flops: Annotated[
-        float | None, Query(gt=0, description="Operations a second of a trial's resources, for the hours.")
+        float | None,
+        Query(
+            ge=1,
+            allow_inf_nan=False,
+            description="Operations a second of a trial's resources, for the hours.",
+        ),
     ] = None,
 ) -> SearchResource | Response:
     """Submit a search, as JSON or YAML. Once this has answered, the search is stored and will be run."""

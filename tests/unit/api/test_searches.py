@@ -45,6 +45,15 @@ class TestSubmit:
         spec = yaml.safe_load(DEMO.read_text(encoding="utf-8")) | {"budget": {"max_parameters": 10}}
         problem_in(fresh.http.post("/api/v1/searches?validate_only=true", json=spec), 422, "empty_space")
 
+    @pytest.mark.parametrize("speed", ["inf", "nan", "0", "1e-300", "-1"])
+    def test_a_speed_that_gives_no_hours(self, fresh, speed):
+        response = fresh.http.post(
+            f"/api/v1/searches?validate_only=true&device_flops={speed}",
+            content=DEMO.read_bytes(),
+            headers=YAML,
+        )
+        assert problem_in(response, 422, "invalid_request")["errors"][0]["field"] == "device_flops"
+
     def test_every_wrong_field_is_named(self, fresh):
         spec = yaml.safe_load(DEMO.read_text(encoding="utf-8")) | {"num_trials": "many", "colour": "red"}
         problem = problem_in(fresh.http.post("/api/v1/searches", json=spec), 422, "invalid_spec")

@@ -43,6 +43,15 @@ def make_hung():
     return _hung
 
 
+def _broken(_trial):
+    raise RuntimeError("out of luck")
+
+
+def make_broken():
+    """Trials that raise at once."""
+    return _broken
+
+
 class Bench:
     """A running search in memory, and Tune to run it."""
 
@@ -108,6 +117,16 @@ def test_a_hung_worker_does_not_outlive_its_search(bench, monkeypatch):
     while Path(f"/proc/{pid}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_a_failed_trial_takes_the_end_of_the_log_along(bench):
+    search = bench(max_parallel=1, num_trials=1)
+    search.run(make_broken, log_tail=lambda: "last words")
+    (trial,) = search.trials
+    assert trial.failure.log_tail == "last words"
+    assert "out of luck" in trial.failure.traceback
+    (attempt,) = search.store.attempts("s1")
+    assert attempt.failure == trial.failure
 
 
 def test_told_to_stop_it_leaves_trials_unfinished(bench):
