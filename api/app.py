@@ -20,7 +20,7 @@ DESCRIPTION = """
 Searches for the best smaller language model under a budget. Submit a spec, follow its events, take the
 winner home. Losses are nats per held-out token. Every error is a problem (RFC 9457) with a stable `code`.
 """
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 COMPONENTS = "#/components/schemas/{model}"
 
 
@@ -40,7 +40,8 @@ def create_app(service: SearchService, lifespan: Lifespan[FastAPI] | None = None
     for each in (searches, trials, events):
         app.include_router(each.router, prefix="/api/v1")
     unmatched = _unmatched(tuple(app.routes))
-    app.add_api_route("/api/{path:path}", unmatched, methods=METHODS, include_in_schema=False)
+    for path in ("/api/{path:path}", "/healthz", "/readyz"):
+        app.add_api_route(path, unmatched, methods=METHODS, include_in_schema=False)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

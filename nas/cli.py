@@ -8,34 +8,23 @@ import json
 import logging
 import os
 import sys
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
-from rich.console import Console
-from rich.text import Text
 from typer.core import TyperGroup
 
 from minitron.errors import MinitronError
 from nas import display
-from nas.client import Client
-from nas.clock import utc_now
+from nas.cli_remote import FAILED, SpecFile, leave, remote
 from nas.connection import ClientError
 from nas.errors import InvalidSettings, InvalidSpec, SearchError
 from nas.estimate_rows import estimate_rows
-from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
-from nas.patch import patch_of, patched_spec
-from nas.search import Search, SearchState
-from nas.service import resolved
 from nas.settings import Settings
-from nas.spec import dump, load_spec, spec_to_json
+from nas.spec import dump, load_spec
 
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-PLAIN_WIDTH = 160
-"""Columns where there is no terminal: wide enough that no row of a table is wrapped."""
+BAD_INPUT, INTERRUPTED = 2, 130
 
 
 class _Commands(TyperGroup):
@@ -60,25 +49,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Search for the best smaller language model under a budget.",
 )
-SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A spec in YAML or JSON.")]
-SearchId = Annotated[str, typer.Argument(metavar="ID", help="The id of a search.")]
-Server = Annotated[str | None, typer.Option(help="Address of the server; default NAS_SERVER_URL.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on; default NAS_HOST.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; default NAS_PORT.")]
-
-
-Key = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="Submit once under this key, however often it is called.")
-]
-
-
-def _filter(which: str) -> Any:
-    return typer.Option(help=f"Only searches {which}.", case_sensitive=False)
-
-
-def _time(which: str) -> Any:
-    formats = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
-    return typer.Option(help=f"Only searches created {which} (UTC).", formats=formats)
 
 
 def _print_version(wanted: bool) -> None:
@@ -116,11 +88,11 @@ def run(
     from nas import local_run  # the other commands need no database
 
     try:
-        search = local_run.run(task, _settings(host, port), _console(), serves=serve)
+        search = local_run.run(task, _settings(host, port), display.terminal(), serves=serve)
     except local_run.Interrupted as interrupted:
         typer.echo(f"go on with: nas run --resume {interrupted.search_id}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    _end(search)
+    leave(search)
 
 
 @app.command()
@@ -142,7 +114,7 @@ def plan(
     if as_json:
         typer.echo(json.dumps(dump(found), indent=1))
     else:
-        _console().print(display.estimate_table(estimate_rows(found)))
+        display.terminal().print(display.estimate_table(estimate_rows(found)))
 
 
 @app.command()
@@ -163,7 +135,7 @@ def gc(
     settings = _settings(None, None)
     limit = settings.cache_bytes if cache_bytes is None else cache_bytes
     found = collect.collect(settings, cache_bytes=limit, keeps_students=not students)
-    display.disk(_console(), settings.artifact_root, found.usage, found.items)
+    display.disk(display.terminal(), settings.artifact_root, found.usage, found.items)
     if delete:
         collect.delete(found.items)
         typer.echo("deleted")
@@ -180,171 +152,15 @@ def serve(host: Host = None, port: Port = None) -> None:
     os.execv(sys.executable, command)  # noqa: S606 - the server takes our place, and our signals
 
 
-@app.command()
-def submit(spec: SpecFile, server: Server = None, key: Key = None) -> None:
-    """Submit a search to a server and print its id."""
-    with _client(server) as client:
-        search = client.create(resolved(load_spec(spec)), key=key).search
-    typer.echo(search.id)
-
-
-@app.command("list")
-def list_searches(
-    *,
-    state: Annotated[list[SearchState] | None, _filter("in this state; may be given again")] = None,
-    name: Annotated[str | None, _filter("with this in their name")] = None,
-    parent: Annotated[str | None, _filter("with this in their parent")] = None,
-    created_after: Annotated[datetime | None, _time("at this time or later")] = None,
-    created_before: Annotated[datetime | None, _time("before this time")] = None,
-    order_by: Annotated[SearchOrder, typer.Option(help="A minus puts the last first.")] = SearchOrder.NEWEST,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50,
-    server: Server = None,
-) -> None:
-    """List the searches of a server, newest first."""
-    which = SearchFilter(
-        states=tuple(state) if state else None,
-        name=name,
-        parent=parent,
-        created_after=created_after.replace(tzinfo=UTC) if created_after else None,
-        created_before=created_before.replace(tzinfo=UTC) if created_before else None,
-    )
-    with _client(server) as client:
-        views = client.list_searches(which, order=order_by, limit=limit)
-    if views:
-        _console().print(display.searches_table(views, utc_now()))
-    elif which != EVERY_SEARCH:
-        typer.echo("no such searches")
-    else:
-        typer.echo("no searches yet; submit one with: nas submit SPEC")
-
-
-@app.command()
-def show(search_id: SearchId, server: Server = None) -> None:
-    """Show a search with its leaderboard."""
-    with _client(server) as client:
-        _show(client, search_id)
-
-
-@app.command()
-def watch(search_id: SearchId, server: Server = None) -> None:
-    """Follow a search until it ends, then show it."""
-    with _client(server) as client:
-        with display.Narrator(_console(), lambda: client.get(search_id)) as narrator:
-            for event in client.events(search_id):
-                narrator.tell(event)
-        _end(_show(client, search_id))
-
-
-@app.command()
-def logs(
-    search_id: SearchId,
-    *,
-    tail: Annotated[int, typer.Option(min=1, help="At most this many lines.")] = 100,
-    server: Server = None,
-) -> None:
-    """Print the end of the log of a search's worker."""
-    with _client(server) as client:
-        found = client.log(search_id, num_lines=tail)
-    if found.source == "failure":
-        typer.echo("as stored with the failure; the log itself is on another machine", err=True)
-    for line in found.lines:
-        typer.echo(line)
-
-
-@app.command()
-def cancel(search_id: SearchId, server: Server = None) -> None:
-    """Ask for the end of a search; what it measured is kept."""
-    with _client(server) as client:
-        search = client.cancel(search_id).search
-    typer.echo(
-        "cancelled" if search.state is SearchState.CANCELLED else "cancelling: its workers are stopping"
-    )
-
-
-@app.command()
-def clone(
-    search_id: SearchId,
-    *,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Another value, as seed=1; may be given again."),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the spec to this file; submit nothing.")
-    ] = None,
-    server: Server = None,
-    key: Key = None,
-) -> None:
-    """Submit a search like another, with some fields changed, and print its id."""
-    patch = patch_of(assignments or [])
-    with _client(server) as client:
-        if output is None:
-            typer.echo(client.clone(search_id, patch, key=key).search.id)
-            return
-        spec = patched_spec(client.get(search_id).search.spec, patch)
-    _write_new(output, yaml.safe_dump(spec_to_json(spec), sort_keys=False, allow_unicode=True))
-
-
-@app.command()
-def download(
-    search_id: SearchId,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Directory to make; default winner-ID.")
-    ] = None,
-    server: Server = None,
-) -> None:
-    """Download the winner of a search: an ordinary Hugging Face checkpoint directory."""
-    directory = output or Path(f"winner-{search_id}")
-    with _client(server) as client:
-        client.download(search_id, directory)
-    display.take_home(_console(), directory)
-
-
 def main() -> None:
     """Run the command line."""
+    app.add_typer(remote)
     app()
-
-
-def _end(search: Search) -> None:
-    """Leave with the exit code of how a search ended; a failure is told last, where it is seen."""
-    if search.failure:
-        typer.echo(f"error: search {search.id} failed: {search.failure.message}", err=True)
-    if search.state is not SearchState.SUCCEEDED:
-        raise typer.Exit(FAILED)
-
-
-def _show(client: Client, search_id: str) -> Search:
-    view = client.get(search_id)
-    display.report(_console(), view, client.trials(search_id), client.comparison(search_id))
-    display.evidence(_console(), view.search)
-    if view.search.winner:
-        _console().print(Text(f"the winner: nas download {search_id}"))
-    return view.search
-
-
-def _write_new(path: Path, text: str) -> None:
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise SearchError(f"output: {path}: exists, allowed: a file that does not") from None
-    except OSError as error:
-        raise SearchError(f"output: {path}: {error.strerror}") from error
 
 
 def _settings(host: str | None, port: int | None) -> Settings:
     chosen = {"host": host, "port": port}
     return Settings(**{name: value for name, value in chosen.items() if value is not None})
-
-
-def _client(server: str | None) -> Client:
-    return Client(server or Settings().server_url)
-
-
-def _console() -> Console:
-    return Console(
-        width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, markup=False, emoji=False
-    )
 
 
 def _lines(error: Exception) -> list[str]:

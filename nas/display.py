@@ -1,5 +1,6 @@
 """What the command line prints: tables, the leaderboard and its verdict, and work while it goes on."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -28,8 +29,17 @@ COLOURS = {
     SearchState.CANCELLED: "yellow",
     TrialState.COMPLETED: "green",
 }
+PLAIN_WIDTH = 160
+"""Columns where there is no terminal: wide enough that no row of a table is wrapped."""
 LINE_SECONDS = 5.0
 """How often, at most, progress is a line of its own where no terminal can redraw one."""
+
+
+def terminal() -> Console:
+    """Return where the command line prints."""
+    return Console(
+        width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, markup=False, emoji=False
+    )
 
 
 def searches_table(views: Iterable[SearchView], now: datetime) -> Table:

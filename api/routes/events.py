@@ -1,6 +1,7 @@
 """What happens, as server-sent events under ``/api/v1``: of one search to its end, or of all for ever."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
@@ -12,8 +13,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from api.dependencies import SearchId, Service, Stopping
 from api.errors import problems
 from api.schemas import EventResource
+from nas.errors import StoreUnavailable
 from nas.service import SearchService
 
+logger = logging.getLogger(__name__)
 router = APIRouter(tags=["events"])
 
 EVENTS_PER_READ = 500
@@ -84,21 +87,29 @@ async def stream_all_events(
 async def _follow(
     service: SearchService, stopping: threading.Event, cursor: int, search_id: str | None
 ) -> AsyncIterator[ServerSentEvent]:
-    """Yield events after ``cursor``; of one search until it is final."""
+    """Yield events after ``cursor``; of one search until it is final.
+
+    Ends early when the server is to end or the database is away: the reader goes on later.
+    """
     is_final = False
     while not stopping.is_set():
-        events = await run_in_threadpool(
-            service.events, after=cursor, search_id=search_id, limit=EVENTS_PER_READ
-        )
-        for event in events:
-            cursor = event.sequence
-            yield ServerSentEvent(id=str(cursor), event=event.kind, data=EventResource.model_validate(event))
-        if events:
-            continue
-        if is_final:
+        try:
+            events = await run_in_threadpool(
+                service.events, after=cursor, search_id=search_id, limit=EVENTS_PER_READ
+            )
+            for event in events:
+                cursor = event.sequence
+                resource = EventResource.model_validate(event)
+                yield ServerSentEvent(id=str(cursor), event=event.kind, data=resource)
+            if events:
+                continue
+            if is_final:
+                return
+            if search_id is not None:
+                # Once it is final, one more read sends what was committed together with its end.
+                is_final = (await run_in_threadpool(service.search, search_id)).state.is_final
+        except StoreUnavailable as error:
+            logger.warning("a stream of events ends early: %s", error)
             return
-        if search_id is not None:
-            # Once it is final, one more read sends what was committed together with its end.
-            is_final = (await run_in_threadpool(service.search, search_id)).state.is_final
         if not is_final:
             await asyncio.sleep(POLL_SECONDS)

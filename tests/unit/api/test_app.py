@@ -73,11 +73,13 @@ def test_paths_that_lead_nowhere(fresh, path):
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-def test_methods_that_a_path_does_not_know(fresh):
-    answer = fresh.http.delete("/api/v1/searches")
+@pytest.mark.parametrize("method", ["DELETE", "TRACE", "OPTIONS"])
+@pytest.mark.parametrize(("path", "allowed"), [("/api/v1/searches", {"GET", "POST"}), ("/healthz", {"GET"})])
+def test_methods_that_a_path_does_not_know(fresh, method, path, allowed):
+    answer = fresh.http.request(method, path)
     assert answer.headers["content-type"] == "application/problem+json"
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
-    assert set(answer.headers["allow"].split(", ")) == {"GET", "POST"}
+    assert set(answer.headers["allow"].split(", ")) == allowed
 
 
 def test_an_unexpected_error_tells_nothing_of_the_inside(tmp_path):

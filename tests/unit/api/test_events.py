@@ -9,6 +9,7 @@ import pytest
 
 from api.app import create_app
 from nas.client import Client
+from nas.errors import StoreUnavailable
 from nas.search import SearchState
 from nas.service import SearchService
 from nas.spec import dump
@@ -173,3 +174,34 @@ def test_the_client_goes_on_over_connections_that_are_cut(tmp_path):
                     played.train().succeed(tmp_path)
     assert seen == store.events(search_id=played.id, limit=10_000)
     assert cutter.num_cut > 2
+
+
+def test_a_stream_ends_while_the_database_is_away_and_its_reader_goes_on_later(tmp_path, monkeypatch):
+    """No half event, no error in the middle: what was sent stands, and the rest comes after."""
+    monkeypatch.setattr("api.errors.RETRY_SECONDS", 0)
+    away = threading.Event()
+
+    class Flaky(InMemoryStore):
+        def events(self, **options):
+            if away.is_set():
+                raise StoreUnavailable("database: away")
+            return super().events(**options)
+
+        def last_sequence(self):
+            if away.is_set():
+                away.clear()
+                raise StoreUnavailable("database: away")
+            return super().last_sequence()
+
+    store = Flaky()
+    service = SearchService(store, artifact_root=tmp_path)
+    played = Played(store, ManualClock(NOW), service.create(demo_spec(num_trials=2)).id).train(num_points=3)
+    seen = []
+    with serving(create_app(service)) as address, Client(address) as client:
+        for event in client.events(played.id):
+            seen.append(event)
+            if len(seen) == 4:
+                played.train().succeed(tmp_path)
+                away.set()
+    assert seen == store.events(search_id=played.id, limit=10_000)
+    assert not away.is_set()

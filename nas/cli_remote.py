@@ -1,0 +1,191 @@
+"""The commands of ``nas`` that talk to a server; ``cli.py`` joins them to those that need none."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.text import Text
+
+from nas import display
+from nas.client import Client
+from nas.clock import utc_now
+from nas.errors import SearchError
+from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
+from nas.patch import patch_of, patched_spec
+from nas.search import Search, SearchState
+from nas.service import resolved
+from nas.settings import Settings
+from nas.spec import load_spec, spec_to_json
+
+FAILED = 1
+"""Exit code of a command that did not do what was asked."""
+
+remote = typer.Typer()
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A spec in YAML or JSON.")]
+SearchId = Annotated[str, typer.Argument(metavar="ID", help="The id of a search.")]
+Server = Annotated[str | None, typer.Option(help="Address of the server; default NAS_SERVER_URL.")]
+Key = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Submit once under this key, however often it is called.")
+]
+
+
+def _filter(which: str) -> Any:
+    return typer.Option(help=f"Only searches {which}.", case_sensitive=False)
+
+
+def _time(which: str) -> Any:
+    formats = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
+    return typer.Option(help=f"Only searches created {which} (UTC).", formats=formats)
+
+
+@remote.command()
+def submit(spec: SpecFile, server: Server = None, key: Key = None) -> None:
+    """Submit a search to a server and print its id."""
+    with _client(server) as client:
+        search = client.create(resolved(load_spec(spec)), key=key).search
+    typer.echo(search.id)
+
+
+@remote.command("list")
+def list_searches(
+    *,
+    state: Annotated[list[SearchState] | None, _filter("in this state; may be given again")] = None,
+    name: Annotated[str | None, _filter("with this in their name")] = None,
+    parent: Annotated[str | None, _filter("with this in their parent")] = None,
+    created_after: Annotated[datetime | None, _time("at this time or later")] = None,
+    created_before: Annotated[datetime | None, _time("before this time")] = None,
+    order_by: Annotated[SearchOrder, typer.Option(help="A minus puts the last first.")] = SearchOrder.NEWEST,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50,
+    server: Server = None,
+) -> None:
+    """List the searches of a server, newest first."""
+    which = SearchFilter(
+        states=tuple(state) if state else None,
+        name=name,
+        parent=parent,
+        created_after=created_after.replace(tzinfo=UTC) if created_after else None,
+        created_before=created_before.replace(tzinfo=UTC) if created_before else None,
+    )
+    with _client(server) as client:
+        views = client.list_searches(which, order=order_by, limit=limit)
+    if views:
+        display.terminal().print(display.searches_table(views, utc_now()))
+    elif which != EVERY_SEARCH:
+        typer.echo("no such searches")
+    else:
+        typer.echo("no searches yet; submit one with: nas submit SPEC")
+
+
+@remote.command()
+def show(search_id: SearchId, server: Server = None) -> None:
+    """Show a search with its leaderboard."""
+    with _client(server) as client:
+        _show(client, search_id)
+
+
+@remote.command()
+def watch(search_id: SearchId, server: Server = None) -> None:
+    """Follow a search until it ends, then show it."""
+    with _client(server) as client:
+        with display.Narrator(display.terminal(), lambda: client.get(search_id)) as narrator:
+            for event in client.events(search_id):
+                narrator.tell(event)
+        leave(_show(client, search_id))
+
+
+@remote.command()
+def logs(
+    search_id: SearchId,
+    *,
+    tail: Annotated[int, typer.Option(min=1, help="At most this many lines.")] = 100,
+    server: Server = None,
+) -> None:
+    """Print the end of the log of a search's worker."""
+    with _client(server) as client:
+        found = client.log(search_id, num_lines=tail)
+    if found.source == "failure":
+        typer.echo("as stored with the failure; the log itself is on another machine", err=True)
+    for line in found.lines:
+        typer.echo(line)
+
+
+@remote.command()
+def cancel(search_id: SearchId, server: Server = None) -> None:
+    """Ask for the end of a search; what it measured is kept."""
+    with _client(server) as client:
+        search = client.cancel(search_id).search
+    typer.echo(
+        "cancelled" if search.state is SearchState.CANCELLED else "cancelling: its workers are stopping"
+    )
+
+
+@remote.command()
+def clone(
+    search_id: SearchId,
+    *,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Another value, as seed=1; may be given again."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the spec to this file; submit nothing.")
+    ] = None,
+    server: Server = None,
+    key: Key = None,
+) -> None:
+    """Submit a search like another, with some fields changed, and print its id."""
+    patch = patch_of(assignments or [])
+    with _client(server) as client:
+        if output is None:
+            typer.echo(client.clone(search_id, patch, key=key).search.id)
+            return
+        spec = patched_spec(client.get(search_id).search.spec, patch)
+    _write_new(output, yaml.safe_dump(spec_to_json(spec), sort_keys=False, allow_unicode=True))
+
+
+@remote.command()
+def download(
+    search_id: SearchId,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Directory to make; default winner-ID.")
+    ] = None,
+    server: Server = None,
+) -> None:
+    """Download the winner of a search: an ordinary Hugging Face checkpoint directory."""
+    directory = output or Path(f"winner-{search_id}")
+    with _client(server) as client:
+        client.download(search_id, directory)
+    display.take_home(display.terminal(), directory)
+
+
+def leave(search: Search) -> None:
+    """Leave with the exit code of how a search ended; a failure is told last, where it is seen."""
+    if search.failure:
+        typer.echo(f"error: search {search.id} failed: {search.failure.message}", err=True)
+    if search.state is not SearchState.SUCCEEDED:
+        raise typer.Exit(FAILED)
+
+
+def _client(server: str | None) -> Client:
+    return Client(server or Settings().server_url)
+
+
+def _show(client: Client, search_id: str) -> Search:
+    view = client.get(search_id)
+    display.report(display.terminal(), view, client.trials(search_id), client.comparison(search_id))
+    display.evidence(display.terminal(), view.search)
+    if view.search.winner:
+        display.terminal().print(Text(f"the winner: nas download {search_id}"))
+    return view.search
+
+
+def _write_new(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise SearchError(f"output: {path}: exists, allowed: a file that does not") from None
+    except OSError as error:
+        raise SearchError(f"output: {path}: {error.strerror}") from error
