@@ -65,10 +65,14 @@ class FakeHub:
         """Tokens that may create repositories and write to them."""
         self.requests: list[Request] = []
         self.storage: dict[str, bytes] = {}
-        """Large files that were uploaded, by SHA-256."""
+        """Large files, by SHA-256."""
+        self.paths: dict[str, str] = {}
+        """What each of them is called where it was last asked for."""
+        self.sent: list[str] = []
+        """Paths of the files whose content was sent."""
         self.is_down = False
         self.breaks_after: int | None = None
-        """Requests for content that are answered before the connection breaks; None never breaks it."""
+        """Files whose content is sent before the connection breaks; None never breaks it."""
         self.endpoint = ""
 
     def add(self, name: str, source: Path | dict[str, bytes], *, kind: str = "model") -> str:
@@ -84,11 +88,6 @@ class FakeHub:
         )
         repositories = self.datasets if kind == "dataset" else self.models
         return repositories.setdefault(name, Repository()).commit(files)
-
-    @property
-    def downloads(self) -> list[str]:
-        """Paths of the files whose content was asked for."""
-        return [each.path for each in self.requests if each.method == "GET" and "/resolve/" in each.path]
 
     def environment(self, token: str | None = None) -> dict[str, str]:
         """Variables with which a child process asks this hub; HF_HOME is the caller's to set."""
@@ -106,7 +105,7 @@ def serving(hub: FakeHub):
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     server.daemon_threads = True
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield hub
@@ -235,13 +234,12 @@ class _Handler(BaseHTTPRequestHandler):
         content = repository.commits[sha].get(path)
         if content is None:
             raise _Refused(404, "EntryNotFound", "Entry not found")
-        if self.command == "GET":
-            self._maybe_break()
         headers = {"X-Repo-Commit": sha, "ETag": f'"{hashlib.sha256(content).hexdigest()[:40]}"'}
         if not _large(path, content):
-            return self._content(content, headers)
+            return self._content(path, content, headers)
         oid = hashlib.sha256(content).hexdigest()
         self.hub.storage[oid] = content
+        self.hub.paths[oid] = path
         port = urlsplit(self.hub.endpoint).port
         headers |= {
             "X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{oid}"',
@@ -252,12 +250,13 @@ class _Handler(BaseHTTPRequestHandler):
     def stored(self, oid):
         if self.token is not None:
             raise _Refused(400, None, "the storage was shown a token")
+        self._content(self.hub.paths.get(oid, oid), self.hub.storage[oid], {})
+
+    def _content(self, path, content, headers):
+        """Send content, or the part of it that was asked for."""
         if self.command == "GET":
             self._maybe_break()
-        self._content(self.hub.storage[oid], {})
-
-    def _content(self, content, headers):
-        """Send content, or the part of it that was asked for."""
+            self.hub.sent.append(path)
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         if not asked:
             return self._send(200, content, headers, length=len(content))
