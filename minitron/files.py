@@ -4,6 +4,7 @@ Knows no format. A process killed in the middle leaves at most a hidden sibling,
 """
 
 import errno
+import hashlib
 import shutil
 import tempfile
 import uuid
@@ -73,6 +74,12 @@ def new_file(path: Path) -> Iterator[Path]:
             scratch.rename(path)
         finally:
             scratch.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -5,6 +5,7 @@ or ``hf auth login``), so that no token ever passes through this project. Knows 
 free of torch, and loads ``huggingface_hub`` when the hub is first asked.
 """
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from minitron.errors import HubError, RefusedByHub, UnreachableHub
 
 PREFIX = "hub:"
 FORM = "hub:ORG/NAME[@REVISION][#FILE]"
+LIBRARY = "minitron-nas"
+"""What we call ourselves there."""
 TIMEOUT_SECONDS = 30.0
 
 Kind = Literal["model", "dataset"]
@@ -117,6 +120,37 @@ def look_up(name: HubName, kind: Kind = "model") -> Snapshot:
     )
 
 
+@contextmanager
+def reading(snapshot: Snapshot, path: str) -> Iterator[io.RawIOBase]:
+    """Give the content of a file as a stream that fetches no more than is read, more or less.
+
+    Raises:
+        RefusedByHub, UnreachableHub: As ``asking``.
+    """
+    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, lazily
+        build_hf_headers,
+        hf_raise_for_status,
+        http_stream_backoff,
+    )
+
+    name = snapshot.name
+    with asking(name):
+        url = hf_hub_url(
+            name.repository,
+            path,
+            repo_type=snapshot.kind,
+            revision=name.revision,
+            endpoint=constants.ENDPOINT,
+        )
+        headers = build_hf_headers(library_name=LIBRARY)
+        with http_stream_backoff(
+            "GET", url, headers=headers, timeout=TIMEOUT_SECONDS, max_retries=2
+        ) as response:
+            hf_raise_for_status(response)
+            yield _Stream(response.iter_bytes())
+
+
 def has_token() -> bool:
     """Return whether this process has a token for the hub."""
     from huggingface_hub import get_token
@@ -163,7 +197,25 @@ def asking(name: HubName) -> Iterator[None]:
 def _api() -> Any:
     from huggingface_hub import HfApi
 
-    return HfApi(library_name="minitron-nas")
+    return HfApi(library_name=LIBRARY)
+
+
+class _Stream(io.RawIOBase):
+    """Chunks as a file."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            self._rest = next(self._chunks, b"")
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
 
 
 def _check_token() -> None:

@@ -4,7 +4,6 @@ Knows neither models nor data. A file that arrived stays when the process is kil
 begins anew, because ``huggingface_hub`` trusts no half-written file.
 """
 
-import hashlib
 import os
 import shutil
 import threading
@@ -14,11 +13,13 @@ from pathlib import Path
 from typing import Self
 
 from minitron.errors import ArtifactMismatch, OutOfSpace
-from minitron.files import naming_full_disk
-from minitron.hub import HubFile, Snapshot, asking
+from minitron.files import file_digest, naming_full_disk
+from minitron.hub import LIBRARY, HubFile, Snapshot, asking
 from minitron.progress import Progress, Report, silent
 
 NUM_THREADS = 4
+PARTIAL = ".partial"
+"""How the name of a directory ends while files are missing in it."""
 
 
 def fetch_files(
@@ -44,7 +45,7 @@ def fetch_files(
         return directory
     files = [file for file in snapshot.files if file.path in paths]
     assert len(files) == len(paths), "only files that the snapshot holds can be fetched"
-    partial_directory = directory.with_name(f".{directory.name}.partial")
+    partial_directory = directory.with_name(f".{directory.name}{PARTIAL}")
     with naming_full_disk(directory):
         partial_directory.mkdir(parents=True, exist_ok=True)
         _require_room(files, partial_directory)
@@ -76,12 +77,11 @@ def _fetch(snapshot: Snapshot, file: HubFile, directory: Path, meter: "_Meter") 
                 repo_type=snapshot.kind,
                 revision=snapshot.name.commit,
                 local_dir=directory,
-                library_name="minitron-nas",
+                library_name=LIBRARY,
                 tqdm_class=type("_FileBar", (_Bar,), {"meter": meter}),
             )
     if file.sha256 is not None:
-        with target.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
+        found = file_digest(target)
         if found != file.sha256:
             target.unlink()
             raise ArtifactMismatch(
