@@ -110,6 +110,26 @@ def read_architecture(config: Config) -> Architecture:
     )
 
 
+def checked_architecture(config: Config, where: str) -> Architecture:
+    """Return the shape that a config describes, once stock transformers would take it.
+
+    Args:
+        config: The content of a ``config.json``.
+        where: It stands, for people.
+
+    Raises:
+        UnsupportedModel, InvalidArchitecture: As ``read_architecture``; name the place.
+    """
+    try:
+        architecture = read_architecture(config)
+        family_named(architecture.family).check(architecture)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{where}: {str(error).removeprefix('config.json: ')}") from None
+    except InvalidArchitecture as error:
+        raise InvalidArchitecture(f"{where}: {error.field}", error.reason) from None
+    return architecture
+
+
 def planning_config(config: Config) -> dict[str, Any]:
     """Return the entries of a config from which a search is planned; without the rest it is small."""
     planned = ("model_type", *SIZES, *OPTIONAL_SIZES, *TRAITS, "max_position_embeddings")

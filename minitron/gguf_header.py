@@ -86,6 +86,8 @@ class GgufHeader:
             )
         if self.fields.get(f"{architecture}.expert_count", 0):
             raise UnsupportedModel(f"{architecture}.expert_count: found a mixture of experts, allowed: none")
+        if _TOKENS not in self.fields:
+            raise UnsupportedModel(f"{_TOKENS}: missing, allowed: a file with its tokenizer")
         scaling = self.fields.get(f"{architecture}.rope.scaling.type", "none")
         if scaling != "none" or _ROPE_FACTORS in self.tensors:
             raise UnsupportedModel(

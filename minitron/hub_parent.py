@@ -18,6 +18,7 @@ from minitron.checkpoint_files import (
     weight_names,
 )
 from minitron.errors import PickledCheckpoint, RefusedByHub, UnreadableCheckpoint, UnsupportedModel
+from minitron.families import checked_architecture
 from minitron.gguf_header import SUFFIX, read_header
 from minitron.hub import HubName, Snapshot, look_up, reading
 
@@ -45,7 +46,7 @@ def examine(name: HubName) -> HubParent:
         RefusedByHub, UnreachableHub: As ``minitron.hub.asking``; gated without access, unknown, no network.
         PickledCheckpoint: Weights only as pickles.
         UnreadableCheckpoint: No config, no weights, no tokenizer, a shard that is missing, a damaged file.
-        UnsupportedModel: Quantized weights; a GGUF file of a family that cannot be pruned here.
+        UnsupportedModel, InvalidArchitecture: Quantized weights; a model that cannot be pruned here.
     """
     snapshot = look_up(name)
     paths = {file.path for file in snapshot.files}
@@ -65,6 +66,7 @@ def _file(snapshot: Snapshot, paths: set[str]) -> HubParent:
         config = header.config
     except UnsupportedModel as error:
         raise UnsupportedModel(f"{name}: {error}") from None
+    checked_architecture(config, str(name))
     return HubParent(snapshot=snapshot, config=config, files=(name.file,))
 
 
@@ -73,6 +75,7 @@ def _checkpoint(snapshot: Snapshot, paths: set[str]) -> HubParent:
     if CONFIG not in paths:
         raise UnreadableCheckpoint(f"{name}: holds no {CONFIG}{_instead(name, paths)}")
     config = _json(snapshot, CONFIG)
+    checked_architecture(config, f"{name}/{CONFIG}")
     check_plain(config, str(name))
     try:
         weights = weight_names(paths, str(name), lambda path: _text(snapshot, path))

@@ -15,12 +15,11 @@ from minitron.architecture import Architecture
 from minitron.checkpoint_files import check_tokenizer, check_weights
 from minitron.errors import (
     HubError,
-    InvalidArchitecture,
     InvalidRecipe,
     UnreadableCheckpoint,
     UnsupportedModel,
 )
-from minitron.families import family_named, read_architecture
+from minitron.families import checked_architecture
 from minitron.gguf_header import SUFFIX, VERSION, read_header_of
 from minitron.hub import PREFIX, HubName
 from minitron.hub_parent import CONFIG, examine
@@ -139,16 +138,9 @@ def parent_architecture(parent: str, config: Mapping[str, Any] | None = None) ->
         UnsupportedModel, InvalidArchitecture: A family or a shape that cannot be pruned here.
         HubError: As ``read_config``.
     """
-    where = _where(parent) if config is None else "parent_config"
-    try:
-        architecture = read_architecture(read_config(parent) if config is None else config)
-        family_named(architecture.family).check(architecture)
-    except UnsupportedModel as error:
-        reason = str(error).removeprefix(f"{CONFIG}: ")
-        raise UnsupportedModel(reason if reason == str(error) else f"{where}: {reason}") from None
-    except InvalidArchitecture as error:
-        raise InvalidArchitecture(f"{where}: {error.field}", error.reason) from None
-    return architecture
+    if config is None:
+        return checked_architecture(read_config(parent), _where(parent))
+    return checked_architecture(config, "parent_config")
 
 
 def check_parent(parent: str) -> Architecture:
@@ -199,8 +191,11 @@ def _where(parent: str) -> str:
 
 def _perhaps(parent: str) -> str:
     """Say what was perhaps meant by a path that is none."""
+    path = Path(parent)
+    if path.is_relative_to(Path.cwd()):  # services have made it absolute
+        path = path.relative_to(Path.cwd())
     try:
-        meant = HubName.parse(f"{PREFIX}{parent}")
+        meant = HubName.parse(f"{PREFIX}{path}")
     except HubError:
         return ""
     return f"; a model of the Hugging Face hub is written {meant}"

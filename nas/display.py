@@ -41,7 +41,7 @@ def searches_table(views: Iterable[SearchView], now: datetime) -> Table:
             search.id,
             search.spec.name,
             _state(search.state),
-            search.spec.parent,
+            wording.parent(search.spec.parent),
             wording.loss(view.best_loss),
             wording.loss(search.parent_loss),
             f"{done}/{num_planned(search)}",

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from minitron.architecture import Architecture
 from minitron.errors import InvalidRecipe, MinitronError, UnreadableData
-from minitron.parents import check_parent, check_sequence_length
+from minitron.hub import PREFIX
 from minitron.sources import check_source
 from nas.clock import Clock, utc_now
 from nas.errors import Conflict, InvalidSpec, NotFound
 from nas.frontier import best_trial, gap_closed
+from nas.parent import architecture_of, described
 from nas.rungs import Schedule, schedule
 from nas.search import Event, Search, SearchSpec, SearchState
 from nas.space import SearchSpace
@@ -73,13 +74,12 @@ class SearchService:
         """Check a spec as far as can be without loading a model, and queue a search of it.
 
         Local paths in the spec are made absolute first: relative ones count from the directory of this
-        process, and a worker may run in another.
+        process, and a worker may run in another. A parent on the hub is asked for its commit and config.
 
         Raises:
             InvalidSpec: A field that cannot be run; EmptySpace when nothing fits the budget.
         """
-        spec = resolved(spec)
-        parent = _checked(spec)
+        spec, parent = _checked(resolved(spec), self._artifact_root)
         space = SearchSpace(parent, spec.axes, spec.budget)
         now = self._clock()
         search = Search(
@@ -180,14 +180,18 @@ def resolved(spec: SearchSpec) -> SearchSpec:
 
 
 def _absolute(source: str) -> str:
-    return source if source.startswith(BUILTIN) else str(Path(source).expanduser().absolute())
+    return source if source.startswith((BUILTIN, PREFIX)) else str(Path(source).expanduser().absolute())
 
 
-def _checked(spec: SearchSpec) -> Architecture:
-    """Return the parent's shape; raise InvalidSpec for what its files or the data's rule out."""
+def _checked(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, Architecture]:
+    """Return the spec with all that is known of its parent, and the parent's shape.
+
+    Raises:
+        InvalidSpec: The files of the parent, the hub or the data rule the search out.
+    """
     try:
-        parent = check_parent(spec.parent)
-        check_sequence_length(spec.parent, spec.data.sequence_length)
+        spec = described(spec, artifact_root)
+        parent = architecture_of(spec)
         spec.distillation.asks_live(num_tokens=schedule(spec).num_tokens, hidden_size=parent.hidden_size)
     except InvalidRecipe as error:
         raise InvalidSpec(((error.field, error.reason),)) from error
@@ -197,7 +201,7 @@ def _checked(spec: SearchSpec) -> Architecture:
         check_source(spec.data.source)
     except UnreadableData as error:
         raise InvalidSpec((("data.source", str(error).removeprefix("data.source: ")),)) from error
-    return parent
+    return spec, parent
 
 
 def _new_id(at: datetime) -> str:

@@ -1,9 +1,11 @@
 """Parents from the hub: found, fetched once, refused by name before anything large moves."""
 
+import json
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +25,9 @@ from minitron.plan import random_plan
 from minitron.prune import prune
 from tests.checkpoints import write_checkpoint
 from tests.hub import FakeHub, asked_here, serving
+from tests.tiny import tiny_config
 
+QUANTIZED = json.dumps(tiny_config("llama") | {"quantization_config": {"quant_method": "awq"}}).encode()
 TOKEN = "hf_canaryCANARYcanary"
 
 
@@ -106,7 +110,7 @@ def test_shards_load_as_one_file_does(hub, checkpoint, sharded, tmp_path):
             (UnsupportedModel, "config.json: model_type: found 'bert'"),
         ),
         (
-            [], {"config.json": b'{"quantization_config": {"quant_method": "awq"}}'},
+            [], {"config.json": QUANTIZED},
             (UnsupportedModel, "quantization_config: found 'awq', allowed: plain weights"),
         ),
     ],
@@ -164,10 +168,11 @@ def test_without_network_the_way_out_is_told(hub, tmp_path):
         materialize("hub:org/llama", tmp_path)
 
 
-def test_a_path_that_is_none_may_be_a_name_on_the_hub(tmp_path):
+@pytest.mark.parametrize("path", ["org/llama", f"{Path.cwd()}/org/llama"])
+def test_a_path_that_is_none_may_be_a_name_on_the_hub(path):
     """It is never looked up there unasked: a typo is no download."""
     with pytest.raises(UnreadableCheckpoint, match=r"no such file; .* is written hub:org/llama$"):
-        check_parent("org/llama")
+        check_parent(path)
     assert hub_name("org/llama") is None
 
 
