@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTra
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
 from minitron.checkpoint import check_complete, one_line, quiet_transformers, save_checkpoint
+from minitron.checkpoint_files import TOKENIZER
 from minitron.errors import UnreadableCheckpoint, UnsupportedModel
 from minitron.files import naming_full_disk
 from minitron.gguf_header import GgufHeader, read_header_of
@@ -71,7 +72,7 @@ def dequantize(file: Path, directory: Path, *, report: Report = silent) -> None:
         model, loading = loaded
         check_complete(file, loading)
         assert model.config.vocab_size == vocab_size
-        _save_tokenizer(tokenizer, Path(scratch))
+        _save_tokenizer(tokenizer, Path(scratch), model.config.vocab_size)
         save_checkpoint(model, directory, companions=Path(scratch))
 
 
@@ -102,9 +103,19 @@ def _tokenizer(file: Path, rule: str | None) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path, vocab_size: int) -> None:
+    """Write a tokenizer without the tokens that transformers adds and the model has no embedding for."""
     tokenizer.save_pretrained(directory)
+    path = directory / TOKENIZER
+    content = json.loads(path.read_text(encoding="utf-8"))
+    beyond = {each["content"] for each in content["added_tokens"] if each["id"] >= vocab_size}
+    content["added_tokens"] = [each for each in content["added_tokens"] if each["content"] not in beyond]
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     path = directory / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    kept = {name: value for name, value in config.items() if name not in _LOADING}
+    kept = {
+        name: value
+        for name, value in config.items()
+        if name not in _LOADING and not (isinstance(value, str) and value in beyond)
+    }
     path.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -64,10 +64,7 @@ class GgufHeader:
         if found not in ARCHITECTURES:
             allowed = ", ".join(ARCHITECTURES)
             raise UnsupportedModel(f"general.architecture: found {found!r}, allowed: {allowed}")
-        if self.fields.get("split.count", 0) > 1:
-            raise UnsupportedModel(
-                "split.count: found one file of several, allowed: a whole model in one file"
-            )
+        self._check(found)
         family = "mistral" if self.fields.get("general.name") == "mistral" else found
         config = {"model_type": family, "tie_word_embeddings": "output.weight" not in self.tensors}
         head_dim = {_HEAD_DIM.get(family, "attention.key_length"): "head_dim"}
