@@ -27,6 +27,7 @@ _NAME = re.compile(
     rf"{PREFIX}(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s#@]+))?(?:#(?P<file>[^\s#]+))?", re.ASCII
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_WHOAMI = "/api/whoami"
 _RETRYABLE = (408, 429)
 
 
@@ -102,7 +103,7 @@ def look_up(name: HubName, kind: Kind = "model") -> Snapshot:
         RefusedByHub, UnreachableHub: As ``asking``.
     """
     with asking(name):
-        info = _api().repo_info(
+        info = api().repo_info(
             name.repository,
             repo_type=kind,
             revision=name.revision,
@@ -151,11 +152,26 @@ def reading(snapshot: Snapshot, path: str) -> Iterator[io.RawIOBase]:
             yield _Stream(response.iter_bytes())
 
 
+def api() -> Any:
+    """Return the interface to the hub; use it within ``asking``."""
+    from huggingface_hub import HfApi
+
+    return HfApi(library_name=LIBRARY)
+
+
 def has_token() -> bool:
     """Return whether this process has a token for the hub."""
     from huggingface_hub import get_token
 
     return bool(get_token())
+
+
+def without_token(text: str) -> str:
+    """Return a text of others that may quote the token, with the token struck out."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return text.replace(token, "***") if token else text
 
 
 def page(name: HubName, kind: Kind = "model") -> str:
@@ -192,12 +208,6 @@ def asking(name: HubName) -> Iterator[None]:
         errors.OfflineModeIsEnabled, errors.HFValidationError,
     ) as error:  # fmt: skip
         raise _refusal(name, _cause(error)) from None
-
-
-def _api() -> Any:
-    from huggingface_hub import HfApi
-
-    return HfApi(library_name=LIBRARY)
 
 
 class _Stream(io.RawIOBase):
@@ -265,6 +275,8 @@ def _refusal(name: HubName, error: Exception) -> HubError:
 
 def _denial(name: HubName, response: Any) -> RefusedByHub:
     """Return what a status below 500 means where the hub gave no code of its own."""
+    if response.request.url.path.startswith(_WHOAMI):
+        return RefusedByHub(f"HF_TOKEN: {endpoint()} does not accept the token, allowed: a valid one")
     is_read = response.request.method in ("GET", "HEAD")
     if response.status_code in (401, 403) and not is_read:
         return RefusedByHub(

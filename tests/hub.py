@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import yaml
+
 LARGE_SUFFIXES = (".safetensors", ".gguf", ".bin", ".parquet")
 """Files that the hub keeps in its large file storage."""
 
@@ -71,6 +73,7 @@ class FakeHub:
         self.sent: list[str] = []
         """Paths of the files whose content was sent."""
         self.is_down = False
+        self.refuses_storage = False
         self.breaks_after: int | None = None
         """Files whose content is sent before the connection breaks; None never breaks it."""
         self.endpoint = ""
@@ -159,8 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         authorization = self.headers.get("Authorization")
         self.token = authorization.removeprefix("Bearer ") if authorization else None
         self.hub.requests.append(Request(self.command, path, host, self.token))
-        length = int(self.headers.get("Content-Length") or 0)
-        self.body = self.rfile.read(length)
+        self.body = self._body()
         try:
             self._route(path)
         except _Refused as refused:
@@ -168,6 +170,16 @@ class _Handler(BaseHTTPRequestHandler):
             if refused.code:
                 headers["X-Error-Code"] = refused.code
             self._send(refused.status, json.dumps({"error": refused.message}).encode(), headers)
+
+    def _body(self):
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
 
     def _route(self, path):
         if self.hub.is_down:
@@ -289,8 +301,14 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json({"url": f"{self.hub.endpoint}/{name}", "id": name, "name": name})
 
     def validate_yaml(self):
-        """Judge the head of a card: the real hub demands more of some fields than can be known here."""
-        self._json({"warnings": [], "errors": []})
+        """Judge the head of a card by the rules that matter here; the real hub has more."""
+        head = re.match(r"---\n(.*?)\n---\n", json.loads(self.body)["content"], re.DOTALL)
+        metadata = yaml.safe_load(head[1]) if head else {}
+        base = metadata.get("base_model", "org/name")
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", base):
+            message = '"base_model" must be a valid model id'
+            return self._json({"warnings": [], "errors": [{"message": message}]}, 400)
+        return self._json({"warnings": [], "errors": []})
 
     def preupload(self, kind, name, revision):
         files = self._writable(kind, name).commits[self.hub.models[name].refs[revision]]
@@ -322,6 +340,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"transfer": "basic", "objects": objects})
 
     def store(self, oid):
+        if self.hub.refuses_storage:
+            raise _Refused(501, None, "no storage")
         if hashlib.sha256(self.body).hexdigest() != oid:
             raise _Refused(400, None, "another content")
         self.hub.storage[oid] = self.body
