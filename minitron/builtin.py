@@ -14,10 +14,10 @@ from filelock import FileLock
 from minitron.errors import ArtifactMismatch, MinitronError, OutOfSpace
 from minitron.files import file_digest
 from minitron.gguf_header import VERSION
-from minitron.hub import HubName, look_up
+from minitron.hub import HubName
 from minitron.hub_files import PARTIAL, fetch_files
 from minitron.hub_parent import examine
-from minitron.parents import TINY, fetched_directory, hub_name, is_gguf, is_local, parent_architecture
+from minitron.parents import TINY, fetched_directory, hub_name, is_gguf, is_local, parent_architecture, pinned
 from minitron.progress import Progress, Report, silent
 
 
@@ -37,7 +37,7 @@ def materialize(parent: str, root: Path, report: Report = silent) -> Path:
         ArtifactMismatch: What was made or fetched is not what it should be.
         OutOfSpace: The disk is full.
     """
-    name = hub_name(parent)
+    name = hub_name(pinned(parent))
     if name is not None:
         return _from_hub(name, root, report)
     if is_gguf(parent):
@@ -59,9 +59,7 @@ def materialize(parent: str, root: Path, report: Report = silent) -> Path:
 
 
 def _from_hub(name: HubName, root: Path, report: Report) -> Path:
-    """Fetch a parent at the commit that its revision is now."""
-    if name.commit is None:
-        name = look_up(name).name
+    """Fetch a parent, named by its commit."""
     directory = fetched_directory(name, root)
     _once(directory, str(name), lambda: _fetch(name, directory, report), report)
     return directory

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
-from minitron.errors import ArtifactMismatch, OutOfSpace
+from minitron.errors import ArtifactMismatch, OutOfSpace, UnreachableHub
 from minitron.files import file_digest, naming_full_disk
-from minitron.hub import LIBRARY, HubFile, Snapshot, asking
+from minitron.hub import LIBRARY, HubFile, Snapshot, asking, without_token
 from minitron.progress import Progress, Report, silent
 
 NUM_THREADS = 4
@@ -64,22 +64,17 @@ def fetch_files(
 
 
 def _fetch(snapshot: Snapshot, file: HubFile, directory: Path, meter: "_Meter") -> None:
-    from huggingface_hub import hf_hub_download
-
     target = directory / file.path
     if target.is_file() and target.stat().st_size == file.size:
         meter.add(file.size)  # renamed into place when it was whole
     else:
-        with asking(snapshot.name):
-            hf_hub_download(
-                snapshot.name.repository,
-                file.path,
-                repo_type=snapshot.kind,
-                revision=snapshot.name.commit,
-                local_dir=directory,
-                library_name=LIBRARY,
-                tqdm_class=type("_FileBar", (_Bar,), {"meter": meter}),
-            )
+        try:
+            _download(snapshot, file, directory, meter)
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk
+            reason = without_token(" ".join(str(error).split()))
+            raise UnreachableHub(f"{snapshot.name}: {file.path}: {reason}") from None
     if file.sha256 is not None:
         found = file_digest(target)
         if found != file.sha256:
@@ -87,6 +82,21 @@ def _fetch(snapshot: Snapshot, file: HubFile, directory: Path, meter: "_Meter") 
             raise ArtifactMismatch(
                 f"{snapshot.name}: {file.path}: found SHA-256 {found}, allowed by the hub: {file.sha256}"
             )
+
+
+def _download(snapshot: Snapshot, file: HubFile, directory: Path, meter: "_Meter") -> None:
+    from huggingface_hub import hf_hub_download
+
+    with asking(snapshot.name):
+        hf_hub_download(
+            snapshot.name.repository,
+            file.path,
+            repo_type=snapshot.kind,
+            revision=snapshot.name.commit,
+            local_dir=directory,
+            library_name=LIBRARY,
+            tqdm_class=type("_FileBar", (_Bar,), {"meter": meter}),
+        )
 
 
 def _require_room(files: Collection[HubFile], directory: Path) -> None:

@@ -21,7 +21,7 @@ from minitron.errors import (
 )
 from minitron.families import checked_architecture
 from minitron.gguf_header import SUFFIX, VERSION, read_header_of
-from minitron.hub import PREFIX, HubName
+from minitron.hub import PREFIX, HubName, look_up
 from minitron.hub_parent import CONFIG, examine
 
 BUILTIN_PREFIX = "builtin:"
@@ -84,6 +84,16 @@ def is_local(parent: str) -> bool:
 def is_gguf(parent: str) -> bool:
     """Return whether a parent is a local GGUF file."""
     return is_local(parent) and parent.endswith(SUFFIX) and not Path(parent).expanduser().is_dir()
+
+
+def pinned(parent: str) -> str:
+    """Return the name of a parent that never moves: on the hub, with the commit that its revision is now.
+
+    Raises:
+        HubError: As ``read_config``.
+    """
+    name = hub_name(parent)
+    return parent if name is None or name.commit is not None else str(look_up(name).name)
 
 
 def fetched_directory(name: HubName, root: Path) -> Path:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from minitron.errors import (
     UnreadableCheckpoint,
     UnsupportedModel,
 )
-from minitron.parents import check_parent, hub_name, parent_architecture
+from minitron.parents import check_parent, hub_name, parent_architecture, pinned
 from minitron.plan import random_plan
 from minitron.prune import prune
 from tests.checkpoints import write_checkpoint
@@ -79,6 +80,9 @@ def test_a_branch_that_moved_is_another_parent(hub, checkpoint, tmp_path):
     hub.add("org/llama", write_checkpoint(tmp_path / "other", seed=1))
     second = materialize("hub:org/llama@main", tmp_path)
     assert fingerprint(first) != fingerprint(second)
+    assert pinned("hub:org/llama").endswith(second.name.removeprefix("org--llama--"))
+    assert pinned(pinned("hub:org/llama")) == pinned("hub:org/llama")
+    assert pinned(str(checkpoint)) == str(checkpoint)
 
 
 def test_shards_load_as_one_file_does(hub, checkpoint, sharded, tmp_path):
@@ -192,6 +196,30 @@ def test_a_child_process_asks_the_hub_that_its_environment_names(checkpoint, tmp
         ).is_file()
         assert {each.token for each in hub.requests if each.path.startswith("/storage")} == {None}
         assert child.stderr == ""
+
+
+def test_a_fetch_that_was_killed_goes_on_and_leaves_nothing_else(hub, sharded, tmp_path):
+    hub.add("org/llama", sharded)
+    hub.held = min(path.name for path in sharded.glob("*.safetensors"))
+    others = len(list(sharded.iterdir())) - 1
+    program = "import sys; from pathlib import Path; from minitron.builtin import materialize; materialize(sys.argv[1], Path(sys.argv[2]))"
+    command = [sys.executable, "-c", program, "hub:org/llama", tmp_path]
+    environment = {"HF_HOME": str(tmp_path / "home"), "PYTHONPATH": sys.path[0], **hub.environment()}
+    with subprocess.Popen(command, env=environment) as child:
+        deadline = time.monotonic() + 60
+        partial = f"parents/.org--llama--{hub.models['org/llama'].refs['main']}.partial"
+        while len([path for path in tmp_path.glob(f"{partial}/*") if path.is_file()]) < others:
+            assert time.monotonic() < deadline
+            assert child.poll() is None
+            time.sleep(0.02)
+        child.kill()
+    assert not [path for path in tmp_path.glob("parents/*") if not path.name.startswith(".")]
+    held, hub.held = hub.held, None
+    hub.sent.clear()
+    directory = materialize("hub:org/llama", tmp_path)
+    assert [path for path in hub.sent if path.endswith(".safetensors")] == [held]
+    assert fingerprint(directory) == fingerprint(sharded)
+    assert {path.name for path in directory.parent.iterdir()} == {directory.name, f".{directory.name}.lock"}
 
 
 def test_a_student_of_shards_is_the_student_of_one_file(checkpoint, sharded, tmp_path):

@@ -7,6 +7,8 @@ import pytest
 
 from minitron.families import planning_config
 from minitron.parents import BUILTIN_CONFIGS, TINY, fetched_directory, hub_name, parent_architecture
+from nas.axes import Axes
+from nas.budget import Budget
 from nas.errors import InvalidSpec
 from nas.leaderboard import comparison_of
 from nas.parent import described
@@ -14,6 +16,7 @@ from nas.service import SearchService, resolved
 from nas.space import search_space
 from nas.storage.memory import InMemoryStore
 from nas.wording import parent as parent_words
+from tests.gguf_files import write_gguf
 from tests.hub import FakeHub, asked_here, serving
 from tests.searches import make_search, make_spec
 
@@ -116,6 +119,17 @@ def test_blocks_fit_the_positions_of_a_parent_on_the_hub(hub, service):
     spec = make_spec(parent="hub:org/tiny")
     with pytest.raises(InvalidSpec, match=r"^data.sequence_length: found 1024.*at most 512"):
         service.create(replace(spec, data=replace(spec.data, sequence_length=1024)))
+
+
+def test_a_gguf_file_is_known_by_its_header(service, tmp_path, monkeypatch):
+    write_gguf(tmp_path / "tiny.gguf")
+    monkeypatch.chdir(tmp_path)
+    axes = Axes(num_layers=(1, 2))
+    spec = service.create(make_spec(parent="tiny.gguf", budget=Budget(max_parameters=10**6), axes=axes)).spec
+    assert spec.parent == str(tmp_path / "tiny.gguf")
+    assert spec.parent_config["num_hidden_layers"] == 2
+    (tmp_path / "tiny.gguf").unlink()
+    assert search_space(spec).parent.hidden_size == 64
 
 
 def test_a_name_on_the_hub_is_no_path(tmp_path):
