@@ -19,7 +19,7 @@ from minitron.architecture import Architecture
 from minitron.card import model_card
 from minitron.console import console_progress
 from minitron.errors import ArtifactMismatch, InvalidRecipe, MinitronError
-from minitron.parents import check_sequence_length, parent_architecture
+from minitron.parents import FORMS, SMOLLM2, TINY, check_sequence_length, parent_architecture, pinned
 from minitron.progress import Progress, Report
 from minitron.recipe import (
     CacheForm,
@@ -51,11 +51,9 @@ _TRAINING = TrainingRecipe()
 _DISTILLATION = DistillationRecipe()
 _ARTIFACTS = Path(".nas/artifacts")
 
-Checkpoint = Annotated[
-    str, typer.Argument(help="builtin:tiny, builtin:smollm2-135m or a local checkpoint directory.")
-]
+Checkpoint = Annotated[str, typer.Argument(help=f"{TINY}, {SMOLLM2}, {FORMS}.")]
 NewDirectory = Annotated[Path, typer.Option("--output", "-o", help="New checkpoint directory.")]
-Artifacts = Annotated[Path, typer.Option(help="Where builtin parents, token blocks and answers are kept.")]
+Artifacts = Annotated[Path, typer.Option(help="Where parents, token blocks and answers are kept.")]
 Source = Annotated[str, typer.Option("--data", help="builtin:python-docs, or a file, directory or pattern.")]
 TextField = Annotated[str, typer.Option(help="Column of structured files that holds the text.")]
 SequenceLength = Annotated[int, typer.Option(help="Tokens of one block.")]
@@ -195,7 +193,7 @@ def distill(
     from minitron.train import Retraining
 
     _check_new(output)
-    after = parent_architecture(str(student))
+    teacher, after = pinned(teacher), parent_architecture(str(student))
     recipe = _data_recipe(
         teacher, source=data, text_field=text_field, sequence_length=sequence_length,
         validation_tokens=validation_tokens, seed=seed,

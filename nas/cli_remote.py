@@ -1,7 +1,10 @@
 """The commands of ``nas`` that talk to a server; ``cli.py`` joins them to those that need none."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -160,6 +163,31 @@ def download(
     display.take_home(display.terminal(), directory)
 
 
+@remote.command()
+def push(
+    search_id: SearchId,
+    *,
+    repo: Annotated[
+        str | None,
+        typer.Option(metavar="ORG/NAME", help="Where to; default minitron-nas-ID of the token's owner."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Only for whom you let in.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be uploaded, and stop.")] = False,
+    server: Server = None,
+) -> None:
+    """Upload the winner of a search, with its card, to the Hugging Face hub."""
+    from nas import push as hub
+
+    if not dry_run:
+        hub.require_token()
+    target = repo or f"{'OWNER' if dry_run else hub.owner()}/minitron-nas-{search_id}"
+    with _winner(search_id, server) as directory:
+        upload = hub.planned_upload(directory, target, is_private=private)
+        display.terminal().print(display.upload(upload), soft_wrap=True)
+        address = "" if dry_run else hub.push(upload, f"Winner of search {search_id}")
+    typer.echo(address or "dry run: nothing was uploaded")
+
+
 def leave(search: Search) -> None:
     """Leave with the exit code of how a search ended; a failure is told last, where it is seen."""
     if search.failure:
@@ -189,3 +217,21 @@ def _write_new(path: Path, text: str) -> None:
         raise SearchError(f"output: {path}: exists, allowed: a file that does not") from None
     except OSError as error:
         raise SearchError(f"output: {path}: {error.strerror}") from error
+
+
+@contextmanager
+def _winner(search_id: str, server: str | None) -> Iterator[Path]:
+    """Give the winner's directory: the one here, or a copy of the server's for as long as it is needed."""
+    settings = Settings()
+    if server is None:
+        from nas.local_run import local_winner
+
+        here = local_winner(search_id, settings)
+        if here is not None:
+            yield here
+            return
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="push-", dir=settings.home) as scratch, _client(server) as client:
+        directory = Path(scratch) / "winner"
+        client.download(search_id, directory)
+        yield directory

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
+from minitron.files import ChunkStream
 from nas.connection import ClientError, Connection
 from nas.frontier import Comparison
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
@@ -129,7 +130,7 @@ class Client:
         partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
         try:
             with self._connection.stream(f"/searches/{search_id}/winner") as response:
-                _unpack(_Body(response.iter_bytes()), partial)
+                _unpack(ChunkStream(response.iter_bytes()), partial)
             partial.chmod(0o755)
             partial.rename(directory)
         finally:
@@ -163,24 +164,6 @@ def _keyed(key: str | None) -> dict[str, str]:
 
 def _view(data: Mapping[str, Any]) -> SearchView:
     return load(SearchView, {**data, "search": data})
-
-
-class _Body(io.RawIOBase):
-    """The body of a response as a file, so that an archive is unpacked while it arrives."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._rest:
-            self._rest = next(self._chunks, b"")
-        count = min(len(buffer), len(self._rest))
-        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
-        return count
 
 
 def _unpack(body: io.RawIOBase, directory: Path) -> None:

@@ -17,6 +17,8 @@ def patched_spec(spec: SearchSpec, patch: Any) -> SearchSpec:
     """
     if not isinstance(patch, Mapping):
         raise InvalidSpec((("spec", f"found a patch that is {type(patch).__name__}, allowed: a mapping"),))
+    if "parent" in patch:  # what is known of the old one says nothing of the new
+        patch = {"parent_config": None, **patch}
     return parse_spec(_merged(spec_to_json(spec), patch))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from minitron.errors import InvalidRecipe, MinitronError, UnreadableData
-from minitron.parents import check_parent, check_sequence_length, parent_architecture
+from minitron.hub import PREFIX
 from minitron.sources import check_source
 from nas.clock import Clock, utc_now
 from nas.errors import Conflict, InvalidSpec, LogUnavailable, NotFound, UnknownCursor
@@ -28,9 +28,10 @@ from nas.listing import (
     listed_trials,
 )
 from nas.logs import LogTail, log_path, read_tail, stored_tail
+from nas.parent import architecture_of, described
 from nas.patch import patched_spec
 from nas.search import Event, Search, SearchSpec, SearchState
-from nas.space import SearchSpace
+from nas.space import SearchSpace, search_space
 from nas.standing import SearchView, TrialRecord, records_of, view_of
 from nas.storage.store import RequestKey, SearchStore
 from nas.trial import Trial
@@ -66,8 +67,8 @@ class SearchService:
         """Check a spec as far as can be without loading a model, and queue a search of it.
 
         Local paths in the spec are made absolute first: relative ones count from the directory of this
-        process, and a worker may run in another. A request whose key came before gets its search again,
-        as it stands by now.
+        process, and a worker may run in another. A parent on the hub is asked for its commit and config.
+        A request whose key came before gets its search again, as it stands by now.
 
         Raises:
             KeyReused: The key came before with another request.
@@ -75,8 +76,7 @@ class SearchService:
         """
         if key and (earlier := self._store.keyed_search(key)):
             return earlier
-        spec = resolved(spec)
-        space = _checked(spec)
+        spec, space = _checked(resolved(spec), self._artifact_root)
         now = self._clock()
         search = Search(
             id=_new_id(now),
@@ -109,8 +109,7 @@ class SearchService:
         Raises:
             InvalidSpec: As ``create``.
         """
-        spec = resolved(spec)
-        space = _checked(spec)
+        spec, space = _checked(resolved(spec), self._artifact_root)
         stated = flops_per_second or self._device_flops
         rate = Rate(flops_per_second=stated, source="as stated") if stated else None
         return estimate(spec, space, rate=rate or self._measured_rate(spec))
@@ -129,7 +128,7 @@ class SearchService:
         finished = []
         for search in same or alike:
             try:
-                parent = parent_architecture(search.spec.parent)
+                parent = architecture_of(search.spec)
             except MinitronError:
                 continue  # gone since
             finished.append((search.spec, parent, self._store.trials(search.id)))
@@ -248,14 +247,18 @@ def resolved(spec: SearchSpec) -> SearchSpec:
 
 
 def _absolute(source: str) -> str:
-    return source if source.startswith(BUILTIN) else str(Path(source).expanduser().absolute())
+    return source if source.startswith((BUILTIN, PREFIX)) else str(Path(source).expanduser().absolute())
 
 
-def _checked(spec: SearchSpec) -> SearchSpace:
-    """Return the space; raise InvalidSpec for what the files of parent and data, or the sizes, rule out."""
+def _checked(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSpace]:
+    """Return the spec with all that is known of its parent, and its space.
+
+    Raises:
+        InvalidSpec: The parent, the hub, the data or the sizes rule the search out.
+    """
     try:
-        space = SearchSpace(check_parent(spec.parent), spec.axes, spec.budget)
-        check_sequence_length(spec.parent, spec.data.sequence_length)
+        spec = described(spec, artifact_root)
+        space = search_space(spec)
         trial = estimate(spec, space).trial
     except InvalidRecipe as error:
         raise InvalidSpec(((error.field, error.reason),)) from error
@@ -269,7 +272,7 @@ def _checked(spec: SearchSpec) -> SearchSpace:
         require_memory(
             trial, spec.resources.memory_bytes, field="resources.memory_bytes", what="memory stated"
         )
-    return space
+    return spec, space
 
 
 def _new_id(at: datetime) -> str:

@@ -66,6 +66,14 @@ def test_what_makes_no_spec_is_told_as_of_any_spec(patch, field, reason):
     assert dict(caught.value.problems)[field].startswith(reason)
 
 
+def test_another_parent_takes_nothing_along_of_the_first():
+    spec = make_spec(parent="hub:a/b@0", parent_config={"model_type": "llama"})
+    assert patched_spec(spec, {"seed": 1}).parent_config == {"model_type": "llama"}
+    assert patched_spec(spec, {"parent": "builtin:tiny"}).parent_config is None
+    both = {"parent": "hub:c/d@0", "parent_config": {"model_type": "mistral"}}
+    assert patched_spec(spec, both).parent_config == {"model_type": "mistral"}
+
+
 def test_assignments_are_a_patch():
     assignments = [
         "seed=1", "name=a = b", "training.num_tokens=2e6", "training.precision=float32", "rungs=null",
