@@ -18,6 +18,9 @@ from nas.trial import Failure
 
 SPEC_VERSION = 1
 MAX_NAME_LENGTH = 200
+MOST = {"num_points": 1000, "num_trials": 100_000, "max_parallel": 10_000, "max_attempts": 1000}
+"""Far more than anyone needs: where a search stands is counted again and again, also for searches to come."""
+MOST_BASELINES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +78,9 @@ class Comparisons:
     def __post_init__(self) -> None:
         for name in ("random_architectures", "random_indices"):
             value = getattr(self, name)
-            if value < 0:
-                raise InvalidSpec(((f"comparisons.{name}", f"found {value}, allowed: at least 0"),))
+            if not 0 <= value <= MOST_BASELINES:
+                reason = f"found {value}, allowed: 0 to {MOST_BASELINES}"
+                raise InvalidSpec(((f"comparisons.{name}", reason),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +116,9 @@ class SearchSpec:
 
     def __post_init__(self) -> None:
         problems = [
-            (name, f"found {getattr(self, name)}, allowed: at least 1")
-            for name in ("num_points", "num_trials", "max_parallel", "max_attempts")
-            if getattr(self, name) < 1
+            (name, f"found {getattr(self, name)}, allowed: 1 to {most}")
+            for name, most in MOST.items()
+            if not 1 <= getattr(self, name) <= most
         ]
         if len(self.name) > MAX_NAME_LENGTH:
             problems.append(

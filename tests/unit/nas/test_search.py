@@ -4,24 +4,27 @@ import pytest
 
 from minitron.progress import Progress
 from nas.errors import Conflict, InvalidSpec
-from nas.search import LEGAL_MOVES, Comparisons, Resources, Rungs, SearchState
+from nas.search import LEGAL_MOVES, MOST, Comparisons, Resources, Rungs, SearchState
 from nas.trial import Failure, FailureKind
 from tests.searches import after, make_search, make_spec
 
 
-@pytest.mark.parametrize("name", ["num_points", "num_trials", "max_parallel", "max_attempts"])
-def test_counts_are_at_least_one(name):
-    assert getattr(make_spec(**{name: 1}), name) == 1
-    with pytest.raises(InvalidSpec) as caught:
-        make_spec(**{name: 0})
-    assert caught.value.problems == ((name, "found 0, allowed: at least 1"),)
+@pytest.mark.parametrize(("name", "most"), MOST.items())
+def test_counts_are_at_least_one_and_within_reason(name, most):
+    """A thousand million evaluations would keep every server that lists the search busy for ever."""
+    for count in (1, most):
+        assert getattr(make_spec(**{name: count}), name) == count
+    for count in (0, most + 1, 10**15):
+        with pytest.raises(InvalidSpec) as caught:
+            make_spec(**{name: count})
+        assert caught.value.problems == ((name, f"found {count}, allowed: 1 to {most}"),)
 
 
 def test_all_wrong_counts_are_told_at_once():
     with pytest.raises(InvalidSpec) as caught:
         make_spec(num_trials=0, max_parallel=-1, checkpoint_seconds=0)
     assert str(caught.value) == (
-        "num_trials: found 0, allowed: at least 1; max_parallel: found -1, allowed: at least 1; "
+        "num_trials: found 0, allowed: 1 to 100000; max_parallel: found -1, allowed: 1 to 10000; "
         "checkpoint_seconds: found 0, allowed: above 0"
     )
 
@@ -40,6 +43,7 @@ def test_all_wrong_counts_are_told_at_once():
         (lambda: Resources(threads=-1), "resources.threads"),
         (lambda: Comparisons(random_architectures=-1), "comparisons.random_architectures"),
         (lambda: Comparisons(random_indices=-1), "comparisons.random_indices"),
+        (lambda: Comparisons(random_indices=1001), "comparisons.random_indices"),
     ],
 )
 def test_what_is_out_of_range_names_its_field(build, field):
