@@ -94,6 +94,8 @@ def _architectures(before: Architecture, after: Architecture) -> str:
 
 def _fields(recipe: Recipe) -> list[tuple[str, str]]:
     def text(value: Any) -> str:
+        if isinstance(value, dict | tuple):
+            return f"`{json.dumps(value)}`"
         return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
     return [(name, text(value)) for name, value in asdict(recipe).items()]

@@ -15,7 +15,7 @@ from pathlib import Path
 from minitron.architecture import Architecture
 from minitron.errors import InvalidRecipe, MinitronError, UnreadableData
 from minitron.parents import check_parent, check_sequence_length
-from minitron.sources import check_source
+from minitron.sources import check_sources, with_absolute_paths
 from nas.clock import Clock, utc_now
 from nas.errors import Conflict, InvalidSpec, NotFound
 from nas.frontier import best_trial, gap_closed
@@ -175,7 +175,7 @@ def resolved(spec: SearchSpec) -> SearchSpec:
     return replace(
         spec,
         parent=_absolute(spec.parent),
-        data=replace(spec.data, source=_absolute(spec.data.source)),
+        data=with_absolute_paths(spec.data),
     )
 
 
@@ -194,9 +194,10 @@ def _checked(spec: SearchSpec) -> Architecture:
     except MinitronError as error:
         raise InvalidSpec((("parent", str(error).removeprefix("parent: ")),)) from error
     try:
-        check_source(spec.data.source)
+        check_sources(spec.data)
     except UnreadableData as error:
-        raise InvalidSpec((("data.source", str(error).removeprefix("data.source: ")),)) from error
+        field, _, reason = str(error).partition(": ")
+        raise InvalidSpec(((field, reason),)) from error
     return parent
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from minitron.parents import BUILTIN_CONFIGS, TINY
-from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
+from minitron.recipe import DataRecipe, DataSource, DistillationRecipe, TrainingRecipe
 from nas.axes import Axes
 from nas.budget import Budget
 from nas.errors import Conflict, EmptySpace, InvalidSpec, NotFound
@@ -120,9 +120,20 @@ def test_a_home_directory_is_resolved(service, parent, tmp_path, monkeypatch):
         (
             {"data": DataRecipe(source="builtin:x")},
             "data.source",
-            "found 'builtin:x', allowed: builtin:python-docs or ",
+            "found 'builtin:x', allowed: builtin:python-docs, hub:ORG/NAME or a local path",
         ),
         ({"data": DataRecipe(source=__file__.replace(".py", ".png"))}, "data.source", "/"),
+        (
+            {"data": DataRecipe(source=(DataSource(source="builtin:python-docs"), DataSource(source="/no")))},
+            "data.source.1",
+            "/no: no such file, directory or match",
+        ),
+        ({"data": DataRecipe(validation="hub:a/b/c")}, "data.validation", "found 'hub:a/b/c', allowed: hub:"),
+        (
+            {"data": DataRecipe(source=DataSource(source="builtin:python-docs", split="test"))},
+            "data.source.split",
+            "found 'test', allowed for builtin:python-docs, which is no hub dataset: none",
+        ),
         ({"data": DataRecipe(sequence_length=600)}, "data.sequence_length", "found 600, allowed by max_pos"),
         ({"axes": Axes(num_layers=(5, 7))}, "axes.num_layers", "found 7, allowed: 1 to the parent's 6"),
         (
