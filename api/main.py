@@ -32,7 +32,7 @@ GRACE_SECONDS = 3
 def create(settings: Settings, *, runs_searches: bool = True) -> FastAPI:
     """Return the whole application; its lifespan starts and ends the supervisor of searches."""
     store = open_store(settings.database_url)
-    service = SearchService(store, artifact_root=settings.artifact_root)
+    service = SearchService(store, artifact_root=settings.artifact_root, device_flops=settings.device_flops)
     supervisor = Supervisor(
         store,
         logs=settings.home / "logs",

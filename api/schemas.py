@@ -221,6 +221,67 @@ class SearchResource(_Resource):
 VIEW_FIELDS = ("counts", "best", "best_loss", "gap_closed", "tokens_done", "tokens_total", "eta_seconds")
 
 
+class SpanResource(_Resource):
+    """The least and the most over the space."""
+
+    least: int
+    most: int
+
+
+class RateResource(_Resource):
+    """What the resources of one trial compute, and where that is known from."""
+
+    flops_per_second: float
+    source: str
+
+
+class TrainingMemoryResource(_Resource):
+    """Bytes on the device at the peak of an optimiser step, for the architecture that takes the most."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    teacher: int
+    total: int
+
+
+class TrialEstimateResource(_Resource):
+    """One trial that is trained to the last rung."""
+
+    num_tokens: int
+    flops: SpanResource
+    memory: TrainingMemoryResource
+    parent_bytes: int
+    """Of the parent in host memory, in each worker."""
+    memory_bytes: int
+    """What must fit where the trial trains."""
+    host_bytes: int
+    """What a worker takes of its node's memory."""
+    state_bytes: SpanResource
+    student_bytes: SpanResource
+    seconds: float | None
+
+
+class EstimateResource(_Resource):
+    """What a search would cost: bytes, floating-point operations and, where a rate is known, hours."""
+
+    num_feasible: int
+    parameters: SpanResource
+    num_trials: int
+    num_baselines: int
+    is_teacher_live: bool
+    teacher_cache_bytes: int
+    trial: TrialEstimateResource
+    num_tokens: int
+    preparation_flops: int
+    flops: int
+    disk_bytes: int
+    rate: RateResource | None
+    hours: float | None
+
+
 class SearchPage(_Resource):
     """A page of searches, newest first."""
 

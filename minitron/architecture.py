@@ -111,6 +111,13 @@ class Architecture:
     def _norm_parameters(self) -> int:
         return self.hidden_size * (2 if self.traits.norm_bias else 1)
 
+    @property
+    def matrix_parameters(self) -> int:
+        """Weights of all matrix products of a forward pass; the output head counts even when tied."""
+        attention = 2 * (self.num_attention_heads + self.num_key_value_heads) * self.head_dim
+        mlp = self.traits.mlp_matrices * self.intermediate_size
+        return self.hidden_size * (self.num_layers * (attention + mlp) + self.vocab_size)
+
     def weight_bytes(self, dtype: str = "bfloat16") -> int:
         """Bytes of the weights when stored in ``dtype``."""
         return self.parameter_count * BYTES_PER_ELEMENT[dtype]
@@ -131,11 +138,5 @@ class Architecture:
         look-up never does), and causal attention at half of the full square. Training costs about
         three times as much.
         """
-        projection = self.num_attention_heads * self.head_dim
-        matrices = self.num_layers * (
-            self.hidden_size * 2 * (projection + self.num_key_value_heads * self.head_dim)
-            + self.traits.mlp_matrices * self.hidden_size * self.intermediate_size
-        )
-        head = self.vocab_size * self.hidden_size
-        attention = self.num_layers * projection * context
-        return 2 * (matrices + head) + 2 * attention
+        attention = self.num_layers * self.num_attention_heads * self.head_dim * context
+        return 2 * self.matrix_parameters + 2 * attention

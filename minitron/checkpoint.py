@@ -1,6 +1,6 @@
 """Hugging Face checkpoint directories: load, fingerprint, save.
 
-Loads safetensors only, in float32, and never runs code that a checkpoint brings. Refuses what transformers
+Loads safetensors only, in float32 unless told otherwise, and never runs code that a checkpoint brings. Refuses what transformers
 would load with a warning: a tensor that is missing there starts from random numbers. Knows neither
 pruning nor training.
 """
@@ -35,8 +35,8 @@ VOLATILE_KEYS = ("transformers_version", "_name_or_path")
 """Config entries that say who wrote the file, not what it describes."""
 
 
-def load_parent(directory: Path) -> PreTrainedModel:
-    """Return the model of a checkpoint directory in float32 and evaluation mode, on the CPU.
+def load_parent(directory: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Return the model of a checkpoint directory in evaluation mode, on the CPU.
 
     Raises:
         UnsupportedModel: A family that cannot be pruned here, or quantized weights.
@@ -50,7 +50,7 @@ def load_parent(directory: Path) -> PreTrainedModel:
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 directory,
-                dtype=torch.float32,
+                dtype=dtype,
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,

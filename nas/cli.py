@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 it failed; 2 wrong usage or a spec that cannot be run; 130
 lines on stderr that begin with ``error:``.
 """
 
+import json
 import logging
 import os
 import sys
@@ -21,10 +22,11 @@ from nas import display
 from nas.client import Client, ClientError
 from nas.clock import utc_now
 from nas.errors import InvalidSettings, InvalidSpec, SearchError
+from nas.estimate_rows import estimate_rows
 from nas.search import Search, SearchState
 from nas.service import resolved
 from nas.settings import Settings
-from nas.spec import load_spec
+from nas.spec import dump, load_spec
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 PLAIN_WIDTH = 160
@@ -100,6 +102,54 @@ def run(
         typer.echo(f"go on with: nas run --resume {interrupted.search_id}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     _end(search)
+
+
+@app.command()
+def plan(
+    spec: SpecFile,
+    *,
+    device_flops: Annotated[
+        float | None,
+        typer.Option(
+            help="Operations a second that a trial's resources reach; default: as measured earlier."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the estimate as JSON.")] = False,
+) -> None:
+    """Say what a search would cost, and whether it can run; nothing is started or stored."""
+    from nas import local_run
+
+    found = local_run.plan(load_spec(spec), _settings(None, None), flops_per_second=device_flops)
+    if as_json:
+        typer.echo(json.dumps(dump(found), indent=1))
+    else:
+        _console().print(display.estimate_table(estimate_rows(found)))
+
+
+@app.command()
+def gc(
+    *,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete it; otherwise it is only shown.")] = False,
+    students: Annotated[
+        bool, typer.Option("--students", help="Also students of ended searches that did not win.")
+    ] = False,
+    cache_bytes: Annotated[
+        int | None,
+        typer.Option(min=0, help="Keep at most so much that searches share; default NAS_CACHE_BYTES."),
+    ] = None,
+) -> None:
+    """Show what takes space below the artifact root and what may go, then delete that if told to."""
+    from nas import collect
+
+    settings = _settings(None, None)
+    limit = settings.cache_bytes if cache_bytes is None else cache_bytes
+    found = collect.collect(settings, cache_bytes=limit, keeps_students=not students)
+    display.disk(_console(), settings.artifact_root, found.usage, found.items)
+    if delete:
+        collect.delete(found.items)
+        typer.echo("deleted")
+    elif found.items:
+        typer.echo("nothing is deleted yet; do so with: nas gc --delete")
 
 
 @app.command()

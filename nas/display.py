@@ -14,6 +14,7 @@ from rich.text import Text
 from minitron.progress import Progress as Stage
 from nas import wording
 from nas.clock import utc_now
+from nas.disk import Item, Usage
 from nas.frontier import Comparison
 from nas.leaderboard import Line, leaderboard, num_planned
 from nas.search import Event, Search, SearchState
@@ -70,6 +71,36 @@ def leaderboard_table(lines: Sequence[Line]) -> Table:
             style="bold" if line.rank == 1 else None,
         )
     return table
+
+
+def estimate_table(rows: Iterable[tuple[str, str]]) -> Table:
+    """Return what a search would cost, a row for each thing."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for what, how_much in rows:
+        table.add_row(what, how_much)
+    return table
+
+
+def disk(console: Console, root: Path, used: Usage, items: Sequence[Item]) -> None:
+    """Print what takes space below the artifact root, and what of it may go."""
+    table = _table("below the artifact root", ">bytes")
+    for name, size in used.shared.items():
+        table.add_row(name, wording.in_bytes(size))
+    for search_id, size in used.searches.items():
+        table.add_row(f"searches/{search_id}", wording.in_bytes(size))
+    table.add_row("in all", wording.in_bytes(used.total), style="bold")
+    console.print(Text(str(root)), soft_wrap=True)
+    console.print(table)
+    if not items:
+        console.print(Text("nothing of it may go"))
+        return
+    going = _table("may go", ">bytes", "because")
+    for item in items:
+        going.add_row(str(item.path.relative_to(root)), wording.in_bytes(item.num_bytes), item.reason)
+    going.add_row("in all", wording.in_bytes(sum(item.num_bytes for item in items)), "", style="bold")
+    console.print(going)
 
 
 def report(

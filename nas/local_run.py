@@ -11,16 +11,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
 
 from rich.console import Console
 from rich.text import Text
 
 from nas import display
 from nas.errors import SearchError, StoreUnavailable
+from nas.estimate import Estimate
 from nas.leaderboard import comparison_of
 from nas.search import Event, Search, SearchSpec
 from nas.service import SearchService
 from nas.settings import Settings
+from nas.storage.memory import InMemoryStore
 from nas.storage.sql import open_store
 from nas.supervisor import Supervisor, require_worker_extra
 
@@ -78,6 +82,20 @@ def run(task: SearchSpec | str, settings: Settings, console: Console, *, serves:
             with suppress(KeyboardInterrupt):
                 page.server.wait()
     return search
+
+
+def plan(spec: SearchSpec, settings: Settings, *, flops_per_second: float | None) -> Estimate:
+    """Return what a search would cost; rates that earlier searches here measured are used.
+
+    Raises:
+        InvalidSpec: It cannot run.
+    """
+    # Asking costs nothing, so it makes no database either.
+    file = settings.database_url.removeprefix("sqlite:///")
+    is_new = file != settings.database_url and not Path(unquote(file)).exists()
+    store = InMemoryStore() if is_new else open_store(settings.database_url)
+    service = SearchService(store, artifact_root=settings.artifact_root, device_flops=settings.device_flops)
+    return service.plan(spec, flops_per_second=flops_per_second)
 
 
 def _follow(service: SearchService, supervisor: Supervisor, search: Search, console: Console) -> None:

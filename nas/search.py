@@ -46,6 +46,8 @@ class Resources:
 
     cpus: float = 1
     gpus: float = 0
+    memory_bytes: int | None = None
+    """What one trial may take where it trains; a spec that needs more is refused. None asks nothing."""
     threads: int = 0
     """Torch threads of a worker; 0 takes as many as ``cpus``, and one for models below 10 M parameters."""
 
@@ -54,6 +56,10 @@ class Resources:
             value = getattr(self, name)
             if value < least:
                 raise InvalidSpec(((f"resources.{name}", f"found {value}, allowed: at least {least}"),))
+        if self.memory_bytes is not None and self.memory_bytes < 1:
+            raise InvalidSpec(
+                (("resources.memory_bytes", f"found {self.memory_bytes}, allowed: at least 1"),)
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

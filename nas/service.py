@@ -12,12 +12,12 @@ from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
 
-from minitron.architecture import Architecture
 from minitron.errors import InvalidRecipe, MinitronError, UnreadableData
-from minitron.parents import check_parent, check_sequence_length
+from minitron.parents import check_parent, check_sequence_length, parent_architecture
 from minitron.sources import check_sources, with_absolute_paths
 from nas.clock import Clock, utc_now
 from nas.errors import Conflict, InvalidSpec, NotFound
+from nas.estimate import Estimate, Rate, estimate, measured_rate, require_memory
 from nas.frontier import best_trial, gap_closed
 from nas.rungs import Schedule, schedule
 from nas.search import Event, Search, SearchSpec, SearchState
@@ -26,6 +26,8 @@ from nas.storage.store import SearchStore
 from nas.trial import Attempt, Point, Trial, TrialRole, TrialState
 
 BUILTIN = "builtin:"
+RATED_SEARCHES = 20
+"""The latest ones, that a rate is measured on."""
 _ID_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
 """Digits and letters that are not mistaken for one another."""
 
@@ -64,8 +66,16 @@ class SearchView:
 class SearchService:
     """The use cases. Unknown ids raise NotFound."""
 
-    def __init__(self, store: SearchStore, *, artifact_root: Path, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        store: SearchStore,
+        *,
+        artifact_root: Path,
+        device_flops: float | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
         self._store = store
+        self._device_flops = device_flops
         self._artifact_root = artifact_root
         self._clock = clock
 
@@ -79,18 +89,53 @@ class SearchService:
             InvalidSpec: A field that cannot be run; EmptySpace when nothing fits the budget.
         """
         spec = resolved(spec)
-        parent = _checked(spec)
-        space = SearchSpace(parent, spec.axes, spec.budget)
+        space = _checked(spec)
         now = self._clock()
         search = Search(
             id=_new_id(now),
             spec=spec,
             num_feasible=len(space),
-            parent_parameters=parent.parameter_count,
+            parent_parameters=space.parent.parameter_count,
             created_at=now,
         )
         self._store.add_search(search)
         return search
+
+    def plan(self, spec: SearchSpec, *, flops_per_second: float | None = None) -> Estimate:
+        """Check a spec as ``create`` does, store nothing, and return what the search would cost.
+
+        Args:
+            spec: What is asked.
+            flops_per_second: What the resources of a trial compute; None takes what was stated for this
+                service, else what earlier trials with the same resources did, if there are any.
+
+        Raises:
+            InvalidSpec: As ``create``.
+        """
+        spec = resolved(spec)
+        space = _checked(spec)
+        stated = flops_per_second or self._device_flops
+        rate = Rate(flops_per_second=stated, source="as stated") if stated else None
+        return estimate(spec, space, rate=rate or self._measured_rate(spec))
+
+    def _measured_rate(self, spec: SearchSpec) -> Rate | None:
+        """Return what trials with these resources computed a second: of the same parent, else of any."""
+
+        def are_alike(other: SearchSpec) -> bool:
+            ours, theirs = spec.resources, other.resources
+            return (ours.cpus, ours.gpus) == (theirs.cpus, theirs.gpus)
+
+        latest = self._store.list_searches(states=[SearchState.SUCCEEDED], limit=RATED_SEARCHES)
+        alike = [search for search in latest if are_alike(search.spec)]
+        same = [search for search in alike if search.spec.parent == spec.parent]
+        finished = []
+        for search in same or alike:
+            try:
+                parent = parent_architecture(search.spec.parent)
+            except MinitronError:
+                continue  # gone since
+            finished.append((search.spec, parent, self._store.trials(search.id)))
+        return measured_rate(finished)
 
     def get(self, search_id: str) -> SearchView:
         """Return a search and where it stands."""
@@ -183,12 +228,12 @@ def _absolute(source: str) -> str:
     return source if source.startswith(BUILTIN) else str(Path(source).expanduser().absolute())
 
 
-def _checked(spec: SearchSpec) -> Architecture:
-    """Return the parent's shape; raise InvalidSpec for what its files or the data's rule out."""
+def _checked(spec: SearchSpec) -> SearchSpace:
+    """Return the space; raise InvalidSpec for what the files of parent and data, or the sizes, rule out."""
     try:
-        parent = check_parent(spec.parent)
+        space = SearchSpace(check_parent(spec.parent), spec.axes, spec.budget)
         check_sequence_length(spec.parent, spec.data.sequence_length)
-        spec.distillation.asks_live(num_tokens=schedule(spec).num_tokens, hidden_size=parent.hidden_size)
+        trial = estimate(spec, space).trial
     except InvalidRecipe as error:
         raise InvalidSpec(((error.field, error.reason),)) from error
     except MinitronError as error:
@@ -198,7 +243,11 @@ def _checked(spec: SearchSpec) -> Architecture:
     except UnreadableData as error:
         field, _, reason = str(error).partition(": ")
         raise InvalidSpec(((field, reason),)) from error
-    return parent
+    if spec.resources.memory_bytes is not None:
+        require_memory(
+            trial, spec.resources.memory_bytes, field="resources.memory_bytes", what="memory stated"
+        )
+    return space
 
 
 def _new_id(at: datetime) -> str:

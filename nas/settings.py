@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     """``NAS_DATABASE_URL``: a SQLite file or a PostgreSQL database."""
     artifact_root: AbsolutePath = Field(default_factory=lambda data: data["home"] / "artifacts")
     """``NAS_ARTIFACT_ROOT``: parents, blocks, scores, answers and students; seen by every worker."""
+    cache_bytes: int | None = Field(default=None, ge=0)
+    """``NAS_CACHE_BYTES``: above this, shared artifacts unused for long go when a search has prepared its own;
+    None keeps all."""
     tracking_uri: Address = Field(
         default_factory=lambda data: _sqlite_address(data["home"] / "mlflow.db"),
         validation_alias="MLFLOW_TRACKING_URI",
@@ -61,6 +64,8 @@ class Settings(BaseSettings):
     """``MLFLOW_TRACKING_URI``: a server or a local SQLite store of MLflow."""
     ray_address: str | None = None
     """``NAS_RAY_ADDRESS``: a running Ray cluster; None starts a local one for each search."""
+    device_flops: float | None = Field(default=None, gt=0)
+    """``NAS_DEVICE_FLOPS``: operations a second that the resources of a trial reach; None asks earlier trials."""
     host: str = "127.0.0.1"
     """``NAS_HOST``: the address that ``nas serve`` listens on."""
     port: int = Field(default=8000, ge=0, le=65_535)

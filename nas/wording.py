@@ -1,6 +1,6 @@
 """Numbers, times and progress in the words that the command line and the dashboard share."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -9,8 +9,13 @@ from nas.budget import Budget
 from nas.trial import TrialRole
 
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+OPERATIONS = ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
 
 NOTHING = "-"
+
+Words = Callable[[float], str]
+"""A number in the words of its unit."""
 
 ROLES = {
     TrialRole.SEARCH: "search",
@@ -21,11 +26,25 @@ ROLES = {
 
 def count(number: float) -> str:
     """Return a number of parameters or tokens in three digits: 637 k, 1.24 M, 4.5 B."""
-    for size, unit in UNITS:
+    return _in_units(number, UNITS)
+
+
+def in_bytes(number: float) -> str:
+    """Return a size in three digits: 512 B, 93.4 MB, 1.4 TB."""
+    return _in_units(number, BYTES, "B")
+
+
+def work(number: float) -> str:
+    """Return floating-point operations in three digits: 21.4 TFLOP, 3.1 EFLOP."""
+    return _in_units(number, OPERATIONS, "FLOP")
+
+
+def _in_units(number: float, units: Iterable[tuple[float, str]], one: str = "") -> str:
+    for size, unit in units:
         # What rounds up to a thousand of one unit is one of the next.
         if number >= size * 0.9995:
             return f"{number / size:.3g} {unit}"
-    return f"{number:.0f}"
+    return f"{number:.0f} {one}".rstrip()
 
 
 def loss(value: float | None) -> str:

@@ -7,6 +7,7 @@ the same parent and recipes computes nothing. Knows no Ray; runs in a worker pro
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -28,21 +29,32 @@ from minitron.importance import METRIC_VERSION, measure_importance
 from minitron.parents import parent_architecture
 from minitron.progress import Progress, Report
 from minitron.teacher import CACHE_VERSION, build_teacher_cache
+from nas.disk import delete, least_recently_used, touch
+from nas.estimate import estimate, require_memory
 from nas.search import Resources, SearchSpec
+from nas.space import search_space
 from workers.report import Prepared
 
 LOCK_POLL_SECONDS = 1.0
+TOUCH_SECONDS = 60.0
 
 
-def prepare(spec: SearchSpec, root: Path, report: Report) -> Prepared:
+def prepare(spec: SearchSpec, root: Path, report: Report, *, cache_bytes: int | None = None) -> Prepared:
     """Make what is missing below ``root`` and return where everything lies.
+
+    Above ``cache_bytes``, what nobody has used for long then goes.
 
     Raises:
         MinitronError: An unreadable parent, too little data, a full disk.
+        InvalidSpec: A device with less memory than a trial takes.
     """
     use_threads(spec)
+    _require_device_memory(spec)
     with _alone(root / "locks" / f"{_digest(spec.parent)}.lock", report):
-        return _Preparation(spec, root, report).run()
+        prepared = _Preparation(spec, root, report).run()
+    if cache_bytes is not None:
+        delete(least_recently_used(root, max_bytes=cache_bytes))
+    return prepared
 
 
 class _Preparation:
@@ -51,7 +63,21 @@ class _Preparation:
     def __init__(self, spec: SearchSpec, root: Path, report: Report) -> None:
         self._spec = spec
         self._root = root
-        self._report = report
+        self._tell = report
+        self._used: list[Path] = []
+        self._touched_at = 0.0
+
+    def _report(self, progress: Progress) -> None:
+        """Pass progress on, and mark what is used meanwhile: a long stage may take longer than a cache is kept."""
+        if time.monotonic() - self._touched_at > TOUCH_SECONDS:
+            self._touched_at = time.monotonic()
+            touch(self._used)
+        self._tell(progress)
+
+    def _uses(self, path: Path) -> Path:
+        self._used.append(path)
+        touch([path])
+        return path
 
     def run(self) -> Prepared:
         spec = self._spec
@@ -72,7 +98,7 @@ class _Preparation:
         return Prepared(
             parent_dir=self._parent_dir,
             parent_fingerprint=self._parent_fingerprint,
-            blocks_dir=self._root / "blocks" / self._blocks.fingerprint,
+            blocks_dir=self._blocks_dir,
             blocks_fingerprint=self._blocks.fingerprint,
             scores_path=self._scores(scores),
             scores_fingerprint=scores,
@@ -83,7 +109,8 @@ class _Preparation:
 
     @cached_property
     def _parent_dir(self) -> Path:
-        return materialize(self._spec.parent, self._root, self._report).resolve()
+        path = materialize(self._spec.parent, self._root, self._report).resolve()
+        return self._uses(path) if path.is_relative_to(self._root.resolve()) else path
 
     @cached_property
     def _parent_fingerprint(self) -> str:
@@ -104,6 +131,10 @@ class _Preparation:
         )
 
     @cached_property
+    def _blocks_dir(self) -> Path:
+        return self._uses(self._root / "blocks" / self._blocks.fingerprint)
+
+    @cached_property
     def _parent(self) -> PreTrainedModel:
         self._report(Progress(stage="loading the parent"))
         parent = load_parent(self._parent_dir)
@@ -122,7 +153,7 @@ class _Preparation:
                 fingerprint=key,
                 report=self._report,
             ).save(path)
-        return path
+        return self._uses(path)
 
     def _teacher(self, key: str) -> Path | None:
         spec = self._spec
@@ -146,7 +177,7 @@ class _Preparation:
                 precision=spec.training.precision,
                 report=self._report,
             )
-        return directory
+        return self._uses(directory)
 
     def _loss(self) -> float:
         key = _digest(self._parent_fingerprint, _content(self._blocks.validation_NT))
@@ -170,6 +201,15 @@ def use_threads(spec: SearchSpec) -> None:
 def device_of(resources: Resources) -> torch.device:
     """Return the accelerator when a trial gets one, else the CPU."""
     return pick_device() if resources.gpus > 0 else torch.device("cpu")
+
+
+def _require_device_memory(spec: SearchSpec) -> None:
+    device = device_of(spec.resources)
+    if device.type == "cuda":
+        share = min(1.0, spec.resources.gpus)
+        available = int(share * torch.cuda.get_device_properties(device).total_memory)
+        trial = estimate(spec, search_space(spec)).trial
+        require_memory(trial, available, field="resources.gpus", what="device memory for a trial")
 
 
 def _digest(*parts: Any) -> str:

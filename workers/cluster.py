@@ -20,6 +20,7 @@ from minitron.progress import Progress, Report
 from nas.errors import InvalidSpec
 from nas.search import Resources
 from nas.trial import Failure, FailureKind
+from nas.wording import in_bytes
 from workers.report import failure_of
 from workers.scratch import scratch_directory
 
@@ -44,7 +45,9 @@ class WorkFailed(Exception):
 
 
 @contextmanager
-def connected(address: str | None, resources: Resources, *, max_parallel: int) -> Iterator[None]:
+def connected(
+    address: str | None, resources: Resources, *, max_parallel: int, host_bytes: int = 0
+) -> Iterator[None]:
     """Start a local cluster, or connect to the one at ``address``, for as long as the context lasts.
 
     A local cluster offers as many logical CPUs as ``max_parallel`` trials ask for, even where the
@@ -52,6 +55,12 @@ def connected(address: str | None, resources: Resources, *, max_parallel: int) -
     asks for more CPUs than there are cores is refused.
 
     Call it from the main thread: the cluster's processes end with the thread that started them.
+
+    Args:
+        address: Of a running cluster.
+        resources: What each trial gets.
+        max_parallel: Trials at once.
+        host_bytes: What each trial takes of its node's memory.
 
     Raises:
         InvalidSpec: No node can ever give a trial what it asks for; Ray would wait for ever.
@@ -75,7 +84,8 @@ def connected(address: str | None, resources: Resources, *, max_parallel: int) -
                 **options,
             )
         stack.callback(ray.shutdown)
-        _require_room(resources, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        _require_room(resources, nodes, host_bytes=host_bytes)
         yield
 
 
@@ -83,11 +93,18 @@ _RUNTIME = {"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_ACCEL_ENV_VAR_OVERR
 """Workers stay in the directory that the paths of the spec are relative to."""
 
 
-def _require_room(resources: Resources, nodes: list[dict[str, float]]) -> None:
+def _require_room(resources: Resources, nodes: list[dict[str, float]], *, host_bytes: int = 0) -> None:
     """Raise InvalidSpec unless one node has room for one trial."""
     wanted = {"resources.cpus": ("CPU", resources.cpus), "resources.gpus": ("GPU", resources.gpus)}
-    if any(all(node.get(kind, 0) >= count for kind, count in wanted.values()) for node in nodes):
+    fit = [node for node in nodes if all(node.get(kind, 0) >= count for kind, count in wanted.values())]
+    # What a node has left for tasks when Ray starts on it.
+    most_bytes = max((node.get("memory", math.inf) for node in fit), default=0)
+    if fit and most_bytes >= host_bytes:
         return
+    if fit:
+        found = f"found nodes with at most {in_bytes(most_bytes)} of memory"
+        needed = f"needed by a trial: {in_bytes(host_bytes)}; `nas plan` shows its parts"
+        raise InvalidSpec((("resources", f"{found}, {needed}"),))
     problems = []
     for field, (kind, count) in wanted.items():
         most = max((node.get(kind, 0) for node in nodes), default=0)

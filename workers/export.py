@@ -12,10 +12,10 @@ from minitron.files import link_or_copy, new_directory
 from minitron.parents import parent_architecture
 from minitron.progress import Progress, Report
 from minitron.verify import verify_reload
+from nas.layout import winner_directory
 from nas.search import Search
 from nas.trial import Trial
 from workers.artifacts import use_threads
-from workers.layout import winner_directory
 from workers.report import Prepared
 
 

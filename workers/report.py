@@ -26,6 +26,13 @@ class Prepared:
     """None asks the parent live."""
     teacher_fingerprint: str
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """What must stay where it lies while the search runs."""
+        return (
+            self.parent_dir, self.blocks_dir, self.scores_path, *([self.teacher_dir] if self.teacher_dir else []),
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Began:

@@ -22,9 +22,12 @@ from minitron.architecture import Architecture
 from minitron.progress import Progress, Report
 from nas.clock import utc_now
 from nas.comparisons import random_draws
+from nas.disk import touch
 from nas.driver import Driver
 from nas.errors import LostLease, StoreUnavailable
+from nas.estimate import estimate
 from nas.frontier import best_trial
+from nas.layout import states_directory
 from nas.ledger import Ledger
 from nas.search import Search, SearchSpec, SearchState, Winner
 from nas.settings import Settings
@@ -34,7 +37,6 @@ from nas.storage.store import Lease, SearchStore
 from nas.trial import Failure, Trial, TrialState
 from workers.cluster import WorkFailed, connected, run_task
 from workers.executor import TuneExecutor
-from workers.layout import states_directory
 from workers.report import Evaluate, Prepared, failure_of
 from workers.tracking import Tracker
 from workers.watch import Reason, Watch
@@ -80,7 +82,7 @@ def run_search(search_id: str, settings: Settings, *, lease_seconds: float = LEA
     logger.info("search %s: claimed", search_id)
     sweep = _Sweep(store, search_id, settings.artifact_root)
     with Watch(store, lease, lease_seconds=lease_seconds, at_renewal=sweep) as watch:
-        code = _Run(store, lease, settings, watch).to_its_end()
+        code = _Run(store, lease, settings, watch, sweep).to_its_end()
         sweep()
     return code
 
@@ -88,7 +90,10 @@ def run_search(search_id: str, settings: Settings, *, lease_seconds: float = LEA
 class _Run:
     """One search in one process."""
 
-    def __init__(self, store: SearchStore, lease: Lease, settings: Settings, watch: Watch) -> None:
+    def __init__(
+        self, store: SearchStore, lease: Lease, settings: Settings, watch: Watch, sweep: "_Sweep"
+    ) -> None:
+        self._sweep = sweep
         self._store = store
         self._lease = lease
         self._settings = settings
@@ -144,11 +149,14 @@ class _Run:
         search = self._move(SearchState.PREPARING, progress=Progress(stage="starting Ray"))
         spec = search.spec
         address = self._settings.ray_address
-        with connected(address, spec.resources, max_parallel=spec.max_parallel):
+        host_bytes = estimate(spec, search_space(spec)).trial.host_bytes
+        with connected(address, spec.resources, max_parallel=spec.max_parallel, host_bytes=host_bytes):
             self._watch.catch_signals()  # Ray has set its own
             self._report(STARTING)
             roomy = _roomy(spec) if address is None else spec
-            prepared = self._work(roomy, partial(_prepare, roomy, self._root))
+            prepared = self._work(roomy, partial(_prepare, roomy, self._root, self._settings.cache_bytes))
+            root = self._root.resolve()  # a parent elsewhere is the user's: it is not touched
+            self._sweep.in_use = tuple(path for path in prepared.paths if path.resolve().is_relative_to(root))
             self._tracker.identify(_fingerprints(prepared))
             search = self._move(
                 SearchState.RUNNING,
@@ -234,9 +242,13 @@ class _Run:
 
 
 class _Sweep:
-    """Removes the resumable states of trials that are final and will not be gone on from."""
+    """Removes the resumable states of trials that are final and will not be gone on from.
+
+    Marks what the search shares with others as in use, too.
+    """
 
     def __init__(self, store: SearchStore, search_id: str, root: Path) -> None:
+        self.in_use: tuple[Path, ...] = ()
         self._store = store
         self._search_id = search_id
         self._root = root
@@ -244,6 +256,7 @@ class _Sweep:
 
     def __call__(self) -> None:
         """Sweep once."""
+        touch(self.in_use)
         search = self._store.get_search(self._search_id)
         for trial in self._store.trials(self._search_id):
             # A baseline goes on from where the search stopped a trial of its architecture.
@@ -277,10 +290,10 @@ def _fingerprints(prepared: Prepared) -> dict[str, str]:
 # What follows is called in worker processes, where torch and transformers are loaded.
 
 
-def _prepare(spec: SearchSpec, root: Path, report: Report) -> Prepared:
+def _prepare(spec: SearchSpec, root: Path, cache_bytes: int | None, report: Report) -> Prepared:
     from workers.artifacts import prepare
 
-    return prepare(spec, root, report)
+    return prepare(spec, root, report, cache_bytes=cache_bytes)
 
 
 def _make_evaluate(spec: SearchSpec, prepared: Prepared, root: Path) -> Evaluate:

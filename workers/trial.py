@@ -16,10 +16,12 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 
 from minitron.checkpoint import load_parent, save_checkpoint
 from minitron.data import Blocks, open_blocks
+from minitron.device import effective_precision
 from minitron.evaluate import held_out_loss
 from minitron.files import new_directory
 from minitron.importance import ImportanceScores
@@ -27,11 +29,11 @@ from minitron.plan import PruningPlan, plan_pruning, random_plan
 from minitron.prune import prune
 from minitron.teacher import LiveTeacher, Teacher, open_teacher_cache
 from minitron.train import Retraining
+from nas.layout import states_directory, student_directory
 from nas.rungs import schedule
 from nas.search import SearchSpec
 from nas.trial import Measurement, Point, Trial, TrialRole
 from workers.artifacts import device_of, use_threads
-from workers.layout import states_directory, student_directory
 from workers.report import Prepared, TrialReport
 
 logger = logging.getLogger(__name__)
@@ -176,10 +178,7 @@ class TrialEvaluator:
 
     @cached_property
     def _parent(self) -> PreTrainedModel:
-        parent = load_parent(self._prepared.parent_dir)
-        if self._prepared.teacher_dir is None:
-            parent.to(device_of(self._spec.resources))  # type: ignore[arg-type]  # the stub loses self
-        return parent
+        return load_parent(self._prepared.parent_dir)
 
     @cached_property
     def _blocks(self) -> Blocks:
@@ -194,7 +193,7 @@ class TrialEvaluator:
     def _teacher(self) -> Teacher:
         prepared = self._prepared
         if prepared.teacher_dir is None:
-            return LiveTeacher(self._parent, self._spec.training.precision)
+            return LiveTeacher(self._live_parent(), self._spec.training.precision)
         head = None
         if self._spec.distillation.cache_form == "hidden":
             head = copy.deepcopy(self._parent.lm_head)
@@ -202,6 +201,19 @@ class TrialEvaluator:
         return open_teacher_cache(
             prepared.teacher_dir, expected_fingerprint=prepared.teacher_fingerprint, head=head
         )
+
+    def _live_parent(self) -> PreTrainedModel:
+        """Return the parent where and as it answers: where trials train, in the precision they train in.
+
+        Half the size of the one that is pruned from, where that precision is bfloat16.
+        """
+        device = device_of(self._spec.resources)
+        is_wide = effective_precision(device, self._spec.training.precision) == "float32"
+        if is_wide and device.type == "cpu":
+            return self._parent
+        model = load_parent(self._prepared.parent_dir, dtype=torch.float32 if is_wide else torch.bfloat16)
+        model.to(device)  # type: ignore[arg-type]  # the stub loses self
+        return model
 
 
 def _advanced(retraining: Retraining, history: History, target: int) -> History:

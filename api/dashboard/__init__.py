@@ -6,7 +6,7 @@ They call the same use cases as REST, always in a thread, so that a slow databas
 from fastapi import FastAPI
 from nicegui import ui
 
-from api.dashboard import list_page, search_page
+from api.dashboard import launch_page, list_page, search_page
 from api.dashboard.theme import FAVICON, frame, nowhere
 from nas.service import SearchService
 
@@ -20,6 +20,10 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
     @ui.page("/")
     async def searches() -> None:
         await list_page.build(service, notice)
+
+    @ui.page("/launch")
+    async def launch() -> None:
+        await launch_page.build(service, notice)
 
     @ui.page("/searches/{search_id}")
     async def search(search_id: str) -> None:

@@ -96,7 +96,8 @@ class _List:
     def _show_empty(self) -> None:
         self._replace()
         request = ui.context.client.request
-        with self._body, message("travel_explore", "No searches yet", "Submit one from a terminal:"):
+        with self._body, message("travel_explore", "No searches yet", "Launch one here, or from a terminal:"):
+            ui.button("New search", on_click=lambda: ui.navigate.to("/launch")).props("no-caps unelevated")
             how = HOW_TO_SUBMIT.format(origin=str(request.base_url).rstrip("/"))
             ui.code(how, language="sh").classes("text-left").style("max-width: 640px")
 

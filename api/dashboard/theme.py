@@ -60,6 +60,8 @@ body, body.body--dark { background: var(--page); }
 @keyframes pulse { 50% { opacity: .25; } }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; width: 100%; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 12px; width: 100%; }
+.facts { display: grid; grid-template-columns: max-content 1fr; gap: 6px 18px; align-items: baseline;
+  font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .trace { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 360px; overflow: auto; margin: 0;
   padding: 10px 12px; border-radius: 8px; background: rgba(120, 130, 145, .12); }
 .q-table__card, .q-table--dark { background: transparent !important; box-shadow: none; }
@@ -82,7 +84,9 @@ def frame(notice: str | None) -> Iterator[None]:
         with ui.link(target="/").classes("quiet flex items-center gap-3"):
             ui.html(FAVICON, sanitize=False).style("width: 22px; height: 22px; line-height: 0")
             ui.label("Minitron search").classes("font-semibold")
-        ui.link("API", "/docs").classes("quiet soft")
+        with ui.row().classes("items-center gap-6"):
+            ui.link("New search", "/launch").classes("quiet")
+            ui.link("API", "/docs").classes("quiet soft")
     with ui.column().classes("page"):
         if notice:
             banner("warning", "Searches are not run here", notice, AMBER)

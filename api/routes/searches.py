@@ -6,13 +6,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.archive import DirectoryArchive
 from api.dependencies import SearchId, Service, Spec, Stopping
 from api.errors import problems
-from api.schemas import EventResource, SearchPage, SearchResource, TrialList, TrialRecordResource
+from api.schemas import (
+    EstimateResource,
+    EventResource,
+    SearchPage,
+    SearchResource,
+    TrialList,
+    TrialRecordResource,
+)
 from nas.leaderboard import comparison_of
 from nas.search import SearchState
 
@@ -27,13 +34,31 @@ POLL_SECONDS = 0.5
     "/searches",
     operation_id="create_search",
     status_code=201,
+    response_model=SearchResource,
     responses={
+        200: {
+            "model": EstimateResource,
+            "description": "What the search would cost; `validate_only` was set.",
+        },
         201: {"headers": {"Location": {"schema": {"type": "string"}}}},
         **problems(400, 413, 415, 422, 503),
     },
 )
-def create_search(request: Request, response: Response, service: Service, spec: Spec) -> SearchResource:
+def create_search(
+    *,
+    request: Request,
+    response: Response,
+    service: Service,
+    spec: Spec,
+    validate_only: Annotated[bool, Query(description="Store nothing: say what it would cost.")] = False,
+    device_flops: Annotated[
+        float | None, Query(gt=0, description="Operations a second of a trial's resources, for the hours.")
+    ] = None,
+) -> SearchResource | Response:
     """Submit a search, as JSON or YAML. Once this has answered, the search is stored and will be run."""
+    if validate_only:
+        found = EstimateResource.model_validate(service.plan(spec, flops_per_second=device_flops))
+        return JSONResponse(found.model_dump(mode="json"))
     search = service.create(spec)
     response.headers["Location"] = str(request.url_for("get_search", search_id=search.id))
     return SearchResource.of(service.get(search.id))

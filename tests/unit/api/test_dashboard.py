@@ -1,5 +1,6 @@
 """The pages as a visitor's browser gets them, and (marked ``browser``) as it shows them."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -114,6 +115,23 @@ class TestInTheBrowser:
         )
         browser.wait_for("brand new")
 
+    def test_a_search_is_launched_from_the_page_once_its_spec_is_right(self, server, browser, tmp_path):
+        browser.open(f"{server.address}/launch")
+        browser.wait_for("72 feasible", "activations")
+        _type(browser, "parent: builtin:tiny\nbudget: {max_parameters: 10}\naxes: {num_layers: [5]}")
+        browser.wait_for("found no architecture with 0 to 10 total parameters")
+        assert browser.screenshot(tmp_path / "launch.png").stat().st_size > 20_000
+        assert _is_disabled(browser, "Launch")
+        _type(
+            browser,
+            "name: typed here\nparent: builtin:tiny\nbudget: {max_parameters: 9e5}\naxes: {num_layers: [5]}",
+        )
+        browser.wait_for("1 feasible")
+        assert not _is_disabled(browser, "Launch")
+        _press(browser, "Launch")
+        browser.wait_for("typed here", "Queued")
+        assert "typed here" in {search.spec.name for search in server.store.list_searches()}
+
     def test_nothing_submitted_yet(self, browser, tmp_path):
         with running(tmp_path, filled=False) as server:
             browser.open(server.address)
@@ -124,8 +142,22 @@ def _ended(server, search_id):
     return sum(trial.state.is_final for trial in server.store.trials(search_id))
 
 
+def _type(browser, text):
+    """Replace what stands in the editor, as a reader's typing would."""
+    browser.evaluate(
+        "(() => { const view = document.querySelector('.cm-content').cmView.view;"
+        f" view.dispatch({{changes: {{from: 0, to: view.state.doc.length, insert: {json.dumps(text)}}}}}); }})()"
+    )
+
+
+def _is_disabled(browser, label):
+    return browser.evaluate(
+        f"[...document.querySelectorAll('button')].find(b => b.innerText.trim().endsWith({label!r})).disabled"
+    )
+
+
 def _press(browser, label, *, last=False):
     browser.evaluate(
-        f"[...document.querySelectorAll('button')].filter(b => b.innerText.trim() === {label!r})"
+        f"[...document.querySelectorAll('button')].filter(b => b.innerText.trim().split('\\n').at(-1) === {label!r})"
         f".at({-1 if last else 0}).click()"
     )

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from api.dependencies import MAX_SPEC_BYTES
+from nas.estimate import Estimate
 from nas.search import Search, SearchState
 from nas.spec import dump, load, load_spec, spec_to_json
 from nas.trial import FailureKind
@@ -54,6 +55,18 @@ class TestSubmit:
         assert found["state"] == "QUEUED"
         assert found["num_feasible"] > 100
         assert fresh.store.get_search(found["id"]).spec == load_spec(DEMO)
+
+    def test_validate_only_says_what_it_would_cost_and_stores_nothing(self, fresh):
+        response = fresh.http.post(
+            "/api/v1/searches?validate_only=true&device_flops=1e9", content=DEMO.read_bytes(), headers=YAML
+        )
+        assert response.status_code == 200
+        found = load(Estimate, response.json())
+        assert found == fresh.service.plan(load_spec(DEMO), flops_per_second=1e9)
+        assert response.json()["trial"]["memory"]["total"] == found.trial.memory.total
+        assert fresh.store.list_searches() == []
+        spec = yaml.safe_load(DEMO.read_text(encoding="utf-8")) | {"budget": {"max_parameters": 10}}
+        _problem(fresh.http.post("/api/v1/searches?validate_only=true", json=spec), 422, "empty_space")
 
     def test_every_wrong_field_is_named(self, fresh):
         spec = yaml.safe_load(DEMO.read_text(encoding="utf-8")) | {"num_trials": "many", "colour": "red"}

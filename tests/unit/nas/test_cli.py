@@ -1,5 +1,6 @@
 """The script ``nas`` as users call it: real processes, a real server; only the training is made up."""
 
+import json
 import os
 import re
 import signal
@@ -210,6 +211,19 @@ def test_unknown_search_and_absent_server(nas):
     assert _errors(nas("show", "nope", code=1)) == ["search nope: not found"]
     (error,) = _errors(nas("list", "--server", "http://127.0.0.1:9", code=1))
     assert "nas serve" in error
+
+
+def test_plan_says_what_a_search_would_cost_and_leaves_nothing_behind(nas, tmp_path):
+    out = nas("plan", DEMO, "--device-flops", "1e10")
+    assert [
+        word for word in ("135 feasible", "10 GFLOP/s, as stated", "activations") if word not in out
+    ] == []
+    estimate = json.loads(nas("plan", DEMO, "--json"))
+    assert (estimate["num_feasible"], estimate["hours"]) == (135, None)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "spec.yaml").write_text(DEMO.read_text() + "resources: {memory_bytes: 1000}\n")
+    (error,) = _errors(nas("plan", "spec.yaml", code=2))
+    assert error.startswith("resources.memory_bytes: found 1 kB of memory stated, needed by a trial: ")
 
 
 def test_run_goes_from_the_spec_to_the_leaderboard(local):

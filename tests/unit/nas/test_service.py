@@ -12,8 +12,10 @@ from minitron.recipe import DataRecipe, DataSource, DistillationRecipe, Training
 from nas.axes import Axes
 from nas.budget import Budget
 from nas.errors import Conflict, EmptySpace, InvalidSpec, NotFound
-from nas.search import Comparisons, Rungs, SearchState, Winner
+from nas.estimate import estimate
+from nas.search import Comparisons, Resources, Rungs, SearchState, Winner
 from nas.service import SearchService
+from nas.space import search_space
 from nas.storage.memory import InMemoryStore
 from nas.storage.store import TrialPoint
 from nas.trial import Attempt, Measurement, Point, Trial, TrialRole, TrialState
@@ -222,6 +224,41 @@ def test_directories_and_patterns_of_text_are_taken(service, tmp_path, monkeypat
 def test_an_impossible_budget_says_how_near_it_comes(service):
     with pytest.raises(EmptySpace, match="the nearest with"):
         service.create(make_spec(budget=Budget(max_parameters=1000)))
+
+
+# Planning
+
+
+def test_a_plan_stores_nothing_and_refuses_what_create_refuses(service, store):
+    found = service.plan(make_spec())
+    assert found == estimate(make_spec(), search_space(make_spec()))
+    assert store.list_searches() == []
+    with pytest.raises(InvalidSpec, match=r"axes\.num_layers"):
+        service.plan(make_spec(axes=Axes(num_layers=(7,))))
+
+
+def test_memory_that_was_stated_is_held_to(service):
+    needed = service.plan(make_spec()).trial.memory_bytes
+    assert service.create(make_spec(resources=Resources(memory_bytes=needed)))
+    spec = make_spec(resources=Resources(memory_bytes=needed // 2))
+    for submit in (service.plan, service.create):
+        with pytest.raises(InvalidSpec, match=r"resources\.memory_bytes: found .* needed by a trial: "):
+            submit(spec)
+
+
+def test_the_rate_is_stated_or_what_like_trials_measured(service, store, clock, tmp_path):
+    assert service.plan(SPEC).hours is None
+    assert service.plan(SPEC, flops_per_second=1e9).rate.flops_per_second == 1e9
+    history = History(store, clock)
+    history.complete(history.begin(make_trial(0)), 2.0)
+    for state in (SearchState.COMPLETING, SearchState.SUCCEEDED):
+        history.save(store.get_search("search-1").moved(state, START))
+    measured = service.plan(SPEC)
+    assert measured.rate.source == "the median of 1 trials of builtin:tiny"
+    assert measured.hours > 0
+    assert service.plan(replace(SPEC, resources=Resources(cpus=2))).rate is None
+    always = SearchService(store, artifact_root=tmp_path, device_flops=5e9)
+    assert always.plan(SPEC).rate.flops_per_second == 5e9
 
 
 # What is told

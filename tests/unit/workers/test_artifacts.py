@@ -1,5 +1,6 @@
 """What searches share is made once, whoever asks first."""
 
+import os
 import threading
 from dataclasses import replace
 
@@ -107,3 +108,16 @@ def test_threads_follow_the_spec_then_the_size_of_the_parent(micro, parent, reso
     spec, _, _ = micro
     use_threads(replace(spec, parent=parent, resources=resources))
     assert torch.get_num_threads() == expected
+
+
+def test_above_the_cache_limit_the_unused_go_and_the_used_stay(micro):
+    spec, root, prepared = micro
+    old = root / "teachers" / "old"
+    old.mkdir()
+    (old / "answers").write_bytes(bytes(100))
+    os.utime(old, (1, 1))
+    for path in prepared.paths:
+        os.utime(path, (1, 1))
+    assert prepare(spec, root, lambda _: None, cache_bytes=0) == prepared
+    assert not old.exists()
+    assert all(path.exists() for path in prepared.paths)

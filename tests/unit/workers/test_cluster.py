@@ -89,6 +89,16 @@ def test_room_must_be_on_one_node(resources, message):
         _require_room(resources, [{"CPU": 4}, {"CPU": 4, "memory": 1.0}])
 
 
+def test_memory_must_be_on_a_node_that_has_the_rest():
+    nodes = [{"CPU": 4, "memory": 8e9}, {"CPU": 1, "memory": 64e9}]
+    _require_room(Resources(cpus=4), nodes, host_bytes=8_000_000_000)
+    _require_room(Resources(cpus=1), nodes, host_bytes=50_000_000_000)
+    with pytest.raises(
+        InvalidSpec, match=r"found nodes with at most 8 GB of memory, needed by a trial: 9 GB"
+    ):
+        _require_room(Resources(cpus=4), nodes, host_bytes=9_000_000_000)
+
+
 def test_cpus_and_gpus_must_be_on_the_same_node():
     with pytest.raises(InvalidSpec, match="both"):
         _require_room(Resources(cpus=4, gpus=1), [{"CPU": 4}, {"CPU": 2, "GPU": 1}])

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from minitron.errors import DivergedTraining
+from nas.layout import states_directory, student_directory
 from nas.rungs import schedule
 from nas.search import Rungs
 from nas.space import search_space
@@ -15,7 +16,6 @@ from nas.trial import Trial, TrialRole
 from tests.micro import micro_spec
 from workers import trial as module
 from workers.artifacts import prepare
-from workers.layout import states_directory, student_directory
 from workers.trial import TrialEvaluator
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
@@ -150,6 +150,32 @@ def test_hidden_states_teach_what_the_live_parent_teaches(micro, make_trial):
     for live, cached in zip(points["live"][1:], points["cached"][1:], strict=True):
         assert cached.train_loss == pytest.approx(live.train_loss, rel=1e-4)
         assert cached.loss == pytest.approx(live.loss, abs=1e-4)
+
+
+def test_a_live_teacher_is_loaded_once_for_all_trials_in_the_precision_it_answers_in(
+    micro, make_trial, monkeypatch
+):
+    spec, _, root = micro
+    loaded = []
+    load = module.load_parent
+
+    def counted(*arguments, **options):
+        loaded.append(model := load(*arguments, **options))
+        return model
+
+    monkeypatch.setattr(module, "load_parent", counted)
+    for precision, dtypes in (("bfloat16", [torch.float32, torch.bfloat16]), ("float32", [torch.float32])):
+        changed = replace(
+            spec,
+            distillation=replace(spec.distillation, teacher="live"),
+            training=replace(spec.training, precision=precision),
+        )
+        evaluator = TrialEvaluator(changed, prepare(changed, root, lambda _: None), root)
+        for number in range(2):
+            reports = list(evaluator(make_trial(number, search_id=precision)))
+            assert reports[-1].finished.loss != reports[0].point.loss  # its answers were learnt from
+        assert sorted(map(str, (model.dtype for model in loaded))) == sorted(map(str, dtypes))
+        loaded.clear()
 
 
 def test_divergence_is_named(micro, make_trial):

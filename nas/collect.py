@@ -1,0 +1,31 @@
+"""``nas gc``: the composition root of what looks at the artifact root beside the store."""
+
+from dataclasses import dataclass
+
+from nas import disk
+from nas.disk import Item, Usage
+from nas.settings import Settings
+from nas.storage.sql import open_store
+
+delete = disk.delete
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What takes space, and what of it may go."""
+
+    usage: Usage
+    items: list[Item]
+
+
+def collect(settings: Settings, *, cache_bytes: int | None, keeps_students: bool) -> Found:
+    """Look through the artifact root of these settings; see ``nas.disk`` for what may go.
+
+    Raises:
+        StoreUnavailable: Without the store nothing is known to have ended.
+    """
+    root = settings.artifact_root
+    items = disk.leftovers(root, open_store(settings.database_url), keeps_students=keeps_students)
+    if cache_bytes is not None:
+        items += disk.least_recently_used(root, max_bytes=cache_bytes)
+    return Found(usage=disk.usage(root), items=items)

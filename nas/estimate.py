@@ -1,0 +1,272 @@
+"""What a search will cost, told before it begins: from the spec and the parent's config alone.
+
+Pure arithmetic over the space; the formulas for one trial are ``minitron.costs``. Knows no store and no device:
+how fast a device is must be stated or have been measured.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from minitron.architecture import Architecture
+from minitron.costs import (
+    ComputePrecision,
+    TrainingMemory,
+    state_bytes,
+    student_bytes,
+    training_flops,
+    training_memory,
+)
+from nas import rungs
+from nas.errors import InvalidSpec
+from nas.search import SearchSpec
+from nas.space import SearchSpace
+from nas.trial import Trial
+from nas.wording import in_bytes
+
+MAX_SAMPLED = 2_000
+"""Architectures that bounds and means are taken over: all of a small space, evenly spaced ones of a large."""
+TOKEN_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """The least and the most over the space."""
+
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """What one trial's resources compute."""
+
+    flops_per_second: float
+    source: str
+    """Where it is known from, for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialEstimate:
+    """One trial that is trained to the last rung."""
+
+    num_tokens: int
+    flops: Span
+    """Training, and the held-out evaluations on the way."""
+    memory: TrainingMemory
+    """Of the architecture that takes the most, on the device."""
+    parent_bytes: int
+    """Of the float32 parent that a worker prunes from, in host memory."""
+    memory_bytes: int
+    """What must fit where the trial trains; on a CPU the parent as well."""
+    host_bytes: int
+    """What a worker takes of its node's memory: all of the above on a CPU, else parent and student."""
+    state_bytes: Span
+    student_bytes: Span
+    seconds: float | None
+    """Of the mean architecture; None without a rate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A whole search; sizes in bytes, work in floating-point operations."""
+
+    num_feasible: int
+    parameters: Span
+    num_trials: int
+    num_baselines: int
+    is_teacher_live: bool
+    teacher_cache_bytes: int
+    """0 when the teacher is asked live."""
+    trial: TrialEstimate
+    num_tokens: int
+    """That all trials and baselines together are expected to train on."""
+    preparation_flops: int
+    flops: int
+    """Preparation included."""
+    disk_bytes: int
+    """Caches, resumable states, students and the winner at their most."""
+    rate: Rate | None
+    hours: float | None
+
+
+def estimate(spec: SearchSpec, space: SearchSpace, *, rate: Rate | None = None) -> Estimate:
+    """Return what a search is expected to cost.
+
+    Raises:
+        InvalidRecipe: Teacher answers that were asked for do not fit ``max_cache_bytes``.
+    """
+    return _Costing(spec, space).estimate(rate)
+
+
+def require_memory(trial: TrialEstimate, available: int, *, field: str, what: str) -> None:
+    """Raise InvalidSpec, naming ``field``, when a trial takes more than ``available`` bytes of ``what``."""
+    if trial.memory_bytes <= available:
+        return
+    parts = trial.memory
+    varies = parts.activations + parts.logits
+    reason = (
+        f"found {in_bytes(available)} of {what}, needed by a trial: {in_bytes(trial.memory_bytes)}, of which "
+        f"{in_bytes(varies)} grow with training.micro_batch_size and data.sequence_length; "
+        "lower these or the budget"
+    )
+    raise InvalidSpec(((field, reason),))
+
+
+def measured_rate(finished: Iterable[tuple[SearchSpec, Architecture, Sequence[Trial]]]) -> Rate | None:
+    """Return what the completed trials of other searches computed a second, or None without any.
+
+    Args:
+        finished: Specs of searches with the same resources, their parents' shapes and their trials.
+    """
+    rates, parents = [], set()
+    for spec, parent, trials in finished:
+        is_live = _is_live(spec, parent)
+        for trial in trials:
+            measured = trial.measurement
+            if measured and measured.train_seconds > 0:
+                work = training_flops(
+                    trial.architecture,
+                    parent,
+                    num_tokens=measured.num_tokens,
+                    sequence_length=spec.data.sequence_length,
+                    is_live=is_live,
+                )
+                rates.append(work / measured.train_seconds)
+                parents.add(spec.parent)
+    if not rates:
+        return None
+    return Rate(
+        flops_per_second=median(rates),
+        source=f"the median of {len(rates)} trials of {', '.join(sorted(parents))}",
+    )
+
+
+class _Costing:
+    """One estimate in the making: what all of its parts start from."""
+
+    def __init__(self, spec: SearchSpec, space: SearchSpace) -> None:
+        self._spec = spec
+        self._space = space
+        self._parent = space.parent
+        self._schedule = rungs.schedule(spec)
+        self._is_live = _is_live(spec, space.parent)
+        step = -(-len(space) // MAX_SAMPLED)
+        self._sample = [*space.architectures[::step], space.largest]
+
+    def estimate(self, rate: Rate | None) -> Estimate:
+        spec = self._spec
+        num_trials = min(spec.num_trials, len(self._space))
+        num_baselines = spec.comparisons.random_architectures + spec.comparisons.random_indices
+        num_tokens = rungs.expected_tokens(spec, self._schedule, len(self._space))
+        work = [self._trial_flops(shape) for shape in self._sample]
+        preparation = self._preparation_flops()
+        # A trial that stops at a rung does a part of the work of one that does not.
+        trials = round(fmean(work) * num_tokens / self._schedule.num_tokens)
+        cache = spec.distillation.cache_bytes(
+            num_tokens=self._schedule.num_tokens, hidden_size=self._parent.hidden_size
+        )
+        answers = 0 if self._is_live else cache
+        trial = self._trial(work, rate)
+        at_once = min(spec.max_parallel, num_trials + num_baselines)
+        seconds = (preparation + trials / at_once) / rate.flops_per_second if rate else None
+        return Estimate(
+            num_feasible=len(self._space),
+            parameters=Span(
+                least=self._space.smallest.parameter_count, most=self._space.largest.parameter_count
+            ),
+            num_trials=num_trials,
+            num_baselines=num_baselines,
+            is_teacher_live=self._is_live,
+            teacher_cache_bytes=answers,
+            trial=trial,
+            num_tokens=num_tokens,
+            preparation_flops=preparation,
+            flops=preparation + trials,
+            disk_bytes=answers + self._blocks_bytes() + self._trials_bytes(trial, num_trials, num_baselines),
+            rate=rate,
+            hours=None if seconds is None else seconds / 3600,
+        )
+
+    def _trial(self, work: Sequence[int], rate: Rate | None) -> TrialEstimate:
+        most = max((self._memory(shape) for shape in self._sample), key=lambda memory: memory.total)
+        parent_bytes = self._parent.weight_bytes("float32")
+        students = _span(map(student_bytes, self._sample))
+        is_on_host = not self._spec.resources.gpus
+        return TrialEstimate(
+            num_tokens=self._schedule.num_tokens,
+            flops=Span(least=min(work), most=max(work)),
+            memory=most,
+            parent_bytes=parent_bytes,
+            memory_bytes=most.total + parent_bytes * is_on_host,
+            host_bytes=parent_bytes + (most.total if is_on_host else students.most),
+            state_bytes=_span(map(state_bytes, self._sample)),
+            student_bytes=students,
+            seconds=fmean(work) / rate.flops_per_second if rate else None,
+        )
+
+    def _memory(self, shape: Architecture) -> TrainingMemory:
+        """Return what a shape takes; where the precision is the device's to choose, in the hungrier one."""
+        asked = self._spec.training.precision
+        precisions: tuple[ComputePrecision, ...] = ("float32", "bfloat16") if asked == "auto" else (asked,)
+        return max(
+            (
+                training_memory(
+                    shape,
+                    self._parent,
+                    training=self._spec.training,
+                    distillation=self._spec.distillation,
+                    sequence_length=self._spec.data.sequence_length,
+                    is_live=self._is_live,
+                    precision=precision,
+                )
+                for precision in precisions
+            ),
+            key=lambda memory: memory.total,
+        )
+
+    def _trial_flops(self, shape: Architecture) -> int:
+        sequence_length = self._spec.data.sequence_length
+        evaluated = len(self._schedule.points) * self._spec.data.validation_tokens
+        return evaluated * shape.flops_per_token(context=sequence_length) + training_flops(
+            shape,
+            self._parent,
+            num_tokens=self._schedule.num_tokens,
+            sequence_length=sequence_length,
+            is_live=self._is_live,
+        )
+
+    def _preparation_flops(self) -> int:
+        """Forward passes of the parent: importance, without the output head; its loss; answers to keep."""
+        per_token = self._parent.flops_per_token(context=self._spec.data.sequence_length)
+        head = 2 * self._parent.vocab_size * self._parent.hidden_size
+        answered = 0 if self._is_live else self._schedule.num_tokens
+        calibration = self._calibration_tokens * (per_token - head)
+        return calibration + (self._spec.data.validation_tokens + answered) * per_token
+
+    @property
+    def _calibration_tokens(self) -> int:
+        sequence_length = self._spec.data.sequence_length
+        return self._spec.calibration.num_blocks(sequence_length) * sequence_length
+
+    def _blocks_bytes(self) -> int:
+        tokens = self._schedule.num_tokens + self._spec.data.validation_tokens + self._calibration_tokens
+        return TOKEN_BYTES * tokens
+
+    def _trials_bytes(self, trial: TrialEstimate, num_trials: int, num_baselines: int) -> int:
+        """Return what states, students and MLflow's copy of the winner take at their most."""
+        # A new state is written before the one before it goes; a trial that waits at a rung keeps one.
+        waiting = num_trials if len(self._schedule.rungs) > 1 else 0
+        states = 2 * self._spec.max_parallel + waiting
+        return trial.state_bytes.most * states + trial.student_bytes.most * (num_trials + num_baselines + 1)
+
+
+def _is_live(spec: SearchSpec, parent: Architecture) -> bool:
+    return spec.distillation.asks_live(
+        num_tokens=rungs.schedule(spec).num_tokens, hidden_size=parent.hidden_size
+    )
+
+
+def _span(values: Iterable[int]) -> Span:
+    found = list(values)
+    return Span(least=min(found), most=max(found))

@@ -1,0 +1,62 @@
+"""An estimate as rows of what and how much, which the command line and the dashboard share."""
+
+from datetime import timedelta
+
+from nas import wording
+from nas.estimate import Estimate, Span
+
+Row = tuple[str, str]
+
+
+def estimate_rows(found: Estimate) -> list[Row]:
+    """Return what there is to say of an estimate, in reading order."""
+    trial, memory = found.trial, found.trial.memory
+    parts = (
+        ("weights", memory.weights), ("gradients", memory.gradients), ("optimiser", memory.optimizer),
+        ("activations", memory.activations), ("logits", memory.logits), ("teacher", memory.teacher),
+    )  # fmt: skip
+    teacher = (
+        "asked live, beside each trial"
+        if found.is_teacher_live
+        else f"asked once, answers cached: {wording.in_bytes(found.teacher_cache_bytes)}"
+    )
+    rows = [
+        (
+            "architectures",
+            f"{found.num_feasible:,} feasible, {_span(found.parameters, wording.count)} parameters",
+        ),
+        ("teacher", teacher),
+        ("trial: tokens", f"{trial.num_tokens:,}"),
+        ("trial: work", _span(trial.flops, wording.work)),
+        (
+            "trial: memory",
+            f"at most {wording.in_bytes(memory.total)}: "
+            + ", ".join(f"{name} {wording.in_bytes(size)}" for name, size in parts if size),
+        ),
+        (
+            "worker: host",
+            f"at most {wording.in_bytes(trial.host_bytes)}, the parent's {wording.in_bytes(trial.parent_bytes)} included",
+        ),
+        ("trial: state", _span(trial.state_bytes, wording.in_bytes)),
+        ("trial: student", _span(trial.student_bytes, wording.in_bytes)),
+        ("search: trials", f"{found.num_trials} and {found.num_baselines} baselines"),
+        ("search: tokens", f"about {wording.count(found.num_tokens)}"),
+        (
+            "search: work",
+            f"about {wording.work(found.flops)}, {wording.work(found.preparation_flops)} of it to prepare",
+        ),
+        ("search: disk", f"at most {wording.in_bytes(found.disk_bytes)}"),
+    ]
+    if found.rate is None or found.hours is None or trial.seconds is None:
+        return [*rows, ("time", "not known: state --device-flops, or let a first search measure it")]
+    return [
+        *rows,
+        ("rate", f"{wording.work(found.rate.flops_per_second)}/s, {found.rate.source}"),
+        ("trial: time", f"about {wording.duration(timedelta(seconds=trial.seconds))}"),
+        ("search: time", f"about {wording.duration(timedelta(hours=found.hours))}"),
+    ]
+
+
+def _span(span: Span, words: "wording.Words") -> str:
+    least, most = words(span.least), words(span.most)
+    return least if least == most else f"{least} to {most}"

@@ -1,0 +1,37 @@
+"""Where things lie below the artifact root. Knows no file and reads none.
+
+``searches/ID`` belongs to one search; every other folder is shared by searches, each entry named by a hash of
+what it was made from.
+"""
+
+from pathlib import Path
+
+from nas.trial import Trial
+
+SHARED = ("parents", "blocks", "scores", "teachers", "losses")
+"""Made once, found again, and made anew when they are gone."""
+
+
+def search_directory(root: Path, search_id: str) -> Path:
+    """Return where everything that belongs to one search lies."""
+    return root / "searches" / search_id
+
+
+def states_directory(root: Path, trial: Trial) -> Path:
+    """Return where a trial's resumable states lie, each named by its tokens."""
+    return trial_directory(root, trial.search_id, trial.number) / "states"
+
+
+def student_directory(root: Path, trial: Trial) -> Path:
+    """Return where the checkpoint of a completed trial lies."""
+    return trial_directory(root, trial.search_id, trial.number) / "student"
+
+
+def winner_directory(root: Path, search_id: str) -> Path:
+    """Return where the winner is exported to."""
+    return search_directory(root, search_id) / "winner"
+
+
+def trial_directory(root: Path, search_id: str, number: int) -> Path:
+    """Return where a trial's states and student lie."""
+    return search_directory(root, search_id) / "trials" / str(number)

@@ -1,0 +1,144 @@
+"""What may go is what nobody will read again; everything else stays, whoever looks and whenever."""
+
+import os
+import time
+
+import pytest
+
+from nas import disk, layout
+from nas.disk import IN_USE_SECONDS, delete, least_recently_used, leftovers, touch, tree_bytes, usage
+from nas.search import SearchState, Winner
+from nas.storage.memory import InMemoryStore
+from nas.trial import TrialState
+from tests.searches import MEASUREMENT, START, after, make_search, make_trial
+
+HOUR = 3600.0
+
+
+def write(path, size, *, hours=0.0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(size))
+    for each in (path, path.parent):
+        age(each, hours)
+    return path
+
+
+def age(path, hours):
+    then = time.time() - hours * HOUR
+    os.utime(path, (then, then))
+
+
+def artifact(root, kind, name, size, *, hours):
+    directory = root / kind / name
+    write(directory / "data", size)
+    age(directory, hours)
+    return directory
+
+
+class Ended:
+    """A store with a search of three trials (completed and won, completed, stopped), and their files."""
+
+    def __init__(self, root, *, state=SearchState.SUCCEEDED):
+        self.store = InMemoryStore()
+        self.store.add_search(make_search())
+        self.lease = self.store.claim("search-1", "me", at=START, until=after(60))
+        for number, ends in enumerate((TrialState.COMPLETED, TrialState.COMPLETED, TrialState.STOPPED)):
+            trial = make_trial(number).started(START)
+            if ends is TrialState.COMPLETED:
+                trial = trial.completed(MEASUREMENT, "student", after(1))
+            else:
+                trial = trial.waiting("state").stopped(after(1))
+            self.store.save_trial(trial, self.lease)
+            write(layout.states_directory(root, trial) / "100" / "state", 30)
+            if ends is TrialState.COMPLETED:
+                write(layout.student_directory(root, trial) / "weights", 10)
+        path = [SearchState.PREPARING, SearchState.RUNNING, SearchState.COMPLETING, SearchState.SUCCEEDED]
+        for each in path[: path.index(state) + 1]:
+            won = {"winner": Winner(trial_number=0, path="w")} if each is SearchState.SUCCEEDED else {}
+            self.store.save_search(self.store.get_search("search-1").moved(each, after(2), **won), self.lease)
+
+
+def names(root, items):
+    return sorted(str(item.path.relative_to(root)) for item in items)
+
+
+def test_linked_files_count_once(tmp_path):
+    write(tmp_path / "a", 100)
+    (tmp_path / "b").hardlink_to(tmp_path / "a")
+    assert tree_bytes(tmp_path) == tree_bytes(tmp_path / "a") == 100
+    assert tree_bytes(tmp_path / "nothing") == 0
+
+
+def test_usage_is_told_by_kind_and_by_search(tmp_path):
+    artifact(tmp_path, "blocks", "b", 7, hours=0)
+    artifact(tmp_path, "teachers", "t", 5, hours=0)
+    Ended(tmp_path)
+    found = usage(tmp_path)
+    assert found.shared == {"blocks": 7, "teachers": 5}
+    assert found.searches == {"search-1": 3 * 30 + 2 * 10}
+    assert found.total == 7 + 5 + 110
+    assert usage(tmp_path / "nowhere").total == 0
+
+
+def test_of_an_ended_search_the_states_go_and_the_students_stay(tmp_path):
+    ended = Ended(tmp_path)
+    states = [f"searches/search-1/trials/{number}/states" for number in range(3)]
+    assert names(tmp_path, leftovers(tmp_path, ended.store)) == states
+    spare = leftovers(tmp_path, ended.store, keeps_students=False)
+    assert names(tmp_path, spare) == sorted([*states, "searches/search-1/trials/1/student"])
+    delete(spare)
+    assert leftovers(tmp_path, ended.store, keeps_students=False) == []
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["searches/search-1/trials/0/student/weights"]
+
+
+@pytest.mark.parametrize("state", [SearchState.RUNNING, SearchState.COMPLETING])
+def test_of_a_search_under_way_nothing_goes(tmp_path, state):
+    ended = Ended(tmp_path, state=state)
+    assert leftovers(tmp_path, ended.store, keeps_students=False) == []
+
+
+def test_a_search_of_another_store_stays(tmp_path):
+    """Two databases may share an artifact root."""
+    Ended(tmp_path)
+    assert leftovers(tmp_path, InMemoryStore(), keeps_students=False) == []
+
+
+def test_what_a_killed_process_left_goes_once_nothing_in_it_is_written(tmp_path):
+    old, written = (artifact(tmp_path, "teachers", f".key.{name}", 9, hours=5) for name in ("old", "now"))
+    age(old / "data", 5)
+    age(written / "data", 0)
+    write(tmp_path / "parents" / ".tiny.lock", 0, hours=5)
+    found = leftovers(tmp_path, InMemoryStore())
+    assert names(tmp_path, found) == ["teachers/.key.old"]
+    assert found[0].num_bytes == 9
+
+
+def test_the_longest_unused_go_first_and_only_until_the_rest_fits(tmp_path):
+    for name, hours in (("a", 9), ("b", 7), ("c", 5)):
+        artifact(tmp_path, "teachers", name, 100, hours=hours)
+    artifact(tmp_path, "blocks", "d", 100, hours=8)
+    assert names(tmp_path, least_recently_used(tmp_path, max_bytes=400)) == []
+    assert names(tmp_path, least_recently_used(tmp_path, max_bytes=399)) == ["teachers/a"]
+    assert names(tmp_path, least_recently_used(tmp_path, max_bytes=250)) == ["blocks/d", "teachers/a"]
+    going = least_recently_used(tmp_path, max_bytes=0)
+    assert len(going) == 4
+    delete(going)
+    assert usage(tmp_path).total == 0
+
+
+def test_what_is_in_use_stays_however_much_there_is(tmp_path):
+    used, unused = (artifact(tmp_path, "teachers", name, 100, hours=9) for name in ("used", "unused"))
+    touch([used, tmp_path / "gone"])
+    assert names(tmp_path, least_recently_used(tmp_path, max_bytes=0)) == ["teachers/unused"]
+    assert unused.exists()
+    assert IN_USE_SECONDS > 10 * 60
+
+
+def test_deleting_what_is_gone_is_no_error(tmp_path):
+    path = artifact(tmp_path, "blocks", "b", 7, hours=9)
+    items = least_recently_used(tmp_path, max_bytes=0)
+    delete(items)
+    delete(items)
+    assert not path.exists()
+    assert disk.usage(tmp_path).total == 0

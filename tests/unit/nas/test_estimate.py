@@ -1,0 +1,156 @@
+"""What a search will cost: sums that add up, laws that hold, and refusals that say what to change."""
+
+from dataclasses import replace
+
+import pytest
+
+from minitron.costs import training_flops
+from minitron.parents import parent_architecture
+from minitron.recipe import DistillationRecipe, TrainingRecipe
+from nas.errors import InvalidSpec
+from nas.estimate import MAX_SAMPLED, Rate, estimate, measured_rate, require_memory
+from nas.estimate_rows import estimate_rows
+from nas.rungs import expected_tokens, schedule
+from nas.search import Comparisons, Resources, Rungs
+from nas.space import search_space
+from nas.trial import Measurement
+from tests.searches import MEASUREMENT, after, make_spec, make_trial
+
+SPEC = make_spec(
+    training=TrainingRecipe(num_tokens=65_536, batch_tokens=2_048),
+    num_trials=6,
+    comparisons=Comparisons(random_architectures=2, random_indices=1),
+)
+RATE = Rate(flops_per_second=1e9, source="as stated")
+
+
+def of(spec, rate=None):
+    return estimate(spec, search_space(spec), rate=rate)
+
+
+def test_counts_are_those_of_space_and_schedule():
+    space, found = search_space(SPEC), of(SPEC)
+    assert found.num_feasible == len(space)
+    assert (found.parameters.least, found.parameters.most) == (
+        space.smallest.parameter_count, space.largest.parameter_count
+    )  # fmt: skip
+    assert (found.num_trials, found.num_baselines) == (6, 3)
+    assert found.trial.num_tokens == schedule(SPEC).num_tokens
+    assert found.num_tokens == expected_tokens(SPEC, schedule(SPEC), len(space))
+
+
+def test_a_space_of_one_costs_its_one_trial():
+    """Nothing is averaged: the sum can be written down."""
+    spec = make_spec(axes=replace(SPEC.axes, num_layers=(4,), hidden_size=(112,)), num_trials=1)
+    (shape,) = search_space(spec).architectures
+    parent = parent_architecture(spec.parent)
+    found = of(spec)
+    plan = schedule(spec)
+    training = training_flops(
+        shape, parent, num_tokens=plan.num_tokens, sequence_length=spec.data.sequence_length, is_live=False
+    )
+    forward = shape.flops_per_token(context=spec.data.sequence_length)
+    evaluations = len(plan.points) * spec.data.validation_tokens * forward
+    assert (found.trial.flops.least, found.trial.flops.most) == (training + evaluations,) * 2
+    assert found.flops == found.preparation_flops + training + evaluations
+    assert found.trial.state_bytes.most == 12 * shape.parameter_count
+
+
+@pytest.mark.parametrize(
+    ("change", "grows"),
+    [
+        ({"num_trials": 9}, {"num_tokens", "flops", "disk_bytes"}),
+        ({"comparisons": Comparisons(random_architectures=5)}, {"num_tokens", "flops", "disk_bytes"}),
+        ({"rungs": Rungs(fractions=(0.5,))}, {"disk_bytes"}),
+        (
+            {"training": replace(SPEC.training, num_tokens=131_072)},
+            {"num_tokens", "flops", "preparation_flops", "disk_bytes", "teacher_cache_bytes"},
+        ),
+        ({"max_parallel": 4}, {"disk_bytes"}),
+    ],
+)
+def test_more_of_something_costs_more_of_what_it_should(change, grows):
+    before, after_ = of(SPEC), of(replace(SPEC, **change))
+    quantities = ("num_tokens", "flops", "preparation_flops", "disk_bytes", "teacher_cache_bytes")
+    assert {name for name in quantities if getattr(after_, name) > getattr(before, name)} == grows
+
+
+def test_a_teacher_that_does_not_fit_the_cache_is_asked_live_and_costs_memory_and_work():
+    cached = of(SPEC)
+    live = of(replace(SPEC, distillation=DistillationRecipe(max_cache_bytes=1)))
+    assert cached.teacher_cache_bytes == 65_536 * (6 * 128 + 4)
+    assert (live.is_teacher_live, live.teacher_cache_bytes) == (True, 0)
+    assert live.trial.memory.teacher >= 2 * parent_architecture(SPEC.parent).parameter_count
+    assert live.trial.flops.least > cached.trial.flops.least
+    assert live.preparation_flops < cached.preparation_flops
+
+
+def test_auto_precision_is_taken_for_the_hungrier():
+    totals = [
+        of(replace(SPEC, training=replace(SPEC.training, precision=precision))).trial.memory.total
+        for precision in ("float32", "bfloat16")
+    ]
+    assert of(SPEC).trial.memory.total == max(totals)
+
+
+def test_on_an_accelerator_the_parent_stays_outside():
+    on_cpu = of(SPEC).trial
+    on_gpu = of(replace(SPEC, resources=Resources(gpus=1))).trial
+    assert on_cpu.memory_bytes == on_gpu.memory_bytes + on_cpu.parent_bytes == on_cpu.host_bytes
+    assert on_gpu.host_bytes == on_gpu.parent_bytes + on_gpu.student_bytes.most
+
+
+def test_time_follows_from_the_rate_and_from_how_many_run_at_once():
+    assert of(SPEC).hours is None
+    alone, two = (of(replace(SPEC, max_parallel=number), RATE) for number in (1, 2))
+    assert alone.hours == pytest.approx(alone.flops / 1e9 / 3600)
+    prepare = two.preparation_flops
+    assert two.hours == pytest.approx((prepare + (two.flops - prepare) / 2) / 1e9 / 3600)
+    crowd = of(replace(SPEC, max_parallel=1000), RATE)
+    assert crowd.hours * 3600 * 1e9 > crowd.preparation_flops + (crowd.flops - crowd.preparation_flops) / 10
+
+
+def test_a_rate_is_the_median_of_what_trials_reached():
+    parent = parent_architecture(SPEC.parent)
+
+    def trial(number, seconds):
+        measured = replace(MEASUREMENT, num_tokens=1000, train_seconds=seconds)
+        return make_trial(number).started(after(0)).completed(measured, "student", after(1))
+
+    trials = [trial(0, 1.0), trial(1, 2.0), trial(2, 100.0), make_trial(3)]
+    work = training_flops(trials[0].architecture, parent, num_tokens=1000, sequence_length=256, is_live=False)
+    found = measured_rate([(SPEC, parent, trials)])
+    assert found.flops_per_second == pytest.approx(work / 2.0)
+    assert found.source == "the median of 3 trials of builtin:tiny"
+    assert measured_rate([(SPEC, parent, [make_trial(0)])]) is None
+    assert isinstance(trials[0].measurement, Measurement)
+
+
+def test_too_little_memory_names_the_field_and_what_to_lower():
+    trial = of(SPEC).trial
+    require_memory(trial, trial.memory_bytes, field="resources.memory_bytes", what="memory stated")
+    with pytest.raises(InvalidSpec) as caught:
+        require_memory(trial, trial.memory_bytes - 1, field="resources.memory_bytes", what="memory stated")
+    ((field, reason),) = caught.value.problems
+    assert field == "resources.memory_bytes"
+    assert "of memory stated, needed by a trial: " in reason
+    assert "training.micro_batch_size" in reason
+
+
+def test_large_spaces_are_sampled_not_listed():
+    spec = make_spec(
+        axes=replace(SPEC.axes, hidden_size=tuple(range(64, 129)), intermediate_size=tuple(range(100, 257)))
+    )
+    space = search_space(replace(spec, budget=replace(SPEC.budget, min_parameters=0)))
+    assert len(space) > 2 * MAX_SAMPLED
+    found = estimate(spec, space)
+    assert found.trial.state_bytes.most == 12 * space.largest.parameter_count
+
+
+def test_what_is_told_has_every_quantity():
+    rows = dict(estimate_rows(of(SPEC, RATE)))
+    assert rows["architectures"].startswith("10 feasible, 431 k to ")
+    assert rows["rate"] == "1 GFLOP/s, as stated"
+    assert "activations" in rows["trial: memory"]
+    assert rows["search: trials"] == "6 and 3 baselines"
+    assert "not known" in dict(estimate_rows(of(SPEC)))["time"]
