@@ -9,6 +9,9 @@ MinitronError
 │   └── PickledCheckpoint   weights in a format that can run code when loaded
 ├── UnreadableData          a data source that is missing or holds no text
 │   └── DatasetTooSmall     fewer tokens than a recipe needs
+├── HubError                what was asked of the Hugging Face hub, and in vain
+│   ├── RefusedByHub        no such repository, revision or file there, or no access to it
+│   └── UnreachableHub      no network, or a hub that does not answer
 ├── ArtifactMismatch        a cached artifact that was made from something else
 ├── UnservedLoss            a loss that the chosen teacher source cannot serve
 ├── DivergedTraining        a loss or gradient that is not finite
@@ -64,6 +67,18 @@ class UnreadableData(MinitronError):
 
 class DatasetTooSmall(UnreadableData):
     """Raised when a data source holds fewer tokens than the recipes need."""
+
+
+class HubError(MinitronError):
+    """Base of what can go wrong with the Hugging Face hub; raised itself for a name that is none."""
+
+
+class RefusedByHub(HubError):
+    """Raised for what the hub does not have, or does not give to whoever asks."""
+
+
+class UnreachableHub(HubError):
+    """Raised when the hub does not answer: the same may succeed later."""
 
 
 class ArtifactMismatch(MinitronError):

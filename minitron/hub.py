@@ -1,0 +1,224 @@
+"""The Hugging Face hub: what a name there means, what a repository holds, and what a refusal says.
+
+Asked only through ``huggingface_hub``, which finds address and token itself (``HF_ENDPOINT``; ``HF_TOKEN``
+or ``hf auth login``), so that no token ever passes through this project. Knows neither models nor data;
+free of torch, and loads ``huggingface_hub`` when the hub is first asked.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from minitron.errors import HubError, RefusedByHub, UnreachableHub
+
+PREFIX = "hub:"
+FORM = "hub:ORG/NAME[@REVISION][#FILE]"
+TIMEOUT_SECONDS = 30.0
+
+Kind = Literal["model", "dataset"]
+
+_NAME = re.compile(
+    rf"{PREFIX}(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s#@]+))?(?:#(?P<file>[^\s#]+))?", re.ASCII
+)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_RETRYABLE = (408, 429)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubName:
+    """A repository on the hub, perhaps at a revision, perhaps one file of it."""
+
+    repository: str
+    """``ORG/NAME``."""
+    revision: str | None = None
+    """A branch, a tag or a commit; None is the main branch."""
+    file: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return what ``text`` names.
+
+        Raises:
+            HubError: It is not of the form ``hub:ORG/NAME[@REVISION][#FILE]``.
+        """
+        match = _NAME.fullmatch(text)
+        if match is None:
+            raise HubError(f"found {text!r}, allowed: {FORM}")
+        return cls(**match.groupdict())
+
+    def __str__(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        file = f"#{self.file}" if self.file else ""
+        return f"{PREFIX}{self.repository}{revision}{file}"
+
+    @property
+    def commit(self) -> str | None:
+        """The revision where it is a whole commit hash, which never moves."""
+        return self.revision if self.revision and _COMMIT.fullmatch(self.revision) else None
+
+    @property
+    def directory(self) -> str:
+        """The name of a directory for what this names, by content.
+
+        Call it only where the revision is a commit.
+        """
+        assert self.commit is not None, f"{self}: may move"
+        parts = (*self.repository.split("/"), self.commit, *(self.file or "").split("/"))
+        return "--".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubFile:
+    """A file of a repository."""
+
+    path: str
+    size: int
+    """Bytes."""
+    sha256: str | None
+    """None for small files, whose content the hub names otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What a repository holds at one commit."""
+
+    name: HubName
+    """Its revision is the commit."""
+    kind: Kind
+    files: tuple[HubFile, ...]
+    """By path."""
+
+
+def look_up(name: HubName, kind: Kind = "model") -> Snapshot:
+    """Ask the hub what a repository holds, and which commit its revision is now.
+
+    Raises:
+        RefusedByHub, UnreachableHub: As ``asking``.
+    """
+    with asking(name):
+        info = _api().repo_info(
+            name.repository,
+            repo_type=kind,
+            revision=name.revision,
+            timeout=TIMEOUT_SECONDS,
+            files_metadata=True,
+        )
+    files = [
+        HubFile(path=each.rfilename, size=each.size or 0, sha256=each.lfs.sha256 if each.lfs else None)
+        for each in info.siblings or ()
+    ]
+    return Snapshot(
+        name=replace(name, revision=info.sha),
+        kind=kind,
+        files=tuple(sorted(files, key=lambda file: file.path)),
+    )
+
+
+def has_token() -> bool:
+    """Return whether this process has a token for the hub."""
+    from huggingface_hub import get_token
+
+    return bool(get_token())
+
+
+def page(name: HubName, kind: Kind = "model") -> str:
+    """Return the address of a repository for people."""
+    return f"{endpoint()}/{'datasets/' if kind == 'dataset' else ''}{name.repository}"
+
+
+def endpoint() -> str:
+    """Return where the hub is, without what ``HF_ENDPOINT`` may say of user and password."""
+    from huggingface_hub import constants
+
+    parts = urlsplit(constants.ENDPOINT)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+@contextmanager
+def asking(name: HubName) -> Iterator[None]:
+    """Tell in one line what the hub refuses while the context lasts.
+
+    What ``huggingface_hub`` raised is cut off: it may quote signed addresses and headers.
+
+    Raises:
+        RefusedByHub: No such repository, revision or file, or no access.
+        UnreachableHub: No network, ``HF_HUB_OFFLINE``, or a hub that is down.
+    """
+    from httpx2 import HTTPError, InvalidURL
+    from huggingface_hub import errors
+
+    _check_token()
+    try:
+        yield
+    except (
+        HTTPError, InvalidURL, errors.FileMetadataError, errors.LocalEntryNotFoundError,
+        errors.OfflineModeIsEnabled, errors.HFValidationError,
+    ) as error:  # fmt: skip
+        raise _refusal(name, _cause(error)) from None
+
+
+def _api() -> Any:
+    from huggingface_hub import HfApi
+
+    return HfApi(library_name="minitron-nas")
+
+
+def _check_token() -> None:
+    """Refuse a token that cannot be sent: libraries quote it in their errors."""
+    from huggingface_hub import get_token
+
+    token = get_token() or ""
+    if not re.fullmatch(r"[!-~]*", token):
+        raise HubError("HF_TOKEN: found characters that no token has, allowed: letters, digits and signs")
+
+
+def _cause(error: Exception) -> Exception:
+    """Return why a file that is not here could not be asked for either."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    is_consequence = isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception)
+    return error.__cause__ if is_consequence else error  # type: ignore[return-value]  # checked above
+
+
+def _refusal(name: HubName, error: Exception) -> HubError:
+    from huggingface_hub import errors
+
+    where = endpoint()
+    access = "the token has no access" if has_token() else "set HF_TOKEN to a token that has access"
+    refused = {
+        errors.GatedRepoError: f"is gated: {access}; access is asked for at {where}/{name.repository}",
+        errors.RevisionNotFoundError: f"no such revision of {name.repository}: {name.revision!r}",
+        errors.RemoteEntryNotFoundError: "holds no such file",
+        errors.DisabledRepoError: "was disabled by its author or the hub",
+        errors.HFValidationError: f"is no name of the hub's: {error}",
+        errors.FileMetadataError: f"{where} does not answer like a hub; is HF_ENDPOINT right?",
+    }
+    for kind, reason in refused.items():
+        if isinstance(error, kind):
+            return RefusedByHub(f"{name}: {reason}")
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return UnreachableHub(f"{name}: HF_HUB_OFFLINE is set; allowed: unset it, or take a local directory")
+    response = getattr(error, "response", None)
+    if response is None:
+        reason = f"does not answer ({type(error).__name__})"
+    elif response.status_code < 500 and response.status_code not in _RETRYABLE:
+        return _denial(name, response)
+    else:
+        reason = f"answered {response.status_code}"
+    return UnreachableHub(f"{name}: {where} {reason}; allowed: try again, or take a local directory")
+
+
+def _denial(name: HubName, response: Any) -> RefusedByHub:
+    """Return what a status below 500 means where the hub gave no code of its own."""
+    is_read = response.request.method in ("GET", "HEAD")
+    if response.status_code in (401, 403) and not is_read:
+        return RefusedByHub(
+            f"{name}: the token may not write there; allowed: one with write access in HF_TOKEN"
+        )
+    if response.status_code in (401, 403, 404):
+        why = "that its token may not read" if has_token() else "that needs a token in HF_TOKEN"
+        return RefusedByHub(f"{name}: {endpoint()} has no such repository, or one {why}")
+    return RefusedByHub(f"{name}: {endpoint()} answered {response.status_code}")
