@@ -23,11 +23,12 @@ from minitron.block_file import BlockFile
 from minitron.checkpoint import load_tokenizer, tokenizer_fingerprint
 from minitron.errors import ArtifactMismatch, DatasetTooSmall
 from minitron.files import new_directory
+from minitron.hub import PREFIX
 from minitron.packing import BUFFER_CHARACTERS, Encoder, Packer, pack, pack_whole
 from minitron.progress import Progress, Report, silent
 from minitron.reading import read_documents
 from minitron.recipe import DataRecipe
-from minitron.sources import HUB, check_sources, local_digest
+from minitron.sources import content_digest, pinned
 from minitron.split import SHARES, SIDES, Side, apportion
 
 # N blocks, T tokens of a block
@@ -82,10 +83,11 @@ def prepare_blocks(
 
     Raises:
         UnreadableData: A source is missing, unreadable or holds no text.
+        HubError: The hub does not have a dataset, does not give it, or does not answer.
         DatasetTooSmall: A source holds fewer tokens than a side of the split needs of it.
         OutOfSpace: The disk is full.
     """
-    check_sources(recipe)
+    recipe = pinned(recipe)
     quotas = _quotas(
         recipe,
         {
@@ -94,7 +96,7 @@ def prepare_blocks(
             "training": training_blocks,
         },
     )
-    digests = {field: _digest(field, recipe) for field in quotas}
+    digests = {field: content_digest(field, recipe.all_sources[field], report) for field in quotas}
     fingerprint = _fingerprint(recipe, quotas, digests, tokenizer_dir)
     directory = root / "blocks" / fingerprint
     total = sum(sum(quota.values()) for quota in quotas.values()) * recipe.sequence_length
@@ -155,11 +157,6 @@ def _quotas(recipe: DataRecipe, needed: dict[Side, int]) -> Quotas:
     return {field: quota for field, quota in quotas.items() if any(quota.values())}
 
 
-def _digest(field: str, recipe: DataRecipe) -> str:
-    source = recipe.all_sources[field]
-    return local_digest(field, source)
-
-
 def _fingerprint(recipe: DataRecipe, quotas: Quotas, digests: dict[str, str], tokenizer_dir: Path) -> str:
     templates = [tokenizer_dir / name for name in _CHAT_TEMPLATES if (tokenizer_dir / name).is_file()]
     parts = {
@@ -212,7 +209,7 @@ def _fill(
     source = recipe.all_sources[field]
     with closing(read_documents(field, source, seed=recipe.seed)) as documents:
         if field == VALIDATION:
-            is_here = not source.source.startswith(HUB)
+            is_here = not source.source.startswith(PREFIX)
             pack_whole(documents, packers["validation"], seen=seen, read_to_end=is_here)
         else:
             pack(documents, packers, seen=seen, encoder=encoder)

@@ -9,6 +9,7 @@ import typer
 
 from minitron.errors import InvalidRecipe
 from minitron.recipe import DataRecipe, DataSource
+from minitron.sources import pinned
 
 DATA = DataRecipe()
 """Whose defaults are those of the options."""
@@ -35,7 +36,7 @@ Seed = Annotated[int, typer.Option(help="Shuffles documents and training blocks.
 
 
 def data_recipe(sources: Sequence[str], validation: str | None, **others: Any) -> DataRecipe:
-    """Return the recipe of the options.
+    """Return the checked recipe of the options, each dataset of the hub at its commit.
 
     Args:
         sources: Of ``--data``; several make a blend.
@@ -44,13 +45,15 @@ def data_recipe(sources: Sequence[str], validation: str | None, **others: Any) -
 
     Raises:
         InvalidRecipe: A source in JSON that says something else, or a field out of range.
+        UnreadableData, HubError: As ``minitron.sources.pinned``.
     """
     given = tuple(_source("--data", text) for text in sources)
-    return DataRecipe(
+    recipe = DataRecipe(
         source=given[0] if len(given) == 1 else given,
         validation=None if validation is None else _source("--validation", validation),
         **others,
     )
+    return pinned(recipe)
 
 
 def _source(option: str, text: str) -> DataSource:

@@ -5,6 +5,7 @@ or ``hf auth login``), so that no token ever passes through this project. Knows 
 free of torch, and loads ``huggingface_hub`` when the hub is first asked.
 """
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from minitron.errors import HubError, RefusedByHub, UnreachableHub
 
 PREFIX = "hub:"
 FORM = "hub:ORG/NAME[@REVISION][#FILE]"
+LIBRARY = "minitron-nas"
+"""What we call ourselves there."""
 TIMEOUT_SECONDS = 30.0
 
 Kind = Literal["model", "dataset"]
@@ -24,6 +27,7 @@ _NAME = re.compile(
     rf"{PREFIX}(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s#@]+))?(?:#(?P<file>[^\s#]+))?", re.ASCII
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_WHOAMI = "/api/whoami"
 _RETRYABLE = (408, 429)
 
 
@@ -99,7 +103,7 @@ def look_up(name: HubName, kind: Kind = "model") -> Snapshot:
         RefusedByHub, UnreachableHub: As ``asking``.
     """
     with asking(name):
-        info = _api().repo_info(
+        info = api().repo_info(
             name.repository,
             repo_type=kind,
             revision=name.revision,
@@ -117,11 +121,77 @@ def look_up(name: HubName, kind: Kind = "model") -> Snapshot:
     )
 
 
+def at_its_commit(name: HubName, kind: Kind = "model") -> HubName:
+    """Return the name with the commit that its revision is now; cheap also where there are many files.
+
+    Raises:
+        RefusedByHub, UnreachableHub: As ``asking``; also where the content may not be read.
+    """
+    with asking(name):
+        info = api().repo_info(
+            name.repository, repo_type=kind, revision=name.revision, timeout=TIMEOUT_SECONDS, expand=["sha"]
+        )
+    check_access(name, kind)
+    return replace(name, revision=info.sha)
+
+
+def check_access(name: HubName, kind: Kind = "model") -> None:
+    """Raise RefusedByHub where the content of a repository may not be read, or UnreachableHub."""
+    with asking(name):
+        api().auth_check(name.repository, repo_type=kind)
+
+
+@contextmanager
+def reading(snapshot: Snapshot, path: str) -> Iterator[io.RawIOBase]:
+    """Give the content of a file as a stream that fetches no more than is read, more or less.
+
+    Raises:
+        RefusedByHub, UnreachableHub: As ``asking``.
+    """
+    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, lazily
+        build_hf_headers,
+        hf_raise_for_status,
+        http_stream_backoff,
+    )
+
+    name = snapshot.name
+    with asking(name):
+        url = hf_hub_url(
+            name.repository,
+            path,
+            repo_type=snapshot.kind,
+            revision=name.revision,
+            endpoint=constants.ENDPOINT,
+        )
+        headers = build_hf_headers(library_name=LIBRARY)
+        with http_stream_backoff(
+            "GET", url, headers=headers, timeout=TIMEOUT_SECONDS, max_retries=2
+        ) as response:
+            hf_raise_for_status(response)
+            yield _Stream(response.iter_bytes())
+
+
+def api() -> Any:
+    """Return the interface to the hub; use it within ``asking``."""
+    from huggingface_hub import HfApi
+
+    return HfApi(library_name=LIBRARY)
+
+
 def has_token() -> bool:
     """Return whether this process has a token for the hub."""
     from huggingface_hub import get_token
 
     return bool(get_token())
+
+
+def without_token(text: str) -> str:
+    """Return a text of others that may quote the token, with the token struck out."""
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return text.replace(token, "***") if token else text
 
 
 def page(name: HubName, kind: Kind = "model") -> str:
@@ -160,10 +230,22 @@ def asking(name: HubName) -> Iterator[None]:
         raise _refusal(name, _cause(error)) from None
 
 
-def _api() -> Any:
-    from huggingface_hub import HfApi
+class _Stream(io.RawIOBase):
+    """Chunks as a file."""
 
-    return HfApi(library_name="minitron-nas")
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            self._rest = next(self._chunks, b"")
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
 
 
 def _check_token() -> None:
@@ -213,6 +295,8 @@ def _refusal(name: HubName, error: Exception) -> HubError:
 
 def _denial(name: HubName, response: Any) -> RefusedByHub:
     """Return what a status below 500 means where the hub gave no code of its own."""
+    if response.request.url.path.startswith(_WHOAMI):
+        return RefusedByHub(f"HF_TOKEN: {endpoint()} does not accept the token, allowed: a valid one")
     is_read = response.request.method in ("GET", "HEAD")
     if response.status_code in (401, 403) and not is_read:
         return RefusedByHub(

@@ -13,6 +13,8 @@ from typing import IO, Any
 
 from minitron.documents import Document, document_of, missing_column, passages_of
 from minitron.errors import UnreadableData
+from minitron.hub import PREFIX
+from minitron.parquet import parquet_rows
 from minitron.python_docs import python_docs
 from minitron.recipe import DataSource
 from minitron.sources import PLAIN, PYTHON_DOCS, compression_of, kind_of, local_files
@@ -39,10 +41,15 @@ def read_documents(field: str, source: DataSource, *, seed: int) -> Generator[Do
 
     Raises:
         UnreadableData: An unknown name, a missing path, an unreadable file or row, a missing column, or
-            no text.
+            no text; of a hub dataset also an unknown config or split.
+        HubError: As ``minitron.hub.asking``; begins with the field.
     """
     found: Iterator[Document]
-    if source.source == PYTHON_DOCS:
+    if source.source.startswith(PREFIX):
+        from minitron.hub_datasets import hub_documents
+
+        found = hub_documents(field, source, seed=seed)
+    elif source.source == PYTHON_DOCS:
         texts = list(python_docs())
         random.Random(seed).shuffle(texts)  # noqa: S311 - an order, not a secret
         found = (Document(text, f"{field}: {PYTHON_DOCS}") for text in texts if text.strip())
@@ -103,7 +110,7 @@ def _rows(path: Path, text_field: str, where: str) -> Iterator[Any]:
         case ".csv":
             return _csv_rows(path, text_field, where)
         case ".parquet":
-            return _parquet_rows(path, text_field, where)
+            return parquet_rows(path, text_field, where)
         case ".jsonl":
             return _json_lines(path, where)
         case _:
@@ -153,17 +160,6 @@ def _csv_rows(path: Path, text_field: str, where: str) -> Iterator[dict[str, Any
         for batch in reader:
             for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
                 yield from batch.slice(start, _ROWS_AT_ONCE).to_pylist()
-
-
-def _parquet_rows(path: Path, text_field: str, where: str) -> Iterator[dict[str, Any]]:
-    from pyarrow import parquet
-
-    with parquet.ParquetFile(path) as file:
-        names = file.schema_arrow.names
-        if text_field not in names:
-            raise missing_column(where, text_field, names)
-        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[text_field]):
-            yield from batch.to_pylist()
 
 
 def _bytes_of(path: Path) -> Any:

@@ -4,8 +4,9 @@ Lengths are in tokens, never in steps. Everything is checked when it is made.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 from minitron.errors import InvalidRecipe, UnservedLoss
 
@@ -105,6 +106,25 @@ class DataRecipe:
     def validation_blocks(self) -> int:
         """Whole blocks of held-out tokens."""
         return self.validation_tokens // self.sequence_length
+
+    def renamed(self, rename: Callable[[str, str], str]) -> Self:
+        """Return the recipe with other names of its sources; ``rename`` gets the field and the name of each."""
+
+        def changed(field: str, source: DataSource) -> DataSource:
+            return replace(source, source=rename(field, source.source))
+
+        source, held_out = self.source, self.validation
+        if isinstance(source, tuple):
+            source = tuple(changed(f"data.source.{number}", each) for number, each in enumerate(source))
+        elif isinstance(source, DataSource):
+            source = changed("data.source", source)
+        else:
+            source = rename("data.source", source)
+        if isinstance(held_out, DataSource):
+            held_out = changed("data.validation", held_out)
+        elif held_out is not None:
+            held_out = rename("data.validation", held_out)
+        return replace(self, source=source, validation=held_out)
 
     def _complete(self, source: str | DataSource) -> DataSource:
         if isinstance(source, str):

@@ -6,26 +6,27 @@ content's digest without parsing it, so that blocks made from it earlier are fou
 
 import glob
 import hashlib
-import re
-from dataclasses import replace
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
-from minitron.errors import UnreadableData
+from minitron.errors import HubError, UnreadableData
+from minitron.hub import PREFIX, HubName, at_its_commit
+from minitron.progress import Progress, Report, silent
 from minitron.python_docs import python_docs
 from minitron.recipe import DataRecipe, DataSource
 
 PYTHON_DOCS = "builtin:python-docs"
 """The documentation and library source of the running Python."""
-HUB = "hub:"
-"""What the names of hub datasets begin with."""
 
 PLAIN = (".txt", ".md", ".py")
 STRUCTURED = (".json", ".jsonl", ".csv", ".parquet")
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 """Suffixes that may follow, by what pyarrow calls them."""
 
+_PART_BYTES = 1 << 24
+
 _FILES = f"{', '.join(PLAIN + STRUCTURED)}, also with {' or '.join(COMPRESSED)}"
-_HUB_NAME = re.compile(r"hub:(?P<id>[\w.-]+(/[\w.-]+)?)(@(?P<revision>.+))?")
 
 
 def check_sources(recipe: DataRecipe) -> None:
@@ -34,8 +35,8 @@ def check_sources(recipe: DataRecipe) -> None:
     An unknown or malformed name, a missing path, nothing readable there, and what only hub datasets have.
     """
     for field, source in recipe.all_sources.items():
-        if source.source.startswith(HUB):
-            hub_name(field, source)
+        if source.source.startswith(PREFIX):
+            hub_name(field, source.source)
             continue
         for name, unset in (("config", None), ("split", "train")):
             found = getattr(source, name)
@@ -51,47 +52,66 @@ def check_sources(recipe: DataRecipe) -> None:
 def with_absolute_paths(recipe: DataRecipe) -> DataRecipe:
     """Return the recipe with local paths counted from the directory of this process."""
 
-    def located(source: DataSource) -> DataSource:
-        return replace(source, source=_absolute(source.source))
+    def absolute(_: str, name: str) -> str:
+        is_path = not name.startswith(("builtin:", PREFIX))
+        return str(Path(name).expanduser().absolute()) if is_path else name
 
-    source, held_out = recipe.source, recipe.validation
-    if isinstance(source, tuple):
-        source = tuple(map(located, source))
-    else:
-        source = _absolute(source) if isinstance(source, str) else located(source)
-    if held_out is not None:
-        held_out = _absolute(held_out) if isinstance(held_out, str) else located(held_out)
-    return replace(recipe, source=source, validation=held_out)
+    return recipe.renamed(absolute)
 
 
-def hub_name(field: str, source: DataSource) -> tuple[str, str | None]:
-    """Return the id and the revision that the name of a hub dataset says.
+def pinned(recipe: DataRecipe) -> DataRecipe:
+    """Return the checked recipe with each hub dataset at the commit that its revision is now.
+
+    The hub is asked only where a revision may move.
 
     Raises:
-        UnreadableData: A malformed name.
+        UnreadableData: As ``check_sources``.
+        HubError: The hub does not have a dataset, does not give it, or does not answer; begins with the
+            field.
     """
-    name = _HUB_NAME.fullmatch(source.source)
-    if name is None:
-        raise UnreadableData(
-            f"{field}: found {source.source!r}, allowed: hub:ORG/NAME or hub:ORG/NAME@REVISION"
-        )
-    return name["id"], name["revision"]
+    check_sources(recipe)
+
+    def at_commit(field: str, name: str) -> str:
+        if not name.startswith(PREFIX):
+            return name
+        found = hub_name(field, name)
+        try:
+            return str(found if found.commit else at_its_commit(found, "dataset"))
+        except HubError as error:
+            raise type(error)(f"{field}: {error}") from None
+
+    return recipe.renamed(at_commit)
 
 
-def local_digest(field: str, source: DataSource) -> str:
-    """Return the SHA-256 of all that a source on this machine holds, independent of where it lies.
+def hub_name(field: str, name: str) -> HubName:
+    """Return what the name of a hub dataset says.
+
+    Raises:
+        UnreadableData: A malformed name, or that of a single file.
+    """
+    try:
+        found = HubName.parse(name)
+    except HubError:
+        found = None
+    if found is None or found.file is not None:
+        raise UnreadableData(f"{field}: found {name!r}, allowed: hub:ORG/NAME or hub:ORG/NAME@REVISION")
+    return found
+
+
+def content_digest(field: str, source: DataSource, report: Report = silent) -> str:
+    """Return the SHA-256 of what fixes the documents of a source, wherever it lies.
+
+    Of local files their content; of a hub dataset, which must be pinned, its name, commit, config and split.
 
     Raises:
         UnreadableData: An unknown name, a missing path, or nothing readable there.
     """
-    digest = hashlib.sha256()
-    if source.source == PYTHON_DOCS:
-        for document in python_docs():
-            digest.update(hashlib.sha256(document.encode()).digest())
-    else:
-        for path in local_files(field, source):
-            digest.update("".join(_suffixes(path)).encode() + _file_digest(field, path))
-    return digest.hexdigest()
+    if not source.source.startswith(PREFIX):
+        return _local_digest(field, source, report)
+    name = hub_name(field, source.source)
+    assert name.commit is not None, f"{name}: may move"
+    parts = [str(name), source.config, source.split]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def local_files(field: str, source: DataSource) -> list[Path]:
@@ -131,11 +151,6 @@ def compression_of(path: Path) -> str | None:
     return COMPRESSED.get(path.suffix)
 
 
-def _absolute(source: str) -> str:
-    is_name = source.startswith(("builtin:", HUB))
-    return source if is_name else str(Path(source).expanduser().absolute())
-
-
 def _suffixes(path: Path) -> tuple[str, str]:
     """What a file holds, and how it is compressed."""
     return (path.with_suffix("").suffix, path.suffix) if path.suffix in COMPRESSED else (path.suffix, "")
@@ -147,9 +162,31 @@ def _is_readable(path: Path) -> bool:
     return kind in PLAIN + STRUCTURED and not (kind == ".parquet" and compression)
 
 
-def _file_digest(field: str, path: Path) -> bytes:
+def _local_digest(field: str, source: DataSource, report: Report) -> str:
+    digest = hashlib.sha256()
+    if source.source == PYTHON_DOCS:
+        for document in python_docs():
+            digest.update(hashlib.sha256(document.encode()).digest())
+        return digest.hexdigest()
+    done = 0
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        files = local_files(field, source)
+        total = sum(path.stat().st_size for path in files)
+        for path in files:
+            digest.update("".join(_suffixes(path)).encode())
+            content = hashlib.sha256()
+            for part in _parts(path):
+                content.update(part)
+                done += len(part)
+                if total > _PART_BYTES:  # else it is no work to tell of
+                    report(Progress(stage=f"checking {source.source}", done=done, total=total, unit="bytes"))
+            digest.update(content.digest())
     except OSError as error:
-        raise UnreadableData(f"{field}: {path}: cannot be read: {error}") from error
+        raise UnreadableData(f"{field}: {source.source}: cannot be read: {error}") from error
+    return digest.hexdigest()
+
+
+def _parts(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while part := file.read(_PART_BYTES):
+            yield part

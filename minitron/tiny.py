@@ -23,7 +23,7 @@ from minitron.parents import BUILTIN_CONFIGS, TINY
 from minitron.progress import Progress, Report, silent
 from minitron.reading import read_documents
 from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
-from minitron.sources import local_digest
+from minitron.sources import content_digest
 from minitron.split import side_of
 from minitron.train import Retraining
 
@@ -63,7 +63,7 @@ def tiny_name(training: TrainingRecipe = TRAINING) -> str:
         "version": VERSION,
         "packing": PACKING_VERSION,
         "config": BUILTIN_CONFIGS[TINY],
-        "data": asdict(DATA) | {"source": local_digest(*_SOURCE)},
+        "data": asdict(DATA) | {"source": content_digest(*_SOURCE)},
         "training": asdict(training),
         "tokenizer_documents": TOKENIZER_DOCUMENTS,
     }

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from minitron.errors import InvalidRecipe, MinitronError, UnreadableData
 from minitron.parents import check_parent, check_sequence_length, parent_architecture
-from minitron.sources import check_sources, with_absolute_paths
+from minitron.sources import check_sources, pinned, with_absolute_paths
 from nas.clock import Clock, utc_now
 from nas.errors import Conflict, InvalidSpec, NotFound
 from nas.estimate import Estimate, Rate, estimate, measured_rate, require_memory
@@ -90,6 +90,7 @@ class SearchService:
         """
         spec = resolved(spec)
         space = _checked(spec)
+        spec = _pinned(spec)
         now = self._clock()
         search = Search(
             id=_new_id(now),
@@ -114,6 +115,7 @@ class SearchService:
         """
         spec = resolved(spec)
         space = _checked(spec)
+        spec = _pinned(spec)
         stated = flops_per_second or self._device_flops
         rate = Rate(flops_per_second=stated, source="as stated") if stated else None
         return estimate(spec, space, rate=rate or self._measured_rate(spec))
@@ -248,6 +250,15 @@ def _checked(spec: SearchSpec) -> SearchSpace:
             trial, spec.resources.memory_bytes, field="resources.memory_bytes", what="memory stated"
         )
     return space
+
+
+def _pinned(spec: SearchSpec) -> SearchSpec:
+    """Return a spec whose hub datasets are at the commits that they are now, so that a search stays with them."""
+    try:
+        return replace(spec, data=pinned(spec.data))
+    except MinitronError as error:
+        field, _, reason = str(error).partition(": ")
+        raise InvalidSpec(((field, reason),)) from error
 
 
 def _new_id(at: datetime) -> str:

@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import yaml
 
 LARGE_SUFFIXES = (".safetensors", ".gguf", ".bin", ".parquet")
 """Files that the hub keeps in its large file storage."""
@@ -71,6 +73,7 @@ class FakeHub:
         self.sent: list[str] = []
         """Paths of the files whose content was sent."""
         self.is_down = False
+        self.refuses_storage = False
         self.breaks_after: int | None = None
         """Files whose content is sent before the connection breaks; None never breaks it."""
         self.endpoint = ""
@@ -159,8 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         authorization = self.headers.get("Authorization")
         self.token = authorization.removeprefix("Bearer ") if authorization else None
         self.hub.requests.append(Request(self.command, path, host, self.token))
-        length = int(self.headers.get("Content-Length") or 0)
-        self.body = self.rfile.read(length)
+        self.body = self._body()
         try:
             self._route(path)
         except _Refused as refused:
@@ -168,6 +170,16 @@ class _Handler(BaseHTTPRequestHandler):
             if refused.code:
                 headers["X-Error-Code"] = refused.code
             self._send(refused.status, json.dumps({"error": refused.message}).encode(), headers)
+
+    def _body(self):
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
 
     def _route(self, path):
         if self.hub.is_down:
@@ -226,10 +238,17 @@ class _Handler(BaseHTTPRequestHandler):
             }
         )
 
-    def resolve(self, name, revision, path, kind="model"):
-        repository = self._repository(kind or "model", name)
+    def auth_check(self, kind, name):
+        self._admitted(self._repository(kind, name))
+        self._json({})
+
+    def _admitted(self, repository):
         if repository.admitted is not None and self.token not in repository.admitted:
             raise _Refused(403 if self.token else 401, "GatedRepo", "Access to this repository is restricted")
+
+    def resolve(self, name, revision, path, kind="model"):
+        repository = self._repository(kind or "model", name)
+        self._admitted(repository)
         sha = self._commit(repository, revision)
         content = repository.commits[sha].get(path)
         if content is None:
@@ -289,8 +308,14 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json({"url": f"{self.hub.endpoint}/{name}", "id": name, "name": name})
 
     def validate_yaml(self):
-        """Judge the head of a card: the real hub demands more of some fields than can be known here."""
-        self._json({"warnings": [], "errors": []})
+        """Judge the head of a card by the rules that matter here; the real hub has more."""
+        head = re.match(r"---\n(.*?)\n---\n", json.loads(self.body)["content"], re.DOTALL)
+        metadata = yaml.safe_load(head[1]) if head else {}
+        base = metadata.get("base_model", "org/name")
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", base):
+            message = '"base_model" must be a valid model id'
+            return self._json({"warnings": [], "errors": [{"message": message}]}, 400)
+        return self._json({"warnings": [], "errors": []})
 
     def preupload(self, kind, name, revision):
         files = self._writable(kind, name).commits[self.hub.models[name].refs[revision]]
@@ -322,6 +347,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"transfer": "basic", "objects": objects})
 
     def store(self, oid):
+        if self.hub.refuses_storage:
+            raise _Refused(501, None, "no storage")
         if hashlib.sha256(self.body).hexdigest() != oid:
             raise _Refused(400, None, "another content")
         self.hub.storage[oid] = self.body
@@ -344,15 +371,30 @@ class _Handler(BaseHTTPRequestHandler):
         url = f"{self.hub.endpoint}/{name}/commit/{sha}"
         self._json({"success": True, "commitOid": sha, "commitUrl": url, "hookOutput": ""})
 
-    def tree(self, kind, name, revision):
+    def tree(self, kind, name, revision, path=""):
+        """The files and folders in a folder; below it too where that is asked for."""
         repository = self._repository(kind, name)
         files = repository.commits[self._commit(repository, revision)]
-        self._json(
-            [
-                {"type": "file", "path": path, "size": len(content), "oid": _git_oid(content)}
-                for path, content in files.items()
-            ]
-        )
+        folder = f"{path}/" if path else ""
+        is_recursive = "recursive=true" in urlsplit(self.path).query.lower()
+        found = {
+            each if is_recursive else folder + each.removeprefix(folder).partition("/")[0]
+            for each in files
+            if each.startswith(folder)
+        }
+        folders = {
+            each[:end] for each in found for end, sign in enumerate(each) if sign == "/" and end > len(path)
+        }
+        if path and not found:
+            raise _Refused(404, "EntryNotFound", f"{path} does not exist")
+        self._json([_entry(each, files.get(each)) for each in sorted(found | folders)])
+
+    def paths_info(self, kind, name, revision):
+        repository = self._repository(kind, name)
+        files = repository.commits[self._commit(repository, revision)]
+        asked = [path.rstrip("/") for path in parse_qs(self.body.decode()).get("paths", [])]
+        folders = {path for path in asked if any(each.startswith(f"{path}/") for each in files)}
+        self._json([_entry(path, files.get(path)) for path in asked if path in files or path in folders])
 
 
 def _large(path: str, content: bytes) -> dict[str, object]:
@@ -360,6 +402,17 @@ def _large(path: str, content: bytes) -> dict[str, object]:
     if not path.endswith(LARGE_SUFFIXES):
         return {}
     return {"lfs": {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}}
+
+
+def _entry(path: str, content: bytes | None) -> dict[str, object]:
+    """What a listing says of a file, or of a folder, which has no content."""
+    if content is None:
+        return {"type": "directory", "path": path, "oid": _git_oid(path.encode()), "size": 0}
+    large = _large(path, content)
+    if large:
+        lfs = large["lfs"]
+        large = {"lfs": {"oid": lfs["sha256"], "size": lfs["size"], "pointerSize": lfs["pointerSize"]}}
+    return {"type": "file", "path": path, "size": len(content), "oid": _git_oid(content), **large}
 
 
 def _git_oid(content: bytes) -> str:
@@ -370,7 +423,9 @@ _API = r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)"
 _ROUTES = (
     ("GET", _API, _Handler.info),
     ("GET", rf"{_API}/revision/(?P<revision>.+)", _Handler.info),
-    ("GET", rf"{_API}/tree/(?P<revision>[^/]+)/?", _Handler.tree),
+    ("GET", rf"{_API}/tree/(?P<revision>[^/]+)(/(?P<path>.*))?", _Handler.tree),
+    ("GET", rf"{_API}/auth-check", _Handler.auth_check),
+    ("POST", rf"{_API}/paths-info/(?P<revision>[^/]+)", _Handler.paths_info),
     ("GET", r"/(?P<kind>datasets/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", _Handler.resolve),
     ("GET", r"/storage/(?P<oid>\w+)", _Handler.stored),
     ("PUT", r"/storage/(?P<oid>\w+)", _Handler.store),

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from minitron import reading
+from minitron import reading, sources
 from minitron.documents import PASSAGE_CHARACTERS, Document, document_of, passages, passages_of
 from minitron.errors import UnreadableData
 from minitron.reading import read_documents
 from minitron.recipe import DataRecipe, DataSource
-from minitron.sources import PYTHON_DOCS, check_sources, local_digest, with_absolute_paths
+from minitron.sources import PYTHON_DOCS, check_sources, content_digest, with_absolute_paths
 from tests.checkpoints import sentences
 
 FIELD = "data.source"
@@ -308,7 +308,18 @@ def test_python_docs_hold_topics_docstrings_and_source():
     assert any("dict.setdefault\nInsert key with a value of default" in document for document in documents)
     assert any("def dedent(text):" in document for document in documents)
     source = DataSource(source=PYTHON_DOCS)
-    assert local_digest(FIELD, source) == local_digest(FIELD, source)
+    assert content_digest(FIELD, source) == content_digest(FIELD, source)
+
+
+def test_progress_of_reading_large_files_for_their_key_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_PART_BYTES", 1_000)
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text("x" * 1_500)
+    told = []
+    content_digest(FIELD, DataSource(source=str(tmp_path)), told.append)
+    assert [(each.done, each.total, each.unit) for each in told] == [
+        (1_000, 3_000, "bytes"), (1_500, 3_000, "bytes"), (2_500, 3_000, "bytes"), (3_000, 3_000, "bytes"),
+    ]  # fmt: skip
 
 
 def test_a_document_is_told_by_its_text():

@@ -19,6 +19,7 @@ from nas.space import search_space
 from nas.storage.memory import InMemoryStore
 from nas.storage.store import TrialPoint
 from nas.trial import Attempt, Measurement, Point, Trial, TrialRole, TrialState
+from tests.hub import FakeHub, asked_here, serving
 from tests.searches import START, make_search, make_spec, make_trial
 
 
@@ -219,6 +220,39 @@ def test_directories_and_patterns_of_text_are_taken(service, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     spec = service.create(make_spec(data=DataRecipe(source=source))).spec
     assert spec.data.source == f"{tmp_path}/{source}"
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with serving(FakeHub()) as hub, asked_here(hub, monkeypatch, tmp_path / "home"):
+        yield hub
+
+
+def test_a_search_stays_with_the_commit_of_a_dataset(service, hub):
+    """A dataset may change while a search runs, and a crash must not change what it trains on."""
+    commit = hub.add("org/text", {"train.jsonl": b"{}"}, kind="dataset")
+    blend = (DataSource(source="builtin:python-docs"), DataSource(source="hub:org/text", config="en"))
+    stored = service.create(
+        make_spec(data=DataRecipe(source=blend, validation="hub:org/text@main"))
+    ).spec.data
+    assert stored.source == (blend[0], replace(blend[1], source=f"hub:org/text@{commit}"))
+    assert stored.validation == f"hub:org/text@{commit}"
+
+
+def test_a_dataset_that_cannot_be_had_is_refused_with_its_field(service, hub, store):
+    hub.add("org/gated", {"train.jsonl": b"{}"}, kind="dataset")
+    hub.datasets["org/gated"].admitted = set()
+    for name, reason in (
+        ("hub:org/none", "hub:org/none: http"),
+        ("hub:org/gated", "hub:org/gated: is gated: set HF_TOKEN"),
+    ):
+        found = refusal(service, make_spec(data=DataRecipe(validation=name)))
+        assert list(found) == ["data.validation"]
+        assert found["data.validation"].startswith(reason)
+    hub.is_down = True
+    found = refusal(service, make_spec(data=DataRecipe(source="hub:org/gated")))
+    assert "answered 503" in found["data.source"]
+    assert store.list_searches() == []
 
 
 def test_an_impossible_budget_says_how_near_it_comes(service):
