@@ -94,8 +94,13 @@ def _architectures(before: Architecture, after: Architecture) -> str:
 
 def _fields(recipe: Recipe) -> list[tuple[str, str]]:
     def text(value: Any) -> str:
-        if isinstance(value, dict | tuple):
-            return f"`{json.dumps(value)}`"
+        if isinstance(value, tuple):
+            return "; ".join(map(text, value))
+        if isinstance(value, dict):  # a source of data
+            given = [
+                f"{name} {each}" for name, each in value.items() if name != "source" and each is not None
+            ]
+            return f"{value['source']} ({', '.join(given)})"
         return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
     return [(name, text(value)) for name, value in asdict(recipe).items()]

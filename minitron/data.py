@@ -21,14 +21,14 @@ from transformers import PreTrainedTokenizerBase
 
 from minitron.block_file import BlockFile
 from minitron.checkpoint import load_tokenizer, tokenizer_fingerprint
-from minitron.errors import ArtifactMismatch, DatasetTooSmall
+from minitron.errors import ArtifactMismatch, DatasetTooSmall, UnreadableData
 from minitron.files import new_directory
 from minitron.hub import PREFIX
 from minitron.packing import BUFFER_CHARACTERS, Encoder, Packer, pack, pack_whole
 from minitron.progress import Progress, Report, silent
 from minitron.reading import read_documents
 from minitron.recipe import DataRecipe
-from minitron.sources import content_digest, pinned
+from minitron.sources import content_digest, pinned, state_of
 from minitron.split import SHARES, SIDES, Side, apportion
 
 # N blocks, T tokens of a block
@@ -96,7 +96,9 @@ def prepare_blocks(
             "training": training_blocks,
         },
     )
-    digests = {field: content_digest(field, recipe.all_sources[field], report) for field in quotas}
+    sources = {field: recipe.all_sources[field] for field in quotas}
+    before = {field: state_of(field, source) for field, source in sources.items()}
+    digests = {field: content_digest(field, source, report) for field, source in sources.items()}
     fingerprint = _fingerprint(recipe, quotas, digests, tokenizer_dir)
     directory = root / "blocks" / fingerprint
     total = sum(sum(quota.values()) for quota in quotas.values()) * recipe.sequence_length
@@ -114,10 +116,13 @@ def prepare_blocks(
 
         count(0)
         _write_blocks(recipe, quotas, Encoder(tokenizer), scratch, count)
+        for field, source in sources.items():
+            if state_of(field, source) != before[field]:
+                raise UnreadableData(f"{field}: {source.source}: was written to while it was read; try again")
         meta = {
             "fingerprint": fingerprint,
             "validation_bytes": _num_bytes(tokenizer, np.load(scratch / "validation.npy", mmap_mode="r")),
-            "sources": [asdict(recipe.all_sources[field]) | {"content": digests[field]} for field in quotas],
+            "sources": [asdict(source) | {"content": digests[field]} for field, source in sources.items()],
         }
         (scratch / _META).write_text(json.dumps(meta), encoding="utf-8")
     return open_blocks(directory)

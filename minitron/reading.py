@@ -147,7 +147,8 @@ def _csv_rows(path: Path, text_field: str, where: str) -> Iterator[dict[str, Any
     if text_field not in names:
         raise missing_column(where, text_field, names)
     with (
-        _bytes_of(path) as stream,
+        # Not a file of Python's: pyarrow reads on in a thread of its own, which may outlive ours.
+        pa.input_stream(str(path), compression=compression_of(path)) as stream,
         arrow_csv.open_csv(
             stream,
             read_options=arrow_csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),

@@ -114,6 +114,21 @@ def content_digest(field: str, source: DataSource, report: Report = silent) -> s
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
+def state_of(field: str, source: DataSource) -> list[tuple[Path, int, int]]:
+    """Return what tells that a file of a source was written to: path, size and time of each.
+
+    Raises:
+        UnreadableData: A file is gone.
+    """
+    if source.source == PYTHON_DOCS or source.source.startswith(PREFIX):
+        return []
+    try:
+        states = [(path, path.stat()) for path in local_files(field, source)]
+    except OSError as error:
+        raise UnreadableData(f"{field}: {source.source}: cannot be read: {error}") from error
+    return [(path, state.st_size, state.st_mtime_ns) for path, state in states]
+
+
 def local_files(field: str, source: DataSource) -> list[Path]:
     """Return the files of a known suffix at a path, below a directory, or matching a pattern; sorted.
 

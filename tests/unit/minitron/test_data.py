@@ -311,6 +311,20 @@ def test_chats_are_packed_by_the_tokenizer_and_its_template_is_part_of_the_key(t
         prepared(data, tmp_path / "plain", tmp_path)
 
 
+def test_text_that_is_written_to_meanwhile_makes_no_blocks(tokenizer_dir, tmp_path):
+    """Else they would be kept under the key of another text."""
+    source = write_documents(tmp_path / "text")
+
+    def append(progress):
+        if progress.stage == "token blocks":
+            with (source / "000.txt").open("a") as file:
+                file.write("more")
+
+    with pytest.raises(UnreadableData, match=r"data\.source: .*text: was written to while it was read"):
+        prepared(recipe(source), tokenizer_dir, tmp_path, report=append)
+    assert list((tmp_path / "blocks").iterdir()) == []
+
+
 def test_a_full_disk_is_told_and_leaves_nothing(text, tokenizer_dir, tmp_path, monkeypatch):
     def write(self, num_blocks):
         def full(tokens):
