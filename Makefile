@@ -2,7 +2,8 @@
 # make demo MODEL=smollm2 the same on SmolLM2-135M
 # make demo SERVE=1       stays up with the page open
 # make test               the tests (at most a quarter of an hour on two cores)
-# make test-real          a search on SmolLM2-135M, judged; make test-browser: the page in Chromium
+# make test-real          a search on SmolLM2-135M, judged; make test-browser: the page in Chromium;
+#                        make test-cluster: searches on several Ray nodes
 # make check              format, lint, types, import contracts
 # make bench              benchmarks, as ratios
 
@@ -12,17 +13,20 @@ MODEL ?= tiny
 SERVE ?=
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-real test-browser check bench clean
+.PHONY: demo test test-real test-browser test-cluster check bench clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/worker
 	$(BIN)/nas run deploy/examples/$(MODEL).yaml $(if $(SERVE),--serve)
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -m "not real and not browser"
+	$(BIN)/python -m pytest -m "not real and not browser and not cluster"
 
 test-real: $(VENV)/dev
 	$(BIN)/python -m pytest -m real -s
+
+test-cluster: $(VENV)/dev
+	$(BIN)/python -m pytest -m cluster
 
 test-browser: $(VENV)/dev
 	$(BIN)/python -m pytest -m browser

@@ -1,50 +1,109 @@
-"""Make or find a parent: a name or a local directory becomes a checkpoint directory.
+"""Make or fetch a parent: a name, a file or a local directory becomes a checkpoint directory.
 
-Builtin parents are made once under ``root/parents`` by ``minitron.tiny`` and ``minitron.smollm2``; a lock
-keeps two processes from making the same one side by side.
+What is no local directory is made once under ``root/parents`` by ``minitron.tiny`` and ``minitron.smollm2``,
+or fetched from the hub, or unpacked from GGUF; a lock keeps two processes from making the same one side
+by side. From then on it is found by path, without the network.
 """
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
-from minitron.errors import ArtifactMismatch
-from minitron.parents import TINY, parent_architecture
+from minitron.errors import ArtifactMismatch, MinitronError, OutOfSpace
+from minitron.files import file_digest
+from minitron.gguf_header import VERSION
+from minitron.hub import HubName
+from minitron.hub_files import PARTIAL, fetch_files
+from minitron.hub_parent import examine
+from minitron.parents import TINY, fetched_directory, hub_name, is_gguf, is_local, parent_architecture, pinned
 from minitron.progress import Progress, Report, silent
 
 
 def materialize(parent: str, root: Path, report: Report = silent) -> Path:
-    """Return the checkpoint directory of a parent; a builtin one is made when it is not there yet.
+    """Return the checkpoint directory of a parent, which is made or fetched when it is not there yet.
 
     Args:
-        parent: ``builtin:tiny``, ``builtin:smollm2-135m`` or a local Hugging Face directory.
+        parent: As ``minitron.parents`` names them.
         root: The artifact root.
         report: Told of long steps, and when the parent was found.
 
     Raises:
-        UnreadableCheckpoint: An unknown name, a directory without config, or a download that fails.
+        UnreadableCheckpoint: An unknown name, a directory without config, a damaged file, or a download
+            that fails.
         UnsupportedModel, InvalidArchitecture: A model that cannot be pruned here.
+        HubError: The hub does not have it, does not give it, or does not answer.
+        ArtifactMismatch: What was made or fetched is not what it should be.
         OutOfSpace: The disk is full.
     """
+    name = hub_name(pinned(parent))
+    if name is not None:
+        return _from_hub(name, root, report)
+    if is_gguf(parent):
+        return _from_gguf(Path(parent).expanduser(), root, report)
     expected = parent_architecture(parent)
-    if not parent.startswith("builtin:"):
+    if is_local(parent):
         return Path(parent).expanduser()
     # Imported late: a local parent needs neither.
     from minitron.smollm2 import fetch_smollm2, smollm2_name
     from minitron.tiny import tiny_name, train_tiny
 
-    name, make = (tiny_name(), train_tiny) if parent == TINY else (smollm2_name(), fetch_smollm2)
-    directory = root / "parents" / name
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(directory.with_name(f".{name}.lock")):
-        if directory.is_dir():
-            report(Progress(stage=parent, is_cached=True))
-        else:
-            for abandoned in directory.parent.glob(f".{name}.*/"):
-                shutil.rmtree(abandoned)  # of a process that was killed: nobody else holds the lock
-            make(directory, report=report)
+    made, make = (tiny_name(), train_tiny) if parent == TINY else (smollm2_name(), fetch_smollm2)
+    directory = root / "parents" / made
+    _once(directory, parent, lambda: make(directory, report=report), report)
     found = parent_architecture(str(directory))
     if found != expected:
         raise ArtifactMismatch(f"{directory}: found {found}, expected {expected}")
     return directory
+
+
+def _from_hub(name: HubName, root: Path, report: Report) -> Path:
+    """Fetch a parent, named by its commit."""
+    directory = fetched_directory(name, root)
+    _once(directory, str(name), lambda: _fetch(name, directory, report), report)
+    return directory
+
+
+def _fetch(name: HubName, directory: Path, report: Report) -> None:
+    found = examine(name)
+    if not name.file:
+        fetch_files(found.snapshot, found.files, directory, report=report)
+        return
+    from minitron.dequantize import dequantize
+
+    fetched = fetch_files(
+        found.snapshot, found.files, directory.with_name(f".{directory.name}-file"), report=report
+    )
+    try:
+        dequantize(fetched / name.file, directory, report=report)
+    except OutOfSpace:
+        raise  # with room made for it, the file need not be fetched again
+    except MinitronError:
+        shutil.rmtree(fetched)
+        raise
+    shutil.rmtree(fetched)
+
+
+def _from_gguf(file: Path, root: Path, report: Report) -> Path:
+    """Unpack a local GGUF file, once for its content."""
+    parent_architecture(str(file))
+    from minitron.dequantize import dequantize
+
+    report(Progress(stage=f"reading {file.name}"))
+    directory = root / "parents" / f"{file.stem}--{file_digest(file)[:32]}--v{VERSION}"
+    _once(directory, str(file), lambda: dequantize(file, directory, report=report), report)
+    return directory
+
+
+def _once(directory: Path, parent: str, make: Callable[[], None], report: Report) -> None:
+    """Make a directory unless it is there, one process at a time."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory.with_name(f".{directory.name}.lock")):
+        if directory.is_dir():
+            report(Progress(stage=parent, is_cached=True))
+            return
+        for abandoned in directory.parent.glob(f".{directory.name}.*/"):
+            if abandoned.suffix != PARTIAL:
+                shutil.rmtree(abandoned)  # of a process that was killed: nobody else holds the lock
+        make()

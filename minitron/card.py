@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minitron.architecture import Architecture
-from minitron.parents import SMOLLM2
+from minitron.parents import BUILTIN_PREFIX, SMOLLM2, hub_name, is_local
 from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
 
 Recipe = DataRecipe | CalibrationRecipe | DistillationRecipe | TrainingRecipe
@@ -50,7 +50,7 @@ def model_card(
         _metadata(parent),
         f"# {title}",
         f"`{_name(parent)}` pruned from {before.parameter_count:,} to {after.parameter_count:,} parameters ({kept:.1%}).",
-        f"Parent: `{parent}`, SHA-256 of its config and weights `{parent_fingerprint}`.",
+        f"Parent: `{_public(parent)}`, SHA-256 of its config and weights `{parent_fingerprint}`.",
         "## Architecture\n\n" + _architectures(before, after),
     ]
     if losses:
@@ -71,20 +71,33 @@ def model_card(
 
 def _metadata(parent: str) -> str:
     # JSON strings are YAML strings, so a name cannot break out of its line.
-    return "\n".join(
-        [
-            "---",
-            f"base_model: {json.dumps(HUB_NAMES.get(parent, _name(parent)))}",
-            "library_name: transformers",
-            "pipeline_tag: text-generation",
-            "tags: [minitron, pruning, distillation]",
-            "---",
-        ]
-    )
+    base = HUB_NAMES.get(parent) or _repository(parent)
+    lines = [
+        "---",
+        # Names a model of the hub or nothing: the hub refuses a card with the name of a directory here.
+        *([f"base_model: {json.dumps(base)}"] if base else []),
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "tags: [minitron, pruning, distillation]",
+        "---",
+    ]
+    return "\n".join(lines)
+
+
+def _public(text: str) -> str:
+    """Return the last part of a path: a card may be shown to all the world, and folders tell of people."""
+    return Path(text).name if Path(text).is_absolute() else text
+
+
+def _repository(parent: str) -> str | None:
+    name = hub_name(parent)
+    return name.repository if name else None
 
 
 def _name(parent: str) -> str:
-    return parent.removeprefix("builtin:") if parent.startswith("builtin:") else Path(parent).name
+    if is_local(parent):
+        return Path(parent).name
+    return _repository(parent) or parent.removeprefix(BUILTIN_PREFIX)
 
 
 def _architectures(before: Architecture, after: Architecture) -> str:
@@ -100,8 +113,9 @@ def _fields(recipe: Recipe) -> list[tuple[str, str]]:
             given = [
                 f"{name} {each}" for name, each in value.items() if name != "source" and each is not None
             ]
-            return f"{value['source']} ({', '.join(given)})"
-        return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+            return f"{_public(value['source'])} ({', '.join(given)})"
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        return f"{value:,}" if is_number else _public(str(value))
 
     return [(name, text(value)) for name, value in asdict(recipe).items()]
 

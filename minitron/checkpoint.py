@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,11 +58,11 @@ def load_parent(directory: Path, *, dtype: torch.dtype = torch.float32) -> PreTr
                 output_loading_info=True,
             )
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise UnreadableCheckpoint(f"{directory}: cannot be loaded: {_one_line(error)}") from error
+            raise UnreadableCheckpoint(f"{directory}: cannot be loaded: {one_line(error)}") from error
     model, loading = loaded
     assert isinstance(model, PreTrainedModel)
     assert not model.training
-    _check_complete(directory, loading)
+    check_complete(directory, loading)
     return model
 
 
@@ -153,17 +153,30 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _check_complete(directory: Path, loading: dict[str, Any]) -> None:
-    """Refuse tensors that transformers would have filled with random numbers."""
+def check_complete(path: Path, loading: Mapping[str, Any]) -> None:
+    """Refuse tensors that transformers would have filled with random numbers.
+
+    Args:
+        path: What was loaded.
+        loading: What ``from_pretrained`` tells with ``output_loading_info``.
+
+    Raises:
+        UnreadableCheckpoint: Tensors are missing or of the wrong shape.
+    """
     missing = sorted(loading["missing_keys"])
     if missing:
-        raise UnreadableCheckpoint(f"{directory}: tensors are missing: {_some(missing)}")
+        raise UnreadableCheckpoint(f"{path}: tensors are missing: {_some(missing)}")
     mismatched = [
         f"{name} (found {tuple(found)}, allowed by config.json: {tuple(allowed)})"
         for name, found, allowed in sorted(loading["mismatched_keys"])
     ]
     if mismatched:
-        raise UnreadableCheckpoint(f"{directory}: tensors have the wrong shape: {_some(mismatched)}")
+        raise UnreadableCheckpoint(f"{path}: tensors have the wrong shape: {_some(mismatched)}")
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error says, without its line breaks."""
+    return " ".join(str(error).split())
 
 
 def _file_digest(path: Path) -> bytes:
@@ -174,7 +187,3 @@ def _file_digest(path: Path) -> bytes:
 def _some(names: list[str], limit: int = 4) -> str:
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + rest
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -4,7 +4,7 @@ So that a search of a parent that cannot be loaded is refused when it is submitt
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +41,19 @@ def check_weights(directory: Path, config: dict[str, Any]) -> None:
         PickledCheckpoint: Weights only as pickles.
         UnreadableCheckpoint: A file that is missing, cut short or no safetensors file.
     """
+    check_plain(config, str(directory))
+    for path in weight_files(directory):
+        _check_whole(path)
+
+
+def check_plain(config: Mapping[str, Any], where: str) -> None:
+    """Raise UnsupportedModel where the ``config.json`` of a checkpoint says that its weights are quantized."""
     quantization = config.get("quantization_config")
     if quantization is not None:
         method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
         raise UnsupportedModel(
-            f"{directory / 'config.json'}: quantization_config: found {method!r}, allowed: plain weights"
+            f"{where}/config.json: quantization_config: found {method!r}, allowed: plain weights"
         )
-    for path in weight_files(directory):
-        _check_whole(path)
 
 
 def check_tokenizer(directory: Path, *, vocab_size: int) -> None:
@@ -83,28 +88,44 @@ def weight_files(directory: Path) -> list[Path]:
     """Return the safetensors files that hold a checkpoint's weights, in the order of their names.
 
     Raises:
+        PickledCheckpoint, UnreadableCheckpoint: As ``weight_names``.
+    """
+    names = {path.name for path in directory.glob("*") if path.is_file()}
+    found = weight_names(names, str(directory), lambda name: (directory / name).read_text(encoding="utf-8"))
+    return [directory / name for name in found]
+
+
+def weight_names(names: Collection[str], where: str, read: Callable[[str], str]) -> list[str]:
+    """Return which of the files of a checkpoint hold its weights, sorted.
+
+    Args:
+        names: Of all its files.
+        where: The checkpoint lies, for people.
+        read: Returns the text of one of the files.
+
+    Raises:
         PickledCheckpoint: There are only pickles.
         UnreadableCheckpoint: There is nothing, the index is unreadable, or a shard is missing.
     """
-    if (directory / WEIGHTS).is_file():
-        return [directory / WEIGHTS]
-    index = directory / WEIGHTS_INDEX
-    if index.is_file():
+    if WEIGHTS in names:
+        return [WEIGHTS]
+    if WEIGHTS_INDEX in names:
+        index = f"{where}/{WEIGHTS_INDEX}"
         try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            shards = sorted(set(json.loads(read(WEIGHTS_INDEX))["weight_map"].values()))
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise UnreadableCheckpoint(f"{index}: cannot be read as an index of shards: {error!r}") from error
-        missing = [name for name in names if not (directory / name).is_file()]
+        missing = [name for name in shards if name not in names]
         if missing:
             raise UnreadableCheckpoint(f"{index}: names shards that are missing: {', '.join(missing)}")
-        return [directory / name for name in names]
-    pickled = sorted(path.name for path in directory.glob("*") if path.suffix in PICKLED_SUFFIXES)
+        return shards
+    pickled = sorted(name for name in names if name.endswith(PICKLED_SUFFIXES))
     if pickled:
         raise PickledCheckpoint(
-            f"{directory / pickled[0]}: found pickled weights, which can run code when loaded; "
+            f"{where}/{pickled[0]}: found pickled weights, which can run code when loaded; "
             "allowed: safetensors; convert to safetensors first"
         )
-    raise UnreadableCheckpoint(f"{directory}: holds neither {WEIGHTS} nor {WEIGHTS_INDEX}")
+    raise UnreadableCheckpoint(f"{where}: holds neither {WEIGHTS} nor {WEIGHTS_INDEX}")
 
 
 def tokenizer_files(directory: Path) -> list[Path]:

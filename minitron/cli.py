@@ -30,7 +30,7 @@ from minitron.data_options import (
     data_recipe,
 )
 from minitron.errors import ArtifactMismatch, InvalidRecipe, MinitronError
-from minitron.parents import check_sequence_length, parent_architecture
+from minitron.parents import FORMS, SMOLLM2, TINY, check_sequence_length, parent_architecture, pinned
 from minitron.progress import Progress, Report
 from minitron.recipe import (
     CacheForm,
@@ -60,11 +60,9 @@ _TRAINING = TrainingRecipe()
 _DISTILLATION = DistillationRecipe()
 _ARTIFACTS = Path(".nas/artifacts")
 
-Checkpoint = Annotated[
-    str, typer.Argument(help="builtin:tiny, builtin:smollm2-135m or a local checkpoint directory.")
-]
+Checkpoint = Annotated[str, typer.Argument(help=f"{TINY}, {SMOLLM2}, {FORMS}.")]
 NewDirectory = Annotated[Path, typer.Option("--output", "-o", help="New checkpoint directory.")]
-Artifacts = Annotated[Path, typer.Option(help="Where builtin parents, token blocks and answers are kept.")]
+Artifacts = Annotated[Path, typer.Option(help="Where parents, token blocks and answers are kept.")]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Of the CPU; by default 1 for small models, else all.", show_default=False),
@@ -202,7 +200,7 @@ def distill(
     from minitron.train import Retraining
 
     _check_new(output)
-    after = parent_architecture(str(student))
+    teacher, after = pinned(teacher), parent_architecture(str(student))
     recipe = data_recipe(
         data, validation, text_field=text_field, sequence_length=sequence_length,
         validation_tokens=validation_tokens, seed=seed,

@@ -23,6 +23,10 @@ OPTIONAL_SIZES = ("num_key_value_heads", "head_dim")
 """Follow from the others where a config leaves them out or has null."""
 
 
+TRAITS = ("tie_word_embeddings", "attention_bias", "mlp_bias")
+"""Config entries that an architecture has in common with every student."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """What differs between families that share the Llama block layout."""
@@ -104,6 +108,32 @@ def read_architecture(config: Config) -> Architecture:
             norm_bias=family.norm_bias,
         ),
     )
+
+
+def checked_architecture(config: Config, where: str) -> Architecture:
+    """Return the shape that a config describes, once stock transformers would take it.
+
+    Args:
+        config: The content of a ``config.json``.
+        where: It stands, for people.
+
+    Raises:
+        UnsupportedModel, InvalidArchitecture: As ``read_architecture``; name the place.
+    """
+    try:
+        architecture = read_architecture(config)
+        family_named(architecture.family).check(architecture)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{where}: {str(error).removeprefix('config.json: ')}") from None
+    except InvalidArchitecture as error:
+        raise InvalidArchitecture(f"{where}: {error.field}", error.reason) from None
+    return architecture
+
+
+def planning_config(config: Config) -> dict[str, Any]:
+    """Return the entries of a config from which a search is planned; without the rest it is small."""
+    planned = ("model_type", *SIZES, *OPTIONAL_SIZES, *TRAITS, "max_position_embeddings")
+    return {name: config[name] for name in planned if name in config}
 
 
 def _check_sizes(config: Config) -> None:

@@ -4,12 +4,15 @@ Knows no format. A process killed in the middle leaves at most a hidden sibling,
 """
 
 import errno
+import hashlib
+import io
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from minitron.errors import OutOfSpace
 
@@ -75,6 +78,12 @@ def new_file(path: Path) -> Iterator[Path]:
             scratch.unlink(missing_ok=True)
 
 
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Make ``target`` the same file as ``source``, or a copy of it where the file system has no hard links."""
     try:
@@ -83,3 +92,23 @@ def link_or_copy(source: Path, target: Path) -> None:
         if error.errno in _FULL:
             raise
         shutil.copyfile(source, target)
+
+
+class ChunkStream(io.RawIOBase):
+    """Chunks of bytes as a file to read once, so that what arrives by network is used while it arrives."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as the next chunk goes."""
+        if not self._rest:
+            self._rest = next(self._chunks, b"")
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from minitron.errors import HubError, RefusedByHub, UnreachableHub
+from minitron.files import ChunkStream
 
 PREFIX = "hub:"
 FORM = "hub:ORG/NAME[@REVISION][#FILE]"
@@ -169,7 +170,7 @@ def reading(snapshot: Snapshot, path: str) -> Iterator[io.RawIOBase]:
             "GET", url, headers=headers, timeout=TIMEOUT_SECONDS, max_retries=2
         ) as response:
             hf_raise_for_status(response)
-            yield _Stream(response.iter_bytes())
+            yield ChunkStream(response.iter_bytes())
 
 
 def api() -> Any:
@@ -228,24 +229,6 @@ def asking(name: HubName) -> Iterator[None]:
         errors.OfflineModeIsEnabled, errors.HFValidationError,
     ) as error:  # fmt: skip
         raise _refusal(name, _cause(error)) from None
-
-
-class _Stream(io.RawIOBase):
-    """Chunks as a file."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._rest:
-            self._rest = next(self._chunks, b"")
-        count = min(len(buffer), len(self._rest))
-        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
-        return count
 
 
 def _check_token() -> None:

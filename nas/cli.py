@@ -8,8 +8,11 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -224,6 +227,31 @@ def download(
     display.take_home(_console(), directory)
 
 
+@app.command()
+def push(
+    search_id: SearchId,
+    *,
+    repo: Annotated[
+        str | None,
+        typer.Option(metavar="ORG/NAME", help="Where to; default minitron-nas-ID of the token's owner."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Only for whom you let in.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be uploaded, and stop.")] = False,
+    server: Server = None,
+) -> None:
+    """Upload the winner of a search, with its card, to the Hugging Face hub."""
+    from nas import push as hub
+
+    if not dry_run:
+        hub.require_token()
+    target = repo or f"{'OWNER' if dry_run else hub.owner()}/minitron-nas-{search_id}"
+    with _winner(search_id, server) as directory:
+        upload = hub.planned_upload(directory, target, is_private=private)
+        _console().print(display.upload(upload), soft_wrap=True)
+        address = "" if dry_run else hub.push(upload, f"Winner of search {search_id}")
+    typer.echo(address or "dry run: nothing was uploaded")
+
+
 def main() -> None:
     """Run the command line."""
     app()
@@ -245,6 +273,24 @@ def _show(client: Client, search_id: str) -> Search:
     if view.search.winner:
         _console().print(Text(f"the winner: nas download {search_id}"))
     return view.search
+
+
+@contextmanager
+def _winner(search_id: str, server: str | None) -> Iterator[Path]:
+    """Give the winner's directory: the one here, or a copy of the server's for as long as it is needed."""
+    settings = Settings()
+    if server is None:
+        from nas.local_run import local_winner
+
+        here = local_winner(search_id, settings)
+        if here is not None:
+            yield here
+            return
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="push-", dir=settings.home) as scratch, _client(server) as client:
+        directory = Path(scratch) / "winner"
+        client.download(search_id, directory)
+        yield directory
 
 
 def _settings(host: str | None, port: int | None) -> Settings:

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import httpx
 
+from minitron.files import ChunkStream
 from nas.errors import SearchError
 from nas.frontier import Comparison
 from nas.search import Event, SearchSpec
@@ -135,7 +136,7 @@ class Client:
         try:
             with self._named_errors(), self._http.stream("GET", f"/searches/{search_id}/winner") as response:
                 _check(response)
-                _unpack(_Body(response.iter_bytes()), partial)
+                _unpack(ChunkStream(response.iter_bytes()), partial)
             partial.chmod(0o755)
             partial.rename(directory)
         finally:
@@ -199,24 +200,6 @@ def _check(response: httpx.Response) -> None:
         f"server: answered {response.status_code} {response.reason_phrase}; is it a search server?",
         status=response.status_code,
     )
-
-
-class _Body(io.RawIOBase):
-    """The body of a response as a file, so that an archive is unpacked while it arrives."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._rest:
-            self._rest = next(self._chunks, b"")
-        count = min(len(buffer), len(self._rest))
-        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
-        return count
 
 
 def _unpack(body: io.RawIOBase, directory: Path) -> None:

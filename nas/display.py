@@ -17,6 +17,7 @@ from nas.clock import utc_now
 from nas.disk import Item, Usage
 from nas.frontier import Comparison
 from nas.leaderboard import Line, leaderboard, num_planned
+from nas.push import Upload
 from nas.search import Event, Search, SearchState
 from nas.service import SearchView, TrialRecord
 from nas.spec import load
@@ -42,7 +43,7 @@ def searches_table(views: Iterable[SearchView], now: datetime) -> Table:
             search.id,
             search.spec.name,
             _state(search.state),
-            search.spec.parent,
+            wording.parent(search.spec.parent),
             wording.loss(view.best_loss),
             wording.loss(search.parent_loss),
             f"{done}/{num_planned(search)}",
@@ -142,6 +143,17 @@ def take_home(console: Console, directory: Path) -> None:
         f"  model = AutoModelForCausalLM.from_pretrained({str(directory)!r})",
     )
     console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def upload(planned: Upload) -> Text:
+    """Return which files go where."""
+    files, kind = (
+        planned.files,
+        "private" if planned.is_private else "public unless its owner's default differs",
+    )
+    total = sum(size for _, size in files)
+    lines = [f"{planned.repository.repository} ({kind}): {len(files)} files, {total:,} bytes"]
+    return Text("\n".join([*lines, *(f"  {path}  {size:,}" for path, size in files)]))
 
 
 class Narrator:

@@ -222,7 +222,7 @@ class Driver:
             self._ledger.save(trial.completed(outcome.measurement, outcome.checkpoint, now))
             return
         self._ledger.close_attempt(trial_number, now, outcome.failure)
-        self._num_lost[trial_number] += outcome.failure.kind.is_retryable
+        self._num_lost[trial_number] += outcome.failure.kind is FailureKind.WORKER_LOST
         if not outcome.failure.kind.is_retryable or self._num_lost[trial_number] >= self.spec.max_attempts:
             self._ledger.save(trial.failed(outcome.failure, now))
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nas import display
-from nas.errors import SearchError, StoreUnavailable
+from nas.errors import NotFound, SearchError, StoreUnavailable
 from nas.estimate import Estimate
 from nas.leaderboard import comparison_of
 from nas.search import Event, Search, SearchSpec
@@ -82,6 +82,26 @@ def run(task: SearchSpec | str, settings: Settings, console: Console, *, serves:
             with suppress(KeyboardInterrupt):
                 page.server.wait()
     return search
+
+
+def local_winner(search_id: str, settings: Settings) -> Path | None:
+    """Return where the winner of a search lies, or None where this home knows no such search.
+
+    Raises:
+        Conflict: There is no winner, or not yet.
+        NotFound: The winner's directory is gone.
+    """
+    if not settings.artifact_root.is_dir():
+        return None  # nothing was ever run here: no database is made to find that out
+    store = open_store(settings.database_url)
+    try:
+        store.get_search(search_id)
+    except NotFound:
+        return None
+    else:
+        return SearchService(store, artifact_root=settings.artifact_root).winner_directory(search_id)
+    finally:
+        store.close()
 
 
 def plan(spec: SearchSpec, settings: Settings, *, flops_per_second: float | None) -> Estimate:

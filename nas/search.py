@@ -83,10 +83,14 @@ class SearchSpec:
     """Everything that fixes a search: the same spec on the same versions asks the same thing."""
 
     parent: str
-    """``builtin:tiny``, ``builtin:smollm2-135m`` or a local Hugging Face directory."""
+    """``builtin:tiny``, ``builtin:smollm2-135m``, ``hub:ORG/NAME[@REVISION][#FILE.gguf]``, or a local Hugging
+    Face directory or GGUF file. What is stored names the commit of a parent on the hub."""
     budget: Budget
     axes: Axes
     name: str = ""
+    parent_config: Mapping[str, Any] | None = field(default=None, hash=False)  # mappings have no hash
+    """What the parent's ``config.json`` says of its shape, so that nothing needs the network later. Filled in
+    when a search of a hub parent or a GGUF file is submitted; where it is given, the parent must have it."""
     data: DataRecipe = field(default_factory=DataRecipe)
     calibration: CalibrationRecipe = field(default_factory=CalibrationRecipe)
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)

@@ -12,16 +12,17 @@ from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
 
-from minitron.errors import InvalidRecipe, MinitronError, UnreadableData
-from minitron.parents import check_parent, check_sequence_length, parent_architecture
-from minitron.sources import check_sources, pinned, with_absolute_paths
+from minitron.errors import InvalidRecipe, MinitronError
+from minitron.hub import PREFIX
+from minitron.sources import pinned, with_absolute_paths
 from nas.clock import Clock, utc_now
 from nas.errors import Conflict, InvalidSpec, NotFound
 from nas.estimate import Estimate, Rate, estimate, measured_rate, require_memory
 from nas.frontier import best_trial, gap_closed
+from nas.parent import architecture_of, described
 from nas.rungs import Schedule, schedule
 from nas.search import Event, Search, SearchSpec, SearchState
-from nas.space import SearchSpace
+from nas.space import SearchSpace, search_space
 from nas.storage.store import SearchStore
 from nas.trial import Attempt, Point, Trial, TrialRole, TrialState
 
@@ -83,14 +84,12 @@ class SearchService:
         """Check a spec as far as can be without loading a model, and queue a search of it.
 
         Local paths in the spec are made absolute first: relative ones count from the directory of this
-        process, and a worker may run in another.
+        process, and a worker may run in another. A parent on the hub is asked for its commit and config.
 
         Raises:
             InvalidSpec: A field that cannot be run; EmptySpace when nothing fits the budget.
         """
-        spec = resolved(spec)
-        space = _checked(spec)
-        spec = _pinned(spec)
+        spec, space = _checked(resolved(spec), self._artifact_root)
         now = self._clock()
         search = Search(
             id=_new_id(now),
@@ -113,9 +112,7 @@ class SearchService:
         Raises:
             InvalidSpec: As ``create``.
         """
-        spec = resolved(spec)
-        space = _checked(spec)
-        spec = _pinned(spec)
+        spec, space = _checked(resolved(spec), self._artifact_root)
         stated = flops_per_second or self._device_flops
         rate = Rate(flops_per_second=stated, source="as stated") if stated else None
         return estimate(spec, space, rate=rate or self._measured_rate(spec))
@@ -133,7 +130,7 @@ class SearchService:
         finished = []
         for search in same or alike:
             try:
-                parent = parent_architecture(search.spec.parent)
+                parent = architecture_of(search.spec)
             except MinitronError:
                 continue  # gone since
             finished.append((search.spec, parent, self._store.trials(search.id)))
@@ -227,38 +224,33 @@ def resolved(spec: SearchSpec) -> SearchSpec:
 
 
 def _absolute(source: str) -> str:
-    return source if source.startswith(BUILTIN) else str(Path(source).expanduser().absolute())
+    return source if source.startswith((BUILTIN, PREFIX)) else str(Path(source).expanduser().absolute())
 
 
-def _checked(spec: SearchSpec) -> SearchSpace:
-    """Return the space; raise InvalidSpec for what the files of parent and data, or the sizes, rule out."""
+def _checked(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSpace]:
+    """Return the spec with all that is known of its parent, and its space.
+
+    Raises:
+        InvalidSpec: The parent, the hub, the data or the sizes rule the search out.
+    """
     try:
-        space = SearchSpace(check_parent(spec.parent), spec.axes, spec.budget)
-        check_sequence_length(spec.parent, spec.data.sequence_length)
+        spec = described(spec, artifact_root)
+        space = search_space(spec)
         trial = estimate(spec, space).trial
     except InvalidRecipe as error:
         raise InvalidSpec(((error.field, error.reason),)) from error
     except MinitronError as error:
         raise InvalidSpec((("parent", str(error).removeprefix("parent: ")),)) from error
     try:
-        check_sources(spec.data)
-    except UnreadableData as error:
+        spec = replace(spec, data=pinned(spec.data))
+    except MinitronError as error:
         field, _, reason = str(error).partition(": ")
         raise InvalidSpec(((field, reason),)) from error
     if spec.resources.memory_bytes is not None:
         require_memory(
             trial, spec.resources.memory_bytes, field="resources.memory_bytes", what="memory stated"
         )
-    return space
-
-
-def _pinned(spec: SearchSpec) -> SearchSpec:
-    """Return a spec whose hub datasets are at the commits that they are now, so that a search stays with them."""
-    try:
-        return replace(spec, data=pinned(spec.data))
-    except MinitronError as error:
-        field, _, reason = str(error).partition(": ")
-        raise InvalidSpec(((field, reason),)) from error
+    return spec, space
 
 
 def _new_id(at: datetime) -> str:

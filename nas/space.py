@@ -16,10 +16,10 @@ import numpy as np
 from minitron.architecture import Architecture
 from minitron.errors import InvalidArchitecture
 from minitron.families import family_named
-from minitron.parents import parent_architecture
 from nas.axes import AXIS_NAMES, Axes, AxisChoices, Multiples, Range
 from nas.budget import Budget
 from nas.errors import EmptySpace, InvalidSpec
+from nas.parent import architecture_of
 from nas.search import SearchSpec
 
 MAX_COMBINATIONS = 2_000_000
@@ -28,7 +28,7 @@ MAX_COMBINATIONS = 2_000_000
 
 def search_space(spec: SearchSpec) -> "SearchSpace":
     """Return the space that a spec asks for, from the config of its parent."""
-    return SearchSpace(parent_architecture(spec.parent), spec.axes, spec.budget)
+    return SearchSpace(architecture_of(spec), spec.axes, spec.budget)
 
 
 class SearchSpace:

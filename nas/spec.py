@@ -39,6 +39,7 @@ _ALLOWED = {
     "dataclass_type": "a mapping of fields",
     "float_type": "a number",
     "int_type": "a whole number",
+    "dict_type": "a mapping of fields",
     "string_type": "text",
     "tuple_type": "a list",
 }

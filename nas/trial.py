@@ -52,11 +52,13 @@ class FailureKind(StrEnum):
     OUT_OF_SPACE = "OUT_OF_SPACE"
     WORKER_LOST = "WORKER_LOST"
     """The worker process died; retried from the last checkpoint up to ``max_attempts``."""
+    UNFIT_NODE = "UNFIT_NODE"
+    """The node may run no trial, and is used no more; the trial goes to another, at no cost of attempts."""
 
     @property
     def is_retryable(self) -> bool:
         """Whether another attempt may succeed."""
-        return self is FailureKind.WORKER_LOST
+        return self in {FailureKind.WORKER_LOST, FailureKind.UNFIT_NODE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,11 @@
 """Numbers, times and progress in the words that the command line and the dashboard share."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from minitron.hub import PREFIX
 from minitron.progress import Progress
 from nas.budget import Budget
 from nas.trial import TrialRole
@@ -16,6 +18,8 @@ NOTHING = "-"
 
 Words = Callable[[float], str]
 """A number in the words of its unit."""
+
+_COMMIT = re.compile(r"(@[0-9a-f]{7})[0-9a-f]{33}")
 
 ROLES = {
     TrialRole.SEARCH: "search",
@@ -92,6 +96,11 @@ def budget(window: Budget) -> str:
     counting = "" if window.counting == "total" else " outside the embeddings"
     least = f"{count(window.min_parameters)} to " if window.min_parameters else "at most "
     return f"{least}{count(window.max_parameters)} parameters{counting}"
+
+
+def parent(name: str) -> str:
+    """Return the name of a parent without its folders, a commit in the length that people write."""
+    return _COMMIT.sub(r"\1", name).removeprefix(PREFIX).rsplit("/", 1)[-1]
 
 
 def progress(at: Progress) -> str:

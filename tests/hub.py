@@ -76,6 +76,11 @@ class FakeHub:
         self.refuses_storage = False
         self.breaks_after: int | None = None
         """Files whose content is sent before the connection breaks; None never breaks it."""
+        self.size_error = 0
+        """How far the size that is told of a large file is off."""
+        self.held: str | None = None
+        """A file of which only the first half is sent, until ``let_go``."""
+        self.let_go = threading.Event()
         self.endpoint = ""
 
     def add(self, name: str, source: Path | dict[str, bytes], *, kind: str = "model") -> str:
@@ -113,6 +118,7 @@ def serving(hub: FakeHub):
     try:
         yield hub
     finally:
+        hub.let_go.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -261,7 +267,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.paths[oid] = path
         port = urlsplit(self.hub.endpoint).port
         headers |= {
-            "X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{oid}"',
+            "X-Linked-Size": str(len(content) + self.hub.size_error), "X-Linked-ETag": f'"{oid}"',
             "Location": f"http://localhost:{port}/storage/{oid}",
         }  # fmt: skip
         return self._send(302, b"", headers)
@@ -276,6 +282,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             self._maybe_break()
             self.hub.sent.append(path)
+        if self.command == "GET" and path == self.hub.held:
+            self._send(200, content[: len(content) // 2], headers, length=len(content))
+            self.wfile.flush()
+            self.close_connection = True
+            return self.hub.let_go.wait()
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         if not asked:
             return self._send(200, content, headers, length=len(content))
@@ -375,6 +386,7 @@ class _Handler(BaseHTTPRequestHandler):
         """The files and folders in a folder; below it too where that is asked for."""
         repository = self._repository(kind, name)
         files = repository.commits[self._commit(repository, revision)]
+        path = path or ""
         folder = f"{path}/" if path else ""
         is_recursive = "recursive=true" in urlsplit(self.path).query.lower()
         found = {

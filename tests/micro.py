@@ -42,7 +42,7 @@ def micro_text(path: Path) -> Path:
     nouns, verbs = ("model", "layer", "head", "token", "budget"), ("prunes", "keeps", "reads", "doubts")
     lines = [
         '{"text": "' + f"{n}: the {generator.choice(nouns)} {generator.choice(verbs)} it" + '"}'
-        for n in range(400)
+        for n in range(1_500)
     ]
     path.write_text("\n".join(lines), encoding="utf-8")
     return path

@@ -99,6 +99,7 @@ specs = st.builds(
     SearchSpec,
     parent=texts,
     name=texts,
+    parent_config=st.none() | st.dictionaries(texts, st.none() | st.booleans() | counts | texts, max_size=3),
     budget=st.builds(
         Budget,
         max_parameters=st.integers(1000, 10**13),

@@ -23,6 +23,7 @@ from minitron.builtin import materialize
 from minitron.checkpoint import fingerprint, load_parent
 from minitron.data import BlockArray, Blocks, prepare_blocks
 from minitron.device import SMALL_MODEL_PARAMETERS, effective_precision, pick_device
+from minitron.errors import ArtifactMismatch
 from minitron.evaluate import held_out_loss
 from minitron.files import new_file
 from minitron.importance import METRIC_VERSION, measure_importance
@@ -31,6 +32,7 @@ from minitron.progress import Progress, Report
 from minitron.teacher import CACHE_VERSION, build_teacher_cache
 from nas.disk import delete, least_recently_used, touch
 from nas.estimate import estimate, require_memory
+from nas.parent import architecture_of, differing_fields
 from nas.search import Resources, SearchSpec
 from nas.space import search_space
 from workers.report import Prepared
@@ -110,6 +112,9 @@ class _Preparation:
     @cached_property
     def _parent_dir(self) -> Path:
         path = materialize(self._spec.parent, self._root, self._report).resolve()
+        differences = differing_fields(parent_architecture(str(path)), architecture_of(self._spec))
+        if differences:
+            raise ArtifactMismatch(f"{path}: is not what was planned for: {differences}")
         return self._uses(path) if path.is_relative_to(self._root.resolve()) else path
 
     @cached_property
@@ -194,7 +199,7 @@ class _Preparation:
 def use_threads(spec: SearchSpec) -> None:
     """Set this process's torch threads: the spec's, else as many as a trial's CPUs, else one."""
     threads = spec.resources.threads or max(1, int(spec.resources.cpus))
-    is_small = parent_architecture(spec.parent).parameter_count < SMALL_MODEL_PARAMETERS
+    is_small = architecture_of(spec).parameter_count < SMALL_MODEL_PARAMETERS
     torch.set_num_threads(1 if is_small and not spec.resources.threads else threads)
 
 

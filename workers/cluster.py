@@ -7,8 +7,9 @@ import logging
 import math
 import os
 import queue
+import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -17,7 +18,7 @@ import ray
 from ray.exceptions import RayError
 
 from minitron.progress import Progress, Report
-from nas.errors import InvalidSpec
+from nas.errors import InvalidSettings, InvalidSpec
 from nas.search import Resources
 from nas.trial import Failure, FailureKind
 from nas.wording import in_bytes
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 OBJECT_STORE_BYTES = 100 * 2**20
 """Models and data go through files; only reports go through Ray."""
 POLL_SECONDS = 0.5
+CONNECT_SECONDS = 10.0
 
 T = TypeVar("T")
 
@@ -63,6 +65,7 @@ def connected(
         host_bytes: What each trial takes of its node's memory.
 
     Raises:
+        InvalidSettings: No cluster answers at ``address``.
         InvalidSpec: No node can ever give a trial what it asks for; Ray would wait for ever.
     """
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
@@ -71,7 +74,7 @@ def connected(
     }  # fmt: skip
     with ExitStack() as stack:
         if address is not None:
-            ray.init(address=address, **options)
+            _join(address, options)
         else:
             cores = os.cpu_count() or 1
             _require_room(resources, [{"CPU": cores, "GPU": math.inf}])
@@ -84,13 +87,56 @@ def connected(
                 **options,
             )
         stack.callback(ray.shutdown)
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        _require_room(resources, nodes, host_bytes=host_bytes)
+        require_room(resources, host_bytes=host_bytes)
         yield
 
 
 _RUNTIME = {"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}
 """Workers stay in the directory that the paths of the spec are relative to."""
+
+
+def _join(address: str, options: Mapping[str, Any]) -> None:
+    """Connect to a running cluster from one of its nodes.
+
+    Raises:
+        InvalidSettings: As ``connected``.
+    """
+    if address.startswith("ray://"):
+        raise InvalidSettings(
+            f"NAS_RAY_ADDRESS: found {address}, a Ray Client address, allowed: auto or HOST:PORT of the head, "
+            "from a node of the cluster"
+        )
+    try:
+        if address != "auto":
+            # Ray itself would ask for minutes.
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        ray.init(address=address, **options)
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        cause = error.__cause__ or error
+        reason = " ".join((str(cause).splitlines() or [type(cause).__name__])[0].split())
+        raise InvalidSettings(
+            f"NAS_RAY_ADDRESS: no cluster answers at {address}: {reason}; start one with `ray start --head`, and "
+            "set RAY_AUTH_MODE=token where it wants a token"
+        ) from error
+
+
+def require_room(
+    resources: Resources, *, host_bytes: int = 0, refused: Collection[str] = (), why: str = ""
+) -> None:
+    """Raise InvalidSpec unless a node of the connected cluster has room for one trial.
+
+    Args:
+        resources: What a trial gets.
+        host_bytes: What it takes of its node's memory.
+        refused: Ids of nodes that are not used.
+        why: Said where all are refused.
+    """
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in alive if node["NodeID"] not in refused]
+    if alive and not nodes:
+        raise InvalidSpec((("resources", f"found no node that may run trials: {why}"),))
+    _require_room(resources, nodes, host_bytes=host_bytes)
 
 
 def _require_room(resources: Resources, nodes: list[dict[str, float]], *, host_bytes: int = 0) -> None:
@@ -127,6 +173,7 @@ def run_task(
     max_attempts: int,
     report: Report,
     should_stop: Callable[[], bool] = lambda: False,
+    where: Mapping[str, str] | None = None,
 ) -> T | None:
     """Run ``work`` in a worker process and pass on what it reports.
 
@@ -136,6 +183,7 @@ def run_task(
         max_attempts: Executions before the loss of the worker process is final.
         report: Called here for each report of the work.
         should_stop: Asked about twice a second; kills the work.
+        where: A label selector for nodes; None takes any.
 
     Returns:
         The result of ``work``, or None when it was stopped.
@@ -144,7 +192,11 @@ def run_task(
         WorkFailed: ``work`` raised, or its process died ``max_attempts`` times.
     """
     task = ray.remote(
-        num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0, num_returns="streaming"
+        num_cpus=resources.cpus,
+        num_gpus=resources.gpus,
+        max_retries=0,
+        num_returns="streaming",
+        label_selector=dict(where or {}),
     )(_stream)
     for attempt in range(1, max_attempts + 1):
         items = task.remote(work)

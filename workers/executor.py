@@ -24,7 +24,8 @@ from ray.tune.search import Searcher
 from nas.driver import Driver, Failed, Finished, Next, Verdict
 from nas.search import Resources
 from nas.trial import Failure, FailureKind, Trial
-from workers.report import Began, Evaluate, Report
+from workers.nodes import elsewhere, name_of
+from workers.report import Began, Evaluate, Refused, Report
 from workers.scratch import scratch_directory
 from workers.trainable import REPORT, TRIAL, TrialTrainable
 
@@ -45,6 +46,7 @@ class TuneExecutor:
             between trials.
         resources: What each trial gets from Ray.
         max_parallel: As many workers are started at once.
+        refused: Why nodes are not used, by node id; grows when one that joins later turns out to be unfit.
         should_stop: Asked several times a second; ends the run as it stands, with trials unfinished.
     """
 
@@ -54,8 +56,10 @@ class TuneExecutor:
         *,
         resources: Resources,
         max_parallel: int,
+        refused: dict[str, str] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._refused = {} if refused is None else refused
         self._make_evaluate = make_evaluate
         self._resources = resources
         self._max_parallel = max_parallel
@@ -67,7 +71,7 @@ class TuneExecutor:
         Raises:
             Exception: What the driver raised, such as LostLease.
         """
-        dispatches = _Dispatches(driver, self._should_stop)
+        dispatches = _Dispatches(driver, self._should_stop, self._refused)
         _quiet_tune(max_pending=self._max_parallel)
         while not dispatches.is_over:
             num_begun = dispatches.num_begun
@@ -80,7 +84,9 @@ class TuneExecutor:
                 # Tune gives up when Ray reports a death in another way than it expects, as the memory
                 # monitor does. What is in flight is ours to know, so Tune is started anew on it.
                 logger.exception("Ray Tune gave up and is started anew")
-                dispatches.lose_all(str(error))
+                dispatches.lose_all(FailureKind.WORKER_LOST, str(error))
+            if dispatches.takes_new_nodes():
+                dispatches.lose_all(FailureKind.UNFIT_NODE, "Ray Tune is started anew without a node")
             dispatches.raise_driver_error()
 
     def _run_tune(self, dispatches: "_Dispatches") -> None:
@@ -89,7 +95,7 @@ class TuneExecutor:
             # Not a Tuner: that one keeps a copy of searcher and scheduler for its restore.
             tune.run(
                 trainable,
-                resources_per_trial={"cpu": self._resources.cpus, "gpu": self._resources.gpus},
+                resources_per_trial=self._placement(),
                 search_alg=_DriverSearcher(dispatches),
                 scheduler=_DriverScheduler(dispatches),
                 stop=_Stopper(dispatches),
@@ -102,6 +108,15 @@ class TuneExecutor:
                 trial_dirname_creator=_trial_directory,
                 verbose=0,
             )
+
+    def _placement(self) -> tune.PlacementGroupFactory:
+        """Return what each trial gets, and where: on no node that was refused."""
+        bundle = {"CPU": self._resources.cpus, "GPU": self._resources.gpus}
+        selector = elsewhere(self._refused)
+        return tune.PlacementGroupFactory(
+            [{kind: count for kind, count in bundle.items() if count}],
+            **({"bundle_label_selector": [selector]} if selector else {}),
+        )
 
 
 @dataclass(slots=True)
@@ -117,7 +132,9 @@ class _Dispatches:
     everything is stopped, and the executor raises it.
     """
 
-    def __init__(self, driver: Driver, should_stop: Callable[[], bool]) -> None:
+    def __init__(self, driver: Driver, should_stop: Callable[[], bool], refused: dict[str, str]) -> None:
+        self._refused = refused
+        self._has_refused = False
         self.num_begun = 0
         """Executions that a worker has begun."""
         self._driver = driver
@@ -132,6 +149,16 @@ class _Dispatches:
     def __getstate__(self) -> dict[str, Any]:
         """Tune's snapshots hold nothing of this, and are never restored from."""
         return {}
+
+    @property
+    def must_pause(self) -> bool:
+        """Whether to end what still runs, to go on with or without it."""
+        return self._has_refused or self.must_stop
+
+    def takes_new_nodes(self) -> bool:
+        """Return whether a node was refused since this was asked last."""
+        has_refused, self._has_refused = self._has_refused, False
+        return has_refused
 
     @property
     def must_stop(self) -> bool:
@@ -151,7 +178,7 @@ class _Dispatches:
 
     def next(self, tune_id: str) -> Trial | Next:
         """Return what the driver hands out, to be run under ``tune_id``, or its answer."""
-        if self.must_stop or self._done_at is not None:
+        if self.must_pause or self._done_at is not None:
             return Next.DONE
         if time.monotonic() < self._ask_at:
             return Next.WAIT
@@ -191,6 +218,13 @@ class _Dispatches:
             logger.info("trial %d: %s on worker %s", number, dispatch.trial.architecture.name, report.worker)
             self._driver.on_attempt(number, report.worker)
             return True
+        if isinstance(report, Refused):
+            logger.warning("node %s is not used: %s", name_of(report.node_id), report.reason)
+            self._refused[report.node_id] = report.reason
+            self._has_refused = True
+            failure = Failure(kind=FailureKind.UNFIT_NODE, message=report.reason)
+            self._driver.on_end(number, Failed(failure=failure))
+            return False
         if isinstance(report, Failure):
             logger.warning("trial %d: failed on worker %s: %s", number, dispatch.worker, report.message)
             self._driver.on_end(number, Failed(failure=report))
@@ -210,14 +244,14 @@ class _Dispatches:
             return False
         return verdict is Verdict.CONTINUE
 
-    def lost(self, tune_id: str, details: str) -> None:
+    def lost(self, tune_id: str, details: str, kind: FailureKind = FailureKind.WORKER_LOST) -> None:
         """A worker died; whether its trial is handed out again is the driver's to say."""
         dispatch = self._in_flight.pop(tune_id, None)
         if dispatch is None or self.must_stop:
             return
         self._ask_at = 0.0
         failure = Failure(
-            kind=FailureKind.WORKER_LOST,
+            kind=kind,
             message=f"the worker process ({dispatch.worker}) died: killed from outside, out of memory, "
             "or crashed",
             traceback=details,
@@ -228,10 +262,10 @@ class _Dispatches:
         except Exception as error:
             self._error = error
 
-    def lose_all(self, details: str) -> None:
+    def lose_all(self, kind: FailureKind, details: str) -> None:
         """Every worker is gone."""
         for tune_id in list(self._in_flight):
-            self.lost(tune_id, details)
+            self.lost(tune_id, details, kind)
 
 
 class _DriverSearcher(Searcher):  # type: ignore[misc]
@@ -279,7 +313,7 @@ class _Stopper(tune.Stopper):  # type: ignore[misc]
         return False
 
     def stop_all(self) -> bool:
-        return self._dispatches.must_stop
+        return self._dispatches.must_pause
 
 
 def _trial_directory(trial: TuneTrial) -> str:

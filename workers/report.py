@@ -43,6 +43,14 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The worker's node may run no trial."""
+
+    node_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialReport:
     """How far a trial is; a heartbeat when it holds nothing but the tokens."""
 
@@ -53,7 +61,7 @@ class TrialReport:
     finished: Measurement | None = None
 
 
-Report = Began | TrialReport | Failure
+Report = Began | Refused | TrialReport | Failure
 
 Evaluate = Callable[[Trial], Iterator[TrialReport]]
 """Evaluates one trial and reports on the way; the last report is the finished one.

@@ -12,6 +12,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property, partial
@@ -35,8 +36,10 @@ from nas.space import search_space
 from nas.storage.sql import open_store
 from nas.storage.store import Lease, SearchStore
 from nas.trial import Failure, Trial, TrialState
-from workers.cluster import WorkFailed, connected, run_task
+from workers import nodes
+from workers.cluster import WorkFailed, connected, require_room, run_task
 from workers.executor import TuneExecutor
+from workers.nodes import Site
 from workers.report import Evaluate, Prepared, failure_of
 from workers.tracking import Tracker
 from workers.watch import Reason, Watch
@@ -71,6 +74,9 @@ def run_search(search_id: str, settings: Settings, *, lease_seconds: float = LEA
 
     Call it from the main thread of a process of its own: it catches signals and starts Ray.
     """
+    # Ray puts this process's directory on the import path of its workers: none that holds packages, then.
+    settings.home.mkdir(parents=True, exist_ok=True)
+    os.chdir(settings.home)
     store = open_store(settings.database_url)
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     now = utc_now()
@@ -101,6 +107,9 @@ class _Run:
         self._watch = watch
         self._progress_at = 0.0
         self._cancel_at = 0.0
+        self._site: Site | None = None
+        """What the nodes of a cluster are held to; a local one has one node, which is this."""
+        self._refused: dict[str, str] = {}
         self._tracker = Tracker(
             store,
             lease,
@@ -150,9 +159,14 @@ class _Run:
         spec = search.spec
         address = self._settings.ray_address
         host_bytes = estimate(spec, search_space(spec)).trial.host_bytes
-        with connected(address, spec.resources, max_parallel=spec.max_parallel, host_bytes=host_bytes):
+        with ExitStack() as stack:
+            stack.enter_context(
+                connected(address, spec.resources, max_parallel=spec.max_parallel, host_bytes=host_bytes)
+            )
             self._watch.catch_signals()  # Ray has set its own
             self._report(STARTING)
+            if address is not None:
+                self._survey(spec, stack.enter_context(nodes.site(self._root)), host_bytes)
             roomy = _roomy(spec) if address is None else spec
             prepared = self._work(roomy, partial(_prepare, roomy, self._root, self._settings.cache_bytes))
             root = self._root.resolve()  # a parent elsewhere is the user's: it is not touched
@@ -170,13 +184,24 @@ class _Run:
         self._move(SearchState.SUCCEEDED, winner=Winner(trial_number=winner.number, path=path))
         logger.info("search %s: trial %d wins, %s", search.id, winner.number, self._root / path)
 
+    def _survey(self, spec: SearchSpec, site: Site, host_bytes: int) -> None:
+        """Find out which nodes may run trials; those that may not are told of and not used."""
+        self._site = site
+        self._refused = nodes.unfit_nodes(site)
+        told = [f"node {nodes.name_of(node_id)}: {reason}" for node_id, reason in self._refused.items()]
+        for line in told:
+            logger.warning("not used: %s", line)
+            self._report(Progress(stage=f"not used: {line}"))
+        require_room(spec.resources, host_bytes=host_bytes, refused=self._refused, why="; ".join(told))
+
     def _drive(self, search: Search, prepared: Prepared) -> None:
         spec = search.spec
         driver = Driver(search, self._store, self._lease, utc_now)
         executor = TuneExecutor(
-            partial(_make_evaluate, spec, prepared, self._root),
+            partial(_make_evaluate, spec, prepared, self._root, self._site),
             resources=spec.resources,
             max_parallel=spec.max_parallel,
+            refused=self._refused,
             should_stop=self._watch.must_stop,
         )
         executor.run(driver)
@@ -192,6 +217,7 @@ class _Run:
             max_attempts=spec.max_attempts,
             report=self._report,
             should_stop=self._must_stop,
+            where=nodes.elsewhere(self._refused),
         )
         self._check()
         return result
@@ -296,7 +322,9 @@ def _prepare(spec: SearchSpec, root: Path, cache_bytes: int | None, report: Repo
     return prepare(spec, root, report, cache_bytes=cache_bytes)
 
 
-def _make_evaluate(spec: SearchSpec, prepared: Prepared, root: Path) -> Evaluate:
+def _make_evaluate(spec: SearchSpec, prepared: Prepared, root: Path, site: Site | None) -> Evaluate:
+    if site is not None:
+        nodes.require_fit(site)  # the node may have joined since the search began
     from workers.trial import TrialEvaluator
 
     return TrialEvaluator(spec, prepared, root)

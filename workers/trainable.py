@@ -12,7 +12,8 @@ from typing import Any
 from ray import tune
 
 from nas.trial import Trial
-from workers.report import Began, Evaluate, Report, TrialReport, failure_of
+from workers.nodes import UnfitNode
+from workers.report import Began, Evaluate, Refused, Report, TrialReport, failure_of
 
 TRIAL = "trial"
 REPORT = "report"
@@ -53,6 +54,8 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             if self._reports is None:
                 self._reports = self._evaluate(self._trial)
             return next(self._reports)
+        except UnfitNode as error:
+            return Refused(node_id=error.node_id, reason=error.reason)
         except Exception as error:
             return failure_of(error)
 

@@ -118,11 +118,11 @@ def _row(view: SearchView) -> dict[str, Any]:
     is_final = search.state.is_final
     return {
         "id": search.id,
-        "name": search.spec.name or f"Search of {search.spec.parent.rsplit('/', 1)[-1]}",
+        "name": search.spec.name or f"Search of {wording.parent(search.spec.parent)}",
         "state": state_words(search),
         "colour": STATE_COLOURS[search.state],
         "live": not is_final and search.state is not SearchState.QUEUED,
-        "parent": search.spec.parent.rsplit("/", 1)[-1],
+        "parent": wording.parent(search.spec.parent),
         "budget": wording.budget(search.spec.budget),
         "best": wording.loss(view.best_loss),
         "parent_loss": wording.loss(search.parent_loss),

@@ -1,88 +1,23 @@
 """A whole search in a process of its own: real parent, real training, real Ray, real MLflow."""
 
-import os
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nas.clock import utc_now
-from nas.search import Comparisons, Resources, Rungs, SearchState
-from nas.service import SearchService
+from nas.search import Resources, SearchState
 from nas.settings import Settings
-from nas.storage.sql import SqlStore, open_store
+from nas.storage.sql import open_store
 from nas.trial import TrialRole, TrialState
-from tests.micro import micro_spec
+from tests.home import LEASE_SECONDS, Home
 from workers.runner import STARTING, run_search
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
-
-LEASE_SECONDS = 3.0
-RUN = f"""
-import logging, sys
-from nas.settings import Settings
-from workers.runner import STARTING, run_search
-logging.basicConfig(level=logging.INFO)
-sys.exit(run_search(sys.argv[1], Settings(), lease_seconds={LEASE_SECONDS}))
-"""
-
-
-@dataclass
-class Home:
-    """Where one user keeps everything, and what runs there."""
-
-    settings: Settings
-    store: SqlStore
-
-    def create(self, **changes):
-        spec = micro_spec(
-            self.settings.home,
-            max_parallel=1,
-            rungs=Rungs(fractions=(0.5,), keep=0.5),
-            comparisons=Comparisons(random_indices=1),
-            **changes,
-        )
-        return SearchService(self.store, artifact_root=self.settings.artifact_root).create(spec).id
-
-    def start(self, search_id):
-        command = (sys.executable, "-c", RUN, search_id)
-        log = (self.settings.home / "log").open("ab")
-        with log:
-            return subprocess.Popen(
-                command, env=os.environ | self.settings.environment(), stdout=log, stderr=subprocess.STDOUT
-            )
-
-    def run(self, search_id):
-        code = self.start(search_id).wait(300)
-        print((self.settings.home / "log").read_text())
-        return code
-
-    def stage(self, search_id):
-        progress = self.store.get_search(search_id).progress
-        return progress and progress.stage
-
-    def results(self, search_id):
-        """Everything that an interruption must not change."""
-        return [
-            (trial.number, trial.role, trial.architecture, trial.state, _numbers(trial.measurement))
-            for trial in self.store.trials(search_id)
-        ]
-
-    def weights(self, search_id):
-        winner = self.store.get_search(search_id).winner
-        return load_file(self.settings.artifact_root / winner.path / "model.safetensors")
-
-
-def _numbers(measurement):
-    return measurement and (measurement.loss, measurement.loss_before_retraining, measurement.num_parameters)
 
 
 @pytest.fixture(scope="module")

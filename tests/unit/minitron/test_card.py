@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
 from minitron.card import model_card
 from minitron.parents import SMOLLM2, parent_architecture
@@ -29,18 +30,31 @@ def card(parent=SMOLLM2, **more):
     ("parent", "base_model"),
     [
         (SMOLLM2, "HuggingFaceTB/SmolLM2-135M-Instruct"),
-        ("builtin:tiny", "tiny"),
-        ("/models/my: llama", "my: llama"),
+        (f"hub:org/llama@{'0' * 40}#x.gguf", "org/llama"),
+        ("builtin:tiny", None),
+        ("/models/my: llama", None),
     ],
 )
-def test_the_head_is_metadata(parent, base_model):
-    _, head, _ = card(parent).split("---\n", 2)
-    assert yaml.safe_load(head) == {
-        "base_model": base_model,
+def test_the_head_is_metadata_that_the_hub_takes(parent, base_model):
+    """It names a model of the hub or none: what is no such name is refused there."""
+    text = card(parent)
+    _, head, _ = text.split("---\n", 2)
+    expected = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["minitron", "pruning", "distillation"],
     }
+    assert yaml.safe_load(head) == ({"base_model": base_model} if base_model else {}) | expected
+    data = ModelCard(text).data
+    assert (data.base_model, data.library_name) == (base_model, "transformers")
+    assert data.to_dict() == yaml.safe_load(head)
+
+
+def test_a_card_for_the_world_tells_no_folders():
+    text = card("/home/me/my-llama", recipes={"data": DataRecipe(source="/home/me/secret/text.jsonl")})
+    assert "/home" not in text
+    assert "`my-llama`" in text
+    assert "| source | text.jsonl |" in text
 
 
 def test_it_tells_lineage_shapes_losses_and_recipes():

@@ -102,7 +102,7 @@ def test_the_whole_chain(place, run):
 
     card = (distilled / "README.md").read_text()
     assert f"{losses['student']:.4f}" in card
-    assert 'base_model: "parent"' in card
+    assert "`parent` pruned from" in card
     assert "quantization_config" not in json.loads((distilled / "config.json").read_text())
 
 

@@ -83,6 +83,15 @@ def test_another_content_than_the_hub_names_is_refused(hub, snapshot, directory)
     assert not directory.exists()
 
 
+def test_what_huggingface_hub_finds_broken_is_told_in_one_line(hub, snapshot, directory):
+    hub.size_error = 7
+    with pytest.raises(
+        UnreachableHub, match=r"^hub:org/name@\w+: b.safetensors: Consistency check failed: .*"
+    ) as caught:
+        fetch_files(snapshot, ["b.safetensors"], directory)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_gated_repository_shows_its_files_but_not_their_content(hub, snapshot, directory, monkeypatch):
     hub.models["org/name"].admitted = {TOKEN}
     with pytest.raises(

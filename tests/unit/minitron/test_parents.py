@@ -59,7 +59,7 @@ def test_a_bad_config_is_named(tmp_path, content, error, message):
 
 def test_a_file_is_no_parent(tmp_path):
     (tmp_path / "model.safetensors").touch()
-    with pytest.raises(UnreadableCheckpoint, match=r"model.safetensors: found a file, allowed: a checkpoint"):
+    with pytest.raises(UnreadableCheckpoint, match=r"model.safetensors: found a file, allowed: a local dir"):
         parent_architecture(str(tmp_path / "model.safetensors"))
 
 

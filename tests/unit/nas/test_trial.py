@@ -85,4 +85,7 @@ def test_a_move_leaves_the_trial_as_it_was():
 
 
 def test_only_the_loss_of_a_worker_is_worth_another_attempt():
-    assert [kind for kind in FailureKind if kind.is_retryable] == [FailureKind.WORKER_LOST]
+    assert [kind for kind in FailureKind if kind.is_retryable] == [
+        FailureKind.WORKER_LOST,
+        FailureKind.UNFIT_NODE,
+    ]

@@ -9,8 +9,10 @@ from filelock import FileLock
 
 from minitron.checkpoint import load_parent
 from minitron.data import open_blocks
-from minitron.errors import DatasetTooSmall
+from minitron.errors import ArtifactMismatch, DatasetTooSmall
 from minitron.evaluate import held_out_loss
+from minitron.families import planning_config
+from minitron.parents import read_config
 from nas.budget import Budget
 from nas.search import Resources
 from tests.micro import STEP_TOKENS, micro_spec
@@ -84,6 +86,15 @@ def test_two_searches_do_not_prepare_one_parent_at_once(micro, monkeypatch):
         assert not results
     thread.join(10)
     assert results == [prepared]
+
+
+def test_a_parent_that_is_not_what_was_planned_for_is_refused(micro):
+    spec, root, _ = micro
+    planned = planning_config(read_config(spec.parent)) | {"hidden_size": 24}
+    with pytest.raises(
+        ArtifactMismatch, match=r"parent: is not what was planned for: hidden_size: found 48, allowed: 24$"
+    ):
+        prepare(replace(spec, parent_config=planned), root, lambda _: None)
 
 
 def test_too_little_text_names_the_field(micro):

@@ -1,0 +1,95 @@
+"""Where one user keeps everything, and searches that run there in processes of their own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from safetensors.torch import load_file
+
+from nas.search import Comparisons, Rungs
+from nas.service import SearchService
+from nas.settings import Settings
+from nas.storage.sql import SqlStore
+from tests.micro import micro_spec
+
+LEASE_SECONDS = 3.0
+RUN = f"""
+import logging, sys
+from nas.settings import Settings
+from workers.runner import STARTING, run_search
+logging.basicConfig(level=logging.INFO)
+sys.exit(run_search(sys.argv[1], Settings(), lease_seconds={LEASE_SECONDS}))
+"""
+
+
+@dataclass
+class Home:
+    """Where one user keeps everything, and what runs there."""
+
+    settings: Settings
+    store: SqlStore
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Beside what the settings set."""
+    _started: list[subprocess.Popen] = field(default_factory=list)
+
+    def create(self, **changes):
+        spec = micro_spec(
+            self.settings.home,
+            **{
+                "rungs": Rungs(fractions=(0.5,), keep=0.5),
+                "max_parallel": 1,
+                "comparisons": Comparisons(random_indices=1),
+                **changes,
+            },
+        )
+        return SearchService(self.store, artifact_root=self.settings.artifact_root).create(spec).id
+
+    def start(self, search_id):
+        command = (sys.executable, "-P", "-c", RUN, search_id)
+        log = (self.settings.home / "log").open("ab")
+        with log:
+            process = subprocess.Popen(
+                command,
+                env=os.environ | self.settings.environment() | dict(self.environment),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._started.append(process)
+        return process
+
+    def end(self):
+        """End what a failed test left running."""
+        for process in self._started:
+            process.kill()
+            process.wait()
+
+    def run(self, search_id):
+        code = self.start(search_id).wait(300)
+        print(self.log)
+        return code
+
+    @property
+    def log(self):
+        """What all processes here have printed."""
+        return (self.settings.home / "log").read_text()
+
+    def stage(self, search_id):
+        progress = self.store.get_search(search_id).progress
+        return progress and progress.stage
+
+    def results(self, search_id):
+        """Everything that an interruption must not change."""
+        return [
+            (trial.number, trial.role, trial.architecture, trial.state, _numbers(trial.measurement))
+            for trial in self.store.trials(search_id)
+        ]
+
+    def weights(self, search_id):
+        winner = self.store.get_search(search_id).winner
+        return load_file(self.settings.artifact_root / winner.path / "model.safetensors")
+
+
+def _numbers(measurement):
+    return measurement and (measurement.loss, measurement.loss_before_retraining, measurement.num_parameters)
