@@ -107,6 +107,13 @@ def _architectures(before: Architecture, after: Architecture) -> str:
 
 def _fields(recipe: Recipe) -> list[tuple[str, str]]:
     def text(value: Any) -> str:
+        if isinstance(value, tuple):
+            return "; ".join(map(text, value))
+        if isinstance(value, dict):  # a source of data
+            given = [
+                f"{name} {each}" for name, each in value.items() if name != "source" and each is not None
+            ]
+            return f"{_public(value['source'])} ({', '.join(given)})"
         is_number = isinstance(value, int) and not isinstance(value, bool)
         return f"{value:,}" if is_number else _public(str(value))
 

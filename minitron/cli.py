@@ -18,13 +18,23 @@ from minitron import extras
 from minitron.architecture import Architecture
 from minitron.card import model_card
 from minitron.console import console_progress
+from minitron.data_options import (
+    DATA,
+    DEFAULT_SOURCES,
+    Seed,
+    SequenceLength,
+    Sources,
+    TextField,
+    Validation,
+    ValidationTokens,
+    data_recipe,
+)
 from minitron.errors import ArtifactMismatch, InvalidRecipe, MinitronError
 from minitron.parents import FORMS, SMOLLM2, TINY, check_sequence_length, parent_architecture, pinned
 from minitron.progress import Progress, Report
 from minitron.recipe import (
     CacheForm,
     CalibrationRecipe,
-    DataRecipe,
     DistillationRecipe,
     TeacherSource,
     TrainingRecipe,
@@ -45,7 +55,6 @@ app = typer.Typer(
 )
 
 # The defaults of the options are those of the recipes.
-_DATA = DataRecipe()
 _CALIBRATION = CalibrationRecipe()
 _TRAINING = TrainingRecipe()
 _DISTILLATION = DistillationRecipe()
@@ -54,11 +63,6 @@ _ARTIFACTS = Path(".nas/artifacts")
 Checkpoint = Annotated[str, typer.Argument(help=f"{TINY}, {SMOLLM2}, {FORMS}.")]
 NewDirectory = Annotated[Path, typer.Option("--output", "-o", help="New checkpoint directory.")]
 Artifacts = Annotated[Path, typer.Option(help="Where parents, token blocks and answers are kept.")]
-Source = Annotated[str, typer.Option("--data", help="builtin:python-docs, or a file, directory or pattern.")]
-TextField = Annotated[str, typer.Option(help="Column of structured files that holds the text.")]
-SequenceLength = Annotated[int, typer.Option(help="Tokens of one block.")]
-ValidationTokens = Annotated[int, typer.Option(help="Held-out tokens that losses are measured on.")]
-Seed = Annotated[int, typer.Option(help="Shuffles documents and training blocks.")]
 Threads = Annotated[
     int | None,
     typer.Option(min=1, help="Of the CPU; by default 1 for small models, else all.", show_default=False),
@@ -70,12 +74,12 @@ def importance(
     *,
     parent: Checkpoint,
     output: Annotated[Path, typer.Option("--output", "-o", help="Safetensors file to write.")],
-    samples: Annotated[int, typer.Option(help="Calibration blocks.")] = _CALIBRATION.num_samples,
+    tokens: Annotated[int, typer.Option(help="Calibration tokens.")] = _CALIBRATION.num_tokens,
     batch_size: Annotated[int, typer.Option(help="Blocks per forward pass.")] = _CALIBRATION.batch_size,
-    data: Source = _DATA.source,
-    text_field: TextField = _DATA.text_field,
-    sequence_length: SequenceLength = _DATA.sequence_length,
-    seed: Seed = _DATA.seed,
+    data: Sources = DEFAULT_SOURCES,
+    text_field: TextField = DATA.text_field,
+    sequence_length: SequenceLength = DATA.sequence_length,
+    seed: Seed = DATA.seed,
     threads: Threads = None,
     artifacts: Artifacts = _ARTIFACTS,
 ) -> None:
@@ -85,15 +89,17 @@ def importance(
     from minitron.data import prepare_blocks
     from minitron.importance import measure_importance
 
-    calibration = CalibrationRecipe(num_samples=samples, batch_size=batch_size)
-    recipe = _data_recipe(
-        parent, source=data, text_field=text_field, sequence_length=sequence_length,
+    calibration = CalibrationRecipe(num_tokens=tokens, batch_size=batch_size)
+    recipe = data_recipe(
+        data, None, text_field=text_field, sequence_length=sequence_length,
         validation_tokens=sequence_length, seed=seed,
     )  # fmt: skip
+    check_sequence_length(parent, sequence_length)
+    num_blocks = calibration.num_blocks(sequence_length)
     with console_progress() as report:
         directory = materialize(parent, artifacts, report)
         blocks = prepare_blocks(
-            recipe, directory, calibration_blocks=samples, training_blocks=0, root=artifacts, report=report
+            recipe, directory, calibration_blocks=num_blocks, training_blocks=0, root=artifacts, report=report
         )
         scores = measure_importance(
             _load(directory, threads),
@@ -103,7 +109,7 @@ def importance(
             report=report,
         )
         scores.save(output)
-    typer.echo(f"{output}: scores of {scores.architecture.name} from {samples} blocks")
+    typer.echo(f"{output}: scores of {scores.architecture.name} from {blocks.calibration_NT.size:,} tokens")
 
 
 @app.command()
@@ -176,11 +182,12 @@ def distill(
         CacheForm, typer.Option(help="What is kept of an answer.")
     ] = _DISTILLATION.cache_form,
     top_k: Annotated[int, typer.Option(help="Tokens kept of an answer.")] = _DISTILLATION.top_k,
-    data: Source = _DATA.source,
-    text_field: TextField = _DATA.text_field,
-    sequence_length: SequenceLength = _DATA.sequence_length,
-    validation_tokens: ValidationTokens = _DATA.validation_tokens,
-    seed: Seed = _DATA.seed,
+    data: Sources = DEFAULT_SOURCES,
+    validation: Validation = None,
+    text_field: TextField = DATA.text_field,
+    sequence_length: SequenceLength = DATA.sequence_length,
+    validation_tokens: ValidationTokens = DATA.validation_tokens,
+    seed: Seed = DATA.seed,
     threads: Threads = None,
     artifacts: Artifacts = _ARTIFACTS,
 ) -> None:
@@ -194,10 +201,11 @@ def distill(
 
     _check_new(output)
     teacher, after = pinned(teacher), parent_architecture(str(student))
-    recipe = _data_recipe(
-        teacher, source=data, text_field=text_field, sequence_length=sequence_length,
+    recipe = data_recipe(
+        data, validation, text_field=text_field, sequence_length=sequence_length,
         validation_tokens=validation_tokens, seed=seed,
     )  # fmt: skip
+    check_sequence_length(teacher, sequence_length)
     training = TrainingRecipe(
         num_tokens=tokens,
         batch_tokens=batch_tokens,
@@ -256,11 +264,12 @@ def distill(
 def evaluate(
     *,
     checkpoint: Checkpoint,
-    data: Source = _DATA.source,
-    text_field: TextField = _DATA.text_field,
-    sequence_length: SequenceLength = _DATA.sequence_length,
-    validation_tokens: ValidationTokens = _DATA.validation_tokens,
-    seed: Seed = _DATA.seed,
+    data: Sources = DEFAULT_SOURCES,
+    validation: Validation = None,
+    text_field: TextField = DATA.text_field,
+    sequence_length: SequenceLength = DATA.sequence_length,
+    validation_tokens: ValidationTokens = DATA.validation_tokens,
+    seed: Seed = DATA.seed,
     threads: Threads = None,
     artifacts: Artifacts = _ARTIFACTS,
 ) -> None:
@@ -269,10 +278,11 @@ def evaluate(
     from minitron.data import prepare_blocks
     from minitron.evaluate import held_out_loss
 
-    recipe = _data_recipe(
-        checkpoint, source=data, text_field=text_field, sequence_length=sequence_length,
+    recipe = data_recipe(
+        data, validation, text_field=text_field, sequence_length=sequence_length,
         validation_tokens=validation_tokens, seed=seed,
     )  # fmt: skip
+    check_sequence_length(checkpoint, sequence_length)
     with console_progress() as report:
         directory = materialize(checkpoint, artifacts, report)
         blocks = prepare_blocks(
@@ -297,26 +307,6 @@ def main() -> None:
         reason = f"this command needs {names}, which this Python lacks: pip install '{extras.EXTRA}'"
     typer.echo(f"error: {reason}", err=True)
     sys.exit(1)
-
-
-def _data_recipe(
-    model: str,
-    *,
-    source: str,
-    text_field: str,
-    sequence_length: int,
-    validation_tokens: int,
-    seed: int,
-) -> DataRecipe:
-    """Return the recipe of the options, once it suits the model."""
-    check_sequence_length(model, sequence_length)
-    return DataRecipe(
-        source=source,
-        text_field=text_field,
-        sequence_length=sequence_length,
-        validation_tokens=validation_tokens,
-        seed=seed,
-    )
 
 
 def _check_new(output: Path) -> None:

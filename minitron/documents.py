@@ -1,14 +1,13 @@
-"""Reads the documents of a source. Knows no tokenizer, no split and no blocks."""
+"""What a document is, how it is cut into passages, and which row holds one. Knows no source and no tokenizer."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from minitron.errors import UnreadableData
-from minitron.python_docs import python_docs
-from minitron.sources import PYTHON_DOCS, STRUCTURED, local_files
 
 PASSAGE_CHARACTERS = 4_096
 """Where a long text is cut, about a thousand words go together."""
@@ -16,28 +15,57 @@ PASSAGE_CHARACTERS = 4_096
 _CUTS = (r"(?<=\n)(?=\n)", r"(?<=\n)", r"(?<=\s)(?=\S)")
 """After empty lines, after lines, after words."""
 
-_CSV_BLOCK_BYTES = 1 << 26
-"""More than any row holds: pyarrow refuses a row that is longer than a block."""
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text that is kept together: on one side of the split, and counted once."""
+
+    text: str
+    """Of a chat: its messages in JSON, so that it is the same document for every tokenizer."""
+    where: str
+    """The field, and the file and row that it comes from, for messages."""
+    is_chat: bool = False
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 of the text."""
+        return hashlib.sha256(self.text.encode()).digest()
 
 
-def read_documents(source: str, *, text_field: str) -> list[str]:
-    """Return the documents of a source that hold more than white space, each text once, in a fixed order.
-
-    A document is a file of plain text, a row of a structured file, or, where the source is one file of
-    plain text, a passage of it.
-
-    Args:
-        source: ``builtin:python-docs``, or a file, a directory or a glob pattern.
-        text_field: The column of structured files that holds the text.
+def document_of(row: Any, text_field: str, where: str) -> Document | None:
+    """Return what a row holds in a column, None where there is nothing or only white space.
 
     Raises:
-        UnreadableData: An unknown name, a missing path, an unreadable file, a missing column, or no text.
+        UnreadableData: No such column, or it holds neither text nor a chat.
     """
-    documents = python_docs() if source == PYTHON_DOCS else _local_documents(local_files(source), text_field)
-    found = list(dict.fromkeys(document for document in documents if document.strip()))
-    if not found:
-        raise UnreadableData(f"data.source: {source}: holds no text")
-    return found
+    if not isinstance(row, dict):
+        raise UnreadableData(f"{where}: found {type(row).__name__}, allowed: an object")
+    if text_field not in row:
+        raise missing_column(where, text_field, row)
+    value = row[text_field]
+    if isinstance(value, list) and value:
+        chat = [_message(each, f"{where}: {text_field}") for each in value]
+        document = Document(
+            json.dumps(chat, ensure_ascii=False, sort_keys=True, default=str), where, is_chat=True
+        )
+    elif isinstance(value, str):
+        document = Document(value, where)
+    elif not value and (value is None or isinstance(value, list)):
+        return None
+    else:
+        raise _no_text(value, f"{where}: {text_field}")
+    try:
+        document.text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can say and UTF-8 cannot
+        raise UnreadableData(f"{where}: {text_field}: holds text that is not valid Unicode") from None
+    return document if document.text.strip() else None
+
+
+def missing_column(where: str, text_field: str, columns: Iterable[str]) -> UnreadableData:
+    """Return the error of a row or a table that lacks a column."""
+    return UnreadableData(
+        f"{where}: text_field: found {text_field!r}, allowed: one of its columns: {', '.join(columns)}"
+    )
 
 
 def passages(text: str) -> list[str]:
@@ -52,7 +80,19 @@ def passages(text: str) -> list[str]:
         if length >= PASSAGE_CHARACTERS:
             found.append("".join(pieces))
             pieces, length = [], 0
-    return [*found, "".join(pieces)] if pieces else found
+    rest = "".join(pieces)
+    return [*found, rest] if rest else found
+
+
+def passages_of(parts: Iterable[str]) -> Iterator[str]:
+    """Yield the passages of a text that comes in parts, holding no more than one of them."""
+    rest = ""
+    for part in parts:
+        found = passages(rest + part)
+        yield from found[:-1]
+        rest = "".join(found[-1:])
+    if rest:
+        yield rest
 
 
 def _pieces(text: str, cuts: Sequence[str] = _CUTS) -> Iterator[str]:
@@ -67,84 +107,20 @@ def _pieces(text: str, cuts: Sequence[str] = _CUTS) -> Iterator[str]:
             yield text[start : start + PASSAGE_CHARACTERS]
 
 
-def _local_documents(files: list[Path], text_field: str) -> Iterator[str]:
-    for path in files:
-        if path.suffix in STRUCTURED:
-            yield from _column(path, text_field)
-        else:
-            text = _read_text(path)
-            # A lone file would stand on one side of the split whole.
-            yield from passages(text) if len(files) == 1 else [text]
+def _message(value: Any, where: str) -> dict[str, Any]:
+    """One message of a chat, without what tables fill in for fields that it does not have."""
+    if not isinstance(value, dict):
+        raise _no_text([value], where)
+    message = {name: each for name, each in value.items() if each is not None}
+    content = message.setdefault("content", "")
+    if not isinstance(message.get("role"), str) or not isinstance(content, str):
+        raise _no_text([value], where)
+    return message
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnreadableData(f"data.source: {path}: cannot be read as UTF-8 text: {error}") from error
-
-
-def _column(path: Path, text_field: str) -> Iterator[str]:
-    """The text of each row of a structured file; rows without text are left out."""
-    rows = _arrow_rows(path, text_field) if path.suffix in (".csv", ".parquet") else _json_rows(path)
-    try:
-        for number, row in enumerate(rows, start=1):
-            text = _text(row, text_field, f"{path}: row {number}")
-            if text:
-                yield text
-    except (OSError, ValueError) as error:  # pyarrow's errors are subclasses of these
-        reason = " ".join(str(error).split())
-        raise UnreadableData(f"data.source: {path}: cannot be read as {path.suffix}: {reason}") from error
-
-
-def _text(row: Any, text_field: str, where: str) -> str | None:
-    if not isinstance(row, dict):
-        raise UnreadableData(f"data.source: {where}: found {type(row).__name__}, allowed: an object")
-    if text_field not in row:
-        raise _missing_column(where, text_field, row)
-    text = row[text_field]
-    if text is None or isinstance(text, str):
-        return text
-    raise UnreadableData(
-        f"data.text_field: {where}: {text_field}: found {type(text).__name__}, allowed: text"
-    )
-
-
-def _missing_column(where: str, text_field: str, columns: Iterable[str]) -> UnreadableData:
+def _no_text(value: Any, where: str) -> UnreadableData:
+    shown = json.dumps(value, ensure_ascii=False, default=str)
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
     return UnreadableData(
-        f"data.text_field: found {text_field!r}, allowed: a column of {where}: {', '.join(columns)}"
+        f"{where}: found {shown}, allowed: text, or messages each with a role and a content of text"
     )
-
-
-def _json_rows(path: Path) -> Iterator[Any]:
-    """Rows of a list of objects, or of one object per line."""
-    with path.open(encoding="utf-8") as file:
-        if path.suffix == ".json":
-            content = json.load(file)
-            yield from content if isinstance(content, list) else [content]
-        else:
-            yield from (json.loads(line) for line in file if line.strip())
-
-
-def _arrow_rows(path: Path, text_field: str) -> Iterator[dict[str, Any]]:
-    """Rows of a table, with the one column only; read in batches, so that the rest is never in memory."""
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
-    if path.suffix == ".csv":
-        reader = csv.open_csv(
-            path,
-            read_options=csv.ReadOptions(block_size=_CSV_BLOCK_BYTES),
-            parse_options=csv.ParseOptions(newlines_in_values=True),
-            convert_options=csv.ConvertOptions(column_types={text_field: pa.string()}),
-        )
-        names, batches = reader.schema.names, iter(reader)
-    else:
-        reader = parquet.ParquetFile(path)
-        names = reader.schema_arrow.names
-        batches = reader.iter_batches(columns=[text_field])
-    with reader:
-        if text_field not in names:
-            raise _missing_column(str(path), text_field, names)
-        for batch in batches:
-            yield from batch.select([text_field]).to_pylist()

@@ -5,7 +5,17 @@ from importlib.util import find_spec
 
 EXTRA = "minitron-nas[worker]"
 
-LIBRARY = ("accelerate", "filelock", "gguf", "pyarrow", "safetensors", "tokenizers", "torch", "transformers")
+LIBRARY = (
+    "accelerate",
+    "datasets",
+    "filelock",
+    "gguf",
+    "pyarrow",
+    "safetensors",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
 """What the commands of ``minitron`` import."""
 WORKER = (*LIBRARY, "mlflow", "ray")
 """What running a search imports."""

@@ -122,6 +122,26 @@ def look_up(name: HubName, kind: Kind = "model") -> Snapshot:
     )
 
 
+def at_its_commit(name: HubName, kind: Kind = "model") -> HubName:
+    """Return the name with the commit that its revision is now; cheap also where there are many files.
+
+    Raises:
+        RefusedByHub, UnreachableHub: As ``asking``; also where the content may not be read.
+    """
+    with asking(name):
+        info = api().repo_info(
+            name.repository, repo_type=kind, revision=name.revision, timeout=TIMEOUT_SECONDS, expand=["sha"]
+        )
+    check_access(name, kind)
+    return replace(name, revision=info.sha)
+
+
+def check_access(name: HubName, kind: Kind = "model") -> None:
+    """Raise RefusedByHub where the content of a repository may not be read, or UnreachableHub."""
+    with asking(name):
+        api().auth_check(name.repository, repo_type=kind)
+
+
 @contextmanager
 def reading(snapshot: Snapshot, path: str) -> Iterator[io.RawIOBase]:
     """Give the content of a file as a stream that fetches no more than is read, more or less.

@@ -174,32 +174,30 @@ def measure_importance(
     fingerprint: str,
     report: Report = silent,
 ) -> ImportanceScores:
-    """Measure every axis in one pass over the first ``recipe.num_samples`` blocks.
+    """Measure every axis in one pass over the first ``recipe.num_tokens`` tokens.
 
     The output head is never run. Scores do not depend on the batch size, and the model is left as it
     was: weights, mode and hooks.
 
     Raises:
-        DatasetTooSmall: Fewer blocks than ``num_samples``.
+        DatasetTooSmall: Fewer tokens than ``num_tokens`` has in whole blocks.
         UnreadableCheckpoint: The activations are not finite.
     """
-    if len(blocks_NT) < recipe.num_samples:
+    num_blocks = recipe.num_blocks(blocks_NT.shape[1])
+    if len(blocks_NT) < num_blocks:
         raise DatasetTooSmall(
-            f"calibration.num_samples: found {recipe.num_samples}, allowed for this data: "
-            f"at most {len(blocks_NT)} blocks"
+            f"calibration.num_tokens: found {recipe.num_tokens}, allowed for this data: "
+            f"at most {blocks_NT.size}"
         )
-    blocks_NT = blocks_NT[: recipe.num_samples]
+    blocks_NT = blocks_NT[:num_blocks]
     architecture = read_architecture(model.config.to_dict())
     taps = _Taps(architecture, model.device)
     with inference(model), taps.on(model):
-        for start in range(0, recipe.num_samples, recipe.batch_size):
+        for start in range(0, num_blocks, recipe.batch_size):
             batch_BT = torch.from_numpy(blocks_NT[start : start + recipe.batch_size].astype(np.int64))
             model.model(input_ids=batch_BT.to(model.device), use_cache=False)
-            report(
-                Progress(
-                    stage="importance", done=start + len(batch_BT), total=recipe.num_samples, unit="blocks"
-                )
-            )
+            done = min(start + recipe.batch_size, num_blocks) * blocks_NT.shape[1]
+            report(Progress(stage="importance", done=done, total=blocks_NT.size, unit="tokens"))
     scores = taps.scores(blocks_NT.size)
     if not all(bool(score.isfinite().all()) for score in scores.values()):
         raise UnreadableCheckpoint("model: its activations are not finite; its weights are damaged")

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -17,12 +18,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from minitron.checkpoint import save_checkpoint
-from minitron.data import PACKING_VERSION, prepare_blocks, split_documents
-from minitron.documents import read_documents
+from minitron.data import PACKING_VERSION, prepare_blocks
 from minitron.parents import BUILTIN_CONFIGS, TINY
 from minitron.progress import Progress, Report, silent
+from minitron.reading import read_documents
 from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
-from minitron.sources import source_digest
+from minitron.sources import content_digest
+from minitron.split import side_of
 from minitron.train import Retraining
 
 VERSION = 1
@@ -33,6 +35,7 @@ TOKENIZER_DOCUMENTS = 128
 """Documents that the byte-pair merges are learnt from."""
 
 DATA = DataRecipe(sequence_length=128)
+(_SOURCE,) = DATA.sources.items()
 TRAINING = TrainingRecipe(
     num_tokens=512_000,
     batch_tokens=512,
@@ -60,7 +63,7 @@ def tiny_name(training: TrainingRecipe = TRAINING) -> str:
         "version": VERSION,
         "packing": PACKING_VERSION,
         "config": BUILTIN_CONFIGS[TINY],
-        "data": asdict(DATA) | {"source": source_digest(DATA.source)},
+        "data": asdict(DATA) | {"source": content_digest(*_SOURCE)},
         "training": asdict(training),
         "tokenizer_documents": TOKENIZER_DOCUMENTS,
     }
@@ -123,7 +126,11 @@ def _initial_model() -> LlamaForCausalLM:
 
 def _train_tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE of the config's vocabulary size, learnt from training documents."""
-    documents = split_documents(read_documents(DATA.source, text_field=DATA.text_field), seed=DATA.seed)
+    documents = (
+        document.text
+        for document in read_documents(*_SOURCE, seed=DATA.seed)
+        if side_of(document.digest) == "training"
+    )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -133,7 +140,7 @@ def _train_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(documents["training"][:TOKENIZER_DOCUMENTS], trainer)
+    tokenizer.train_from_iterator(islice(documents, TOKENIZER_DOCUMENTS), trainer)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT
     )

@@ -246,7 +246,8 @@ class _Costing:
 
     @property
     def _calibration_tokens(self) -> int:
-        return self._spec.calibration.num_samples * self._spec.data.sequence_length
+        sequence_length = self._spec.data.sequence_length
+        return self._spec.calibration.num_blocks(sequence_length) * sequence_length
 
     def _blocks_bytes(self) -> int:
         tokens = self._schedule.num_tokens + self._spec.data.validation_tokens + self._calibration_tokens

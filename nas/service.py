@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from minitron.errors import InvalidRecipe, MinitronError, UnreadableData
+from minitron.errors import InvalidRecipe, MinitronError
 from minitron.hub import PREFIX
-from minitron.sources import check_source
+from minitron.sources import pinned, with_absolute_paths
 from nas.clock import Clock, utc_now
 from nas.errors import Conflict, InvalidSpec, LogUnavailable, NotFound, UnknownCursor
 from nas.estimate import Estimate, Rate, estimate, measured_rate, require_memory
@@ -242,7 +242,7 @@ def resolved(spec: SearchSpec) -> SearchSpec:
     return replace(
         spec,
         parent=_absolute(spec.parent),
-        data=replace(spec.data, source=_absolute(spec.data.source)),
+        data=with_absolute_paths(spec.data),
     )
 
 
@@ -265,9 +265,10 @@ def _checked(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchS
     except MinitronError as error:
         raise InvalidSpec((("parent", str(error).removeprefix("parent: ")),)) from error
     try:
-        check_source(spec.data.source)
-    except UnreadableData as error:
-        raise InvalidSpec((("data.source", str(error).removeprefix("data.source: ")),)) from error
+        spec = replace(spec, data=pinned(spec.data))
+    except MinitronError as error:
+        field, _, reason = str(error).partition(": ")
+        raise InvalidSpec(((field, reason),)) from error
     if spec.resources.memory_bytes is not None:
         require_memory(
             trial, spec.resources.memory_bytes, field="resources.memory_bytes", what="memory stated"

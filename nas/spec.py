@@ -8,15 +8,15 @@ written 4.5e9. ``load`` reads what ``dump`` wrote. Knows no database and no HTTP
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from nas.axes import Multiples, Range
 from nas.errors import InvalidSpec
 from nas.search import SearchSpec
 from nas.text import read_text
@@ -27,7 +27,13 @@ Problem = tuple[str, str]
 SPEC_ADAPTER = TypeAdapter(SearchSpec)
 """For the JSON schema of a spec. To read one use ``parse_spec``, which tells in words what is wrong."""
 
-_AXIS_CHOICES = "a list of whole numbers, {start, stop, step} or, for the MLP, {of_hidden: [...]}"
+_SOURCE_FIELDS = "{source, weight, config, split, text_field}"
+_CHOICES = {
+    "axes": "a list of whole numbers, {start, stop, step} or, for the MLP, {of_hidden: [...]}",
+    "data.source": f"a name or a path, {_SOURCE_FIELDS} or a list of such",
+    "data.validation": f"a name or a path, or {_SOURCE_FIELDS}",
+}
+"""What may stand where there is a choice of types, by the field or the section."""
 _ALLOWED = {
     "bool_type": "true or false",
     "dataclass_type": "a mapping of fields",
@@ -111,17 +117,13 @@ def _plain(value: Any) -> Any:
 
 def _problems(detail: ErrorDetails, plain: Mapping[str, Any]) -> list[Problem]:
     """Return one of pydantic's errors in words; nothing where it speaks of what was not meant."""
-    location, owner = list(detail["loc"]), None
-    if location[:1] == ["axes"] and len(location) > 2:
-        # A union: pydantic tries the value as each choice and reports for all, naming the choice.
-        choices = plain["axes"][location[1]]
-        tried, meant = location.pop(2), _meant(choices)
-        if meant is None:
-            return [(_path(location[:2]), f"found {_shown(choices)}, allowed: {_AXIS_CHOICES}")]
-        if tried != meant:
-            return []
-        owner = Range if meant == "Range" else Multiples
-    path = _path(location)
+    found = _located(detail["loc"], plain)
+    if found is None:
+        return []
+    path = _path(found.path)
+    if found.is_unclear:
+        allowed = _CHOICES.get(path) or _CHOICES[str(found.path[0])]
+        return [(path, f"found {_shown(found.value)}, allowed: {allowed}")]
     match detail["type"]:
         case "value_error":
             # The domain knows the field where pydantic knows the section; an axis is the other way round.
@@ -131,7 +133,7 @@ def _problems(detail: ErrorDetails, plain: Mapping[str, Any]) -> list[Problem]:
         case "missing":
             reason = "missing, and has no default"
         case "unexpected_keyword_argument":
-            names = ", ".join(field.name for field in fields(owner or _owner(location[:-1])))
+            names = ", ".join(field.name for field in fields(found.owner))
             reason = f"unknown, allowed: {names}"
         case kind:
             allowed = detail.get("ctx", {}).get("expected") or _ALLOWED.get(kind, detail["msg"])
@@ -139,13 +141,66 @@ def _problems(detail: ErrorDetails, plain: Mapping[str, Any]) -> list[Problem]:
     return [(path, reason)]
 
 
-def _meant(choices: Any) -> str | None:
-    """Return which choice of an axis ``choices`` was meant to be, by pydantic's name for it."""
-    if isinstance(choices, list):
-        return "tuple[int, ...]"
-    if isinstance(choices, Mapping) and "of_hidden" in choices:
-        return "Multiples"
-    return "Range" if isinstance(choices, Mapping) and {"start", "stop"} & set(choices) else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where an error lies in what was written."""
+
+    path: Sequence[int | str]
+    value: Any
+    owner: type[Any]
+    """The dataclass that the last name of the path is, or is not, a field of."""
+    is_unclear: bool = False
+    """Whether the value is none of the choices there are."""
+
+
+def _located(location: Sequence[int | str], plain: Mapping[str, Any]) -> _Place | None:
+    """Return the place of an error of pydantic's; None where it speaks of a choice that was not meant.
+
+    Where a type is a union, pydantic tries the value as each choice and reports for all, naming the
+    choice in the location.
+    """
+    path: list[int | str] = []
+    value: Any = plain
+    owner: Any = SearchSpec
+    kind: Any = SearchSpec
+    for name in location:
+        choices = [each for each in get_args(kind) if each is not NoneType]
+        if isinstance(kind, UnionType) and len(choices) > 1:
+            meant = _meant(choices, value)
+            if meant is None:
+                return _Place(path=path, value=value, owner=owner, is_unclear=True)
+            if name != _tag(meant):
+                return None
+            kind = meant
+            continue
+        path.append(name)
+        if is_dataclass(kind):
+            owner = kind
+            kind = get_type_hints(kind).get(str(name))
+            value = value.get(name)
+        elif get_origin(kind) is tuple:
+            kind, value = choices[0], value[name]
+    return _Place(path=path, value=value, owner=owner)
+
+
+def _meant(choices: Sequence[Any], value: Any) -> Any:
+    """Return which of a union's types ``value`` was meant to be, None if it is like none."""
+    for choice in choices:
+        if get_origin(choice) is tuple:
+            is_like = isinstance(value, list)
+        elif is_dataclass(choice):
+            is_like = isinstance(value, Mapping) and not value.keys().isdisjoint(get_type_hints(choice))
+        else:
+            is_like = isinstance(value, choice)
+        if is_like:
+            return choice
+    return None
+
+
+def _tag(choice: Any) -> str:
+    """Return pydantic's name for a choice."""
+    name: str = choice.__name__
+    return f"tuple[{get_args(choice)[0].__name__}, ...]" if get_origin(choice) is tuple else name
 
 
 def _told(error: Exception) -> Sequence[Problem]:
@@ -154,14 +209,6 @@ def _told(error: Exception) -> Sequence[Problem]:
         return error.problems
     field, _, reason = str(error).partition(": ")
     return [(field, reason)]
-
-
-def _owner(path: Sequence[int | str]) -> type[Any]:
-    """Return the dataclass at ``path`` in a spec."""
-    cls: type[Any] = SearchSpec
-    for name in path:
-        cls = get_type_hints(cls)[str(name)]
-    return cls
 
 
 def _path(location: Sequence[int | str]) -> str:

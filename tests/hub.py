@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
@@ -244,10 +244,17 @@ class _Handler(BaseHTTPRequestHandler):
             }
         )
 
-    def resolve(self, name, revision, path, kind="model"):
-        repository = self._repository(kind or "model", name)
+    def auth_check(self, kind, name):
+        self._admitted(self._repository(kind, name))
+        self._json({})
+
+    def _admitted(self, repository):
         if repository.admitted is not None and self.token not in repository.admitted:
             raise _Refused(403 if self.token else 401, "GatedRepo", "Access to this repository is restricted")
+
+    def resolve(self, name, revision, path, kind="model"):
+        repository = self._repository(kind or "model", name)
+        self._admitted(repository)
         sha = self._commit(repository, revision)
         content = repository.commits[sha].get(path)
         if content is None:
@@ -375,15 +382,31 @@ class _Handler(BaseHTTPRequestHandler):
         url = f"{self.hub.endpoint}/{name}/commit/{sha}"
         self._json({"success": True, "commitOid": sha, "commitUrl": url, "hookOutput": ""})
 
-    def tree(self, kind, name, revision):
+    def tree(self, kind, name, revision, path=""):
+        """The files and folders in a folder; below it too where that is asked for."""
         repository = self._repository(kind, name)
         files = repository.commits[self._commit(repository, revision)]
-        self._json(
-            [
-                {"type": "file", "path": path, "size": len(content), "oid": _git_oid(content)}
-                for path, content in files.items()
-            ]
-        )
+        path = path or ""
+        folder = f"{path}/" if path else ""
+        is_recursive = "recursive=true" in urlsplit(self.path).query.lower()
+        found = {
+            each if is_recursive else folder + each.removeprefix(folder).partition("/")[0]
+            for each in files
+            if each.startswith(folder)
+        }
+        folders = {
+            each[:end] for each in found for end, sign in enumerate(each) if sign == "/" and end > len(path)
+        }
+        if path and not found:
+            raise _Refused(404, "EntryNotFound", f"{path} does not exist")
+        self._json([_entry(each, files.get(each)) for each in sorted(found | folders)])
+
+    def paths_info(self, kind, name, revision):
+        repository = self._repository(kind, name)
+        files = repository.commits[self._commit(repository, revision)]
+        asked = [path.rstrip("/") for path in parse_qs(self.body.decode()).get("paths", [])]
+        folders = {path for path in asked if any(each.startswith(f"{path}/") for each in files)}
+        self._json([_entry(path, files.get(path)) for path in asked if path in files or path in folders])
 
 
 def _large(path: str, content: bytes) -> dict[str, object]:
@@ -391,6 +414,17 @@ def _large(path: str, content: bytes) -> dict[str, object]:
     if not path.endswith(LARGE_SUFFIXES):
         return {}
     return {"lfs": {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}}
+
+
+def _entry(path: str, content: bytes | None) -> dict[str, object]:
+    """What a listing says of a file, or of a folder, which has no content."""
+    if content is None:
+        return {"type": "directory", "path": path, "oid": _git_oid(path.encode()), "size": 0}
+    large = _large(path, content)
+    if large:
+        lfs = large["lfs"]
+        large = {"lfs": {"oid": lfs["sha256"], "size": lfs["size"], "pointerSize": lfs["pointerSize"]}}
+    return {"type": "file", "path": path, "size": len(content), "oid": _git_oid(content), **large}
 
 
 def _git_oid(content: bytes) -> str:
@@ -401,7 +435,9 @@ _API = r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)"
 _ROUTES = (
     ("GET", _API, _Handler.info),
     ("GET", rf"{_API}/revision/(?P<revision>.+)", _Handler.info),
-    ("GET", rf"{_API}/tree/(?P<revision>[^/]+)/?", _Handler.tree),
+    ("GET", rf"{_API}/tree/(?P<revision>[^/]+)(/(?P<path>.*))?", _Handler.tree),
+    ("GET", rf"{_API}/auth-check", _Handler.auth_check),
+    ("POST", rf"{_API}/paths-info/(?P<revision>[^/]+)", _Handler.paths_info),
     ("GET", r"/(?P<kind>datasets/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", _Handler.resolve),
     ("GET", r"/storage/(?P<oid>\w+)", _Handler.stored),
     ("PUT", r"/storage/(?P<oid>\w+)", _Handler.store),

@@ -63,7 +63,7 @@ def micro_spec(directory: Path, **changes: Any) -> SearchSpec:
             sequence_length=SEQUENCE_LENGTH,
             validation_tokens=8 * SEQUENCE_LENGTH,
         ),
-        calibration=CalibrationRecipe(num_samples=8),
+        calibration=CalibrationRecipe(num_tokens=8 * SEQUENCE_LENGTH),
         distillation=DistillationRecipe(top_k=16),
         training=TrainingRecipe(num_tokens=8 * STEP_TOKENS, batch_tokens=STEP_TOKENS, precision="float32"),
         num_points=4,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from minitron.architecture import Architecture
 from minitron.progress import Progress
-from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
+from minitron.recipe import CalibrationRecipe, DataRecipe, DataSource, DistillationRecipe, TrainingRecipe
 from nas.axes import Axes, Multiples, Range
 from nas.budget import Budget
 from nas.search import Comparisons, Resources, Rungs, Search, SearchSpec, SearchState, Winner
@@ -90,6 +90,15 @@ sizes = st.one_of(
     st.builds(Range, start=st.integers(1, 50), stop=st.integers(50, 100), step=st.integers(1, 9)),
 )
 multiples = st.builds(Multiples, of_hidden=st.lists(st.floats(0.1, 8), min_size=1, max_size=3).map(tuple))
+names = texts.filter(bool)
+data_sources = st.builds(
+    DataSource,
+    source=names,
+    weight=st.floats(0.1, 100),
+    config=st.none() | texts,
+    split=texts,
+    text_field=st.none() | texts,
+)
 specs = st.builds(
     SearchSpec,
     parent=texts,
@@ -108,8 +117,14 @@ specs = st.builds(
         intermediate_size=st.none() | sizes | multiples,
         num_attention_heads=st.none() | sizes,
     ),
-    data=st.builds(DataRecipe, source=texts.filter(bool), text_field=texts, seed=seeds),
-    calibration=st.builds(CalibrationRecipe, num_samples=counts, batch_size=counts),
+    data=st.builds(
+        DataRecipe,
+        source=names | data_sources | st.lists(data_sources, min_size=1, max_size=3).map(tuple),
+        validation=st.none() | names | st.builds(DataSource, source=names, split=texts),
+        text_field=texts,
+        seed=seeds,
+    ),
+    calibration=st.builds(CalibrationRecipe, num_tokens=counts, batch_size=counts),
     distillation=st.builds(
         DistillationRecipe,
         temperature=st.floats(0.1, 10),

@@ -128,7 +128,7 @@ class _Preparation:
         return prepare_blocks(
             spec.data,
             self._parent_dir,
-            calibration_blocks=spec.calibration.num_samples,
+            calibration_blocks=spec.calibration.num_blocks(sequence_length),
             training_blocks=spec.training.num_steps(sequence_length)
             * spec.training.blocks_per_step(sequence_length),
             root=self._root,

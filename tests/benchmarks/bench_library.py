@@ -75,7 +75,7 @@ def main() -> None:
             DataRecipe(sequence_length=128, validation_tokens=1024),
             directory, calibration_blocks=NUM_BLOCKS, training_blocks=NUM_BLOCKS, root=root,
         )  # fmt: skip
-        calibration = CalibrationRecipe(num_samples=NUM_BLOCKS, batch_size=4)
+        calibration = CalibrationRecipe(num_tokens=blocks.calibration_NT.size, batch_size=4)
         scores = measure_importance(parent, blocks.calibration_NT, calibration, fingerprint="benchmark")
         student = prune(parent, plan_pruning(scores, half_size(architecture)))
         build_teacher_cache(

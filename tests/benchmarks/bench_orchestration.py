@@ -25,7 +25,7 @@ axes:
   hidden_size: {start: 80, stop: 128, step: 8}
   intermediate_size: {start: 96, stop: 256, step: 16}
 data: {sequence_length: 128, validation_tokens: 1_024}
-calibration: {num_samples: 32}
+calibration: {num_tokens: 4_096}
 training: {num_tokens: 4_096, batch_tokens: 2_048}
 num_points: 1
 num_trials: 40

@@ -38,7 +38,9 @@ def loss_curve(directory):
         60 * STEP
     )
 
-    scores = measure_importance(parent, calibration, CalibrationRecipe(num_samples=16), fingerprint="golden")
+    scores = measure_importance(
+        parent, calibration, CalibrationRecipe(num_tokens=calibration.size), fingerprint="golden"
+    )
     source = read_architecture(parent.config.to_dict())
     target = replace(source, num_layers=3, hidden_size=36, intermediate_size=24, num_attention_heads=4)
     student = prune(parent, plan_pruning(scores, target))

@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard
 
 from minitron.card import model_card
 from minitron.parents import SMOLLM2, parent_architecture
-from minitron.recipe import DataRecipe, TrainingRecipe
+from minitron.recipe import DataRecipe, DataSource, TrainingRecipe
 
 BEFORE = parent_architecture(SMOLLM2)
 AFTER = replace(BEFORE, num_layers=20)
@@ -72,6 +72,17 @@ def test_it_tells_lineage_shapes_losses_and_recipes():
     ):
         assert row in text
     assert "AutoModelForCausalLM.from_pretrained" in text
+
+
+def test_a_blend_is_told_source_by_source():
+    blend = (DataSource(source="hub:a/b@123", config="en", weight=3), DataSource(source="x.jsonl"))
+    text = card(recipes={"data": DataRecipe(source=blend, validation=blend[1])})
+    assert (
+        "| source | hub:a/b@123 (weight 3, config en, split train); x.jsonl (weight 1.0, split train) |"
+        in text
+    )
+    assert "| validation | x.jsonl (weight 1.0, split train) |" in text
+    assert "| validation | None |" in card(recipes={"data": DataRecipe()})
 
 
 def test_what_is_not_known_is_left_out():

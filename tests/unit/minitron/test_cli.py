@@ -16,7 +16,7 @@ from minitron.data import prepare_blocks
 from minitron.parents import parent_architecture
 from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
 from minitron.train import Retraining
-from tests.checkpoints import write_checkpoint, write_documents
+from tests.checkpoints import sentences, write_checkpoint, write_documents
 
 T = 16
 SCRIPT = Path(sys.executable).with_name("minitron")
@@ -71,7 +71,7 @@ def test_the_whole_chain(place, run):
         place / name for name in ("parent", "scores.st", "pruned", "distilled")
     )
 
-    code, out, _ = run("importance", parent, "-o", scores, "--samples", 32, *data_options(place))
+    code, out, _ = run("importance", parent, "-o", scores, "--tokens", 32 * T, *data_options(place))
     assert code == 0, out
     assert scores.is_file()
 
@@ -119,6 +119,44 @@ def test_a_live_teacher_keeps_no_answers(place, run, tmp_path):
     assert not (tmp_path / "teachers").exists()
 
 
+def test_a_blend_and_a_validation_source_are_options(place, run, tmp_path):
+    """Sources as names or as JSON; the held-out loss is that of the validation source."""
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps({"body": sentences(20, seed=1_000 + n)}) + "\n" for n in range(100))
+    )
+    source = json.dumps({"source": str(tmp_path / "rows.jsonl"), "text_field": "body"})
+    options = ["--validation-tokens", 1_600, "--sequence-length", T, "--artifacts", tmp_path]
+    losses = []
+    for data in (
+        ["--data", place / "text", "--data", source],
+        ["--data", place / "text", "--validation", source],
+        ["--data", source, "--validation", source],
+    ):
+        code, out, err = run("evaluate", place / "parent", *data, *options)
+        assert code == 0, err
+        losses.append(re.search(r"([\d.]+) nats", out)[1])
+    assert losses[0] != losses[1] == losses[2]
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "message"),
+    [
+        ("--data", "{", "--data: cannot be read as JSON"),
+        ("--validation", "{}", "--validation: source: missing, and has no default"),
+        ("--data", '{"source": "x", "wait": 1}', "--data: wait: unknown, allowed: source, weight, config"),
+        ("--data", '{"source": 3}', "--data: source: found 3, allowed: text"),
+        ("--data", '{"source": "x", "weight": true}', "--data: weight: found true, allowed: a number"),
+        ("--data", '{"source": "x", "weight": -1}', "data.source.weight: found -1, allowed"),
+        ("--data", '{"source": "x.jsonl", "split": "test"}', "data.source.split: found 'test', allowed for"),
+        ("--validation", "nowhere", "data.validation: nowhere: no such file"),
+    ],
+)
+def test_a_source_that_says_something_else_is_one_line(place, run, option, text, message):
+    code, out, err = run("evaluate", place / "parent", option, text, "--sequence-length", T)
+    assert (code, out) == (1, "")
+    assert f"error: {message}" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -129,8 +167,8 @@ def test_a_live_teacher_keeps_no_answers(place, run, tmp_path):
             r"data.source: nowhere: no such file",
         ),
         (
-            ["importance", "{parent}", "-o", "{new}", "--samples", "0"],
-            r"calibration.num_samples: found 0, allowed",
+            ["importance", "{parent}", "-o", "{new}", "--tokens", "0"],
+            r"calibration.num_tokens: found 0, allowed",
         ),
         (
             ["importance", "{parent}", "-o", "{new}", "--data", "{text}"],
@@ -166,8 +204,8 @@ def test_scores_of_another_parent_are_refused(place, run):
         place / "untrained",
         "-o",
         scores,
-        "--samples",
-        4,
+        "--tokens",
+        4 * T,
         *data_options(place),
     )
     code, _, err = run(

@@ -1,22 +1,17 @@
-"""Blocks: an honest split, full, deterministic, found again; data that will not do is refused by name."""
+"""Blocks: an honest split, full, blended by weight, deterministic, found again; too little text is named."""
 
-import csv
+import errno
 import json
-from itertools import chain
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pyarrow import parquet
 
+from minitron.block_file import BlockFile
 from minitron.checkpoint import load_tokenizer
-from minitron.data import open_blocks, prepare_blocks, split_documents
-from minitron.documents import PASSAGE_CHARACTERS, passages, read_documents
-from minitron.errors import ArtifactMismatch, DatasetTooSmall, UnreadableData
-from minitron.recipe import DataRecipe
-from minitron.sources import PYTHON_DOCS, source_digest
+from minitron.data import open_blocks, prepare_blocks
+from minitron.errors import ArtifactMismatch, DatasetTooSmall, OutOfSpace, UnreadableData
+from minitron.reading import read_documents
+from minitron.recipe import DataRecipe, DataSource
 from tests.checkpoints import WORDS, sentences, word_tokenizer, write_documents
 
 T = 16
@@ -36,7 +31,8 @@ def text(tmp_path_factory):
 
 
 def recipe(source, **fields):
-    return DataRecipe(**({"source": str(source), "sequence_length": T, "validation_tokens": 10 * T} | fields))
+    source = source if isinstance(source, tuple) else str(source)
+    return DataRecipe(**({"source": source, "sequence_length": T, "validation_tokens": 10 * T} | fields))
 
 
 def prepared(data, tokenizer_dir, root, *, calibration=8, training=40, report=lambda _: None):
@@ -74,8 +70,8 @@ def test_blocks_are_documents_end_to_end(tokenizer_dir, tmp_path):
     assert set(tokens[per_document - 1 :: per_document]) == {END}
     assert (tokens == END).sum() == len(tokens) // per_document
     known = {
-        tuple(word_tokenizer()(document)["input_ids"])
-        for document in read_documents(str(source), text_field="")
+        tuple(word_tokenizer()(document.text)["input_ids"])
+        for document in read_documents("data.source", DataSource(source=str(source), text_field=""), seed=0)
     }
     documents = [tuple(part) for part in np.split(tokens, np.flatnonzero(tokens == END) + 1)]
     assert {document[:-1] for document in documents[:-1]} <= known
@@ -144,23 +140,6 @@ def test_damaged_blocks_are_named(text, tokenizer_dir, tmp_path):
         open_blocks(directory)
 
 
-documents = st.lists(st.text(min_size=1), unique=True, max_size=200)
-
-
-@given(documents=documents, seed=st.integers(0, 3))
-@settings(deadline=None, max_examples=50)
-def test_every_document_is_on_one_side_whatever_the_seed_and_the_others(documents, seed):
-    sides = split_documents(documents, seed=seed)
-    assert sorted(chain.from_iterable(sides.values())) == sorted(documents)
-    alone = {
-        document: side
-        for document in documents
-        for side, found in split_documents([document], seed=0).items()
-        if found
-    }
-    assert all(alone[document] == side for side, found in sides.items() for document in found)
-
-
 def test_few_blocks_come_from_many_documents(tokenizer_dir, tmp_path):
     """Documents are long, each about its own number; passages of several are drawn."""
     source = tmp_path / "text"
@@ -174,12 +153,189 @@ def test_few_blocks_come_from_many_documents(tokenizer_dir, tmp_path):
     assert len(set(blocks.training_NT.ravel()) - {0, END}) > 8
 
 
-def test_the_seed_shuffles_and_the_order_of_files_does_not_matter():
-    texts = [f"text {number}" for number in range(200)]
-    first, other = split_documents(texts, seed=0), split_documents(texts, seed=1)
-    assert first["training"] != other["training"]
-    assert sorted(first["training"]) == sorted(other["training"])
-    assert split_documents(texts[::-1], seed=0) == first
+def rows(path, number, *, prefix="", lines=1):
+    """A file of documents, no two alike, each of one word of its own and some sentences."""
+    path.write_text(
+        "".join(json.dumps({"text": f"{prefix}{n} {sentences(lines, seed=n)}"}) + "\n" for n in range(number))
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Two sources and a tokenizer that knows the words which tell them apart."""
+    place = tmp_path_factory.mktemp("two")
+    for name, word in (("a", "doubts"), ("b", "forgets")):
+        lines = [json.dumps({"text": f"{word} " * 20 + f"{name}{n}"}) for n in range(2_000)]
+        (place / f"{name}.jsonl").write_text("\n".join(lines))
+    return place
+
+
+def blend(place, *weights):
+    names = ("a.jsonl", "b.jsonl")
+    return tuple(
+        DataSource(source=str(place / name), weight=each) for name, each in zip(names, weights, strict=True)
+    )
+
+
+def shares_of(blocks_NT):
+    """How many blocks are of each source; none is of both."""
+    doubts, forgets = (word_tokenizer()(word)["input_ids"][0] for word in ("doubts", "forgets"))
+    kinds = [(doubts in block, forgets in block) for block in blocks_NT]
+    assert set(kinds) <= {(True, False), (False, True)}
+    return kinds.count((True, False)), kinds.count((False, True))
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (3, 1), (0.3, 0.7), (1, 2), (1, 0), (1e-9, 1)])
+def test_a_blend_is_in_proportion_to_the_weights_on_every_side(two, tokenizer_dir, tmp_path, weights):
+    """To less than one block, which is of one source whole."""
+    blocks = prepared(recipe(blend(two, *weights)), tokenizer_dir, tmp_path)
+    for blocks_NT in (blocks.validation_NT, blocks.calibration_NT, blocks.training_NT):
+        for found, weight in zip(shares_of(blocks_NT), weights, strict=True):
+            assert abs(found - len(blocks_NT) * weight / sum(weights)) < 1
+
+
+def test_only_the_proportion_of_weights_counts(two, tokenizer_dir, tmp_path):
+    first, again, other = (
+        prepared(recipe(blend(two, *weights)), tokenizer_dir, tmp_path).fingerprint
+        for weights in ((1, 3), (0.5, 1.5), (3, 1))
+    )
+    assert first == again != other
+
+
+def test_the_blocks_of_a_blend_are_mixed(two, tokenizer_dir, tmp_path):
+    blocks = prepared(recipe(blend(two, 1, 1)), tokenizer_dir, tmp_path)
+    begin = [shares_of(blocks.training_NT[start : start + 10]) for start in range(0, 40, 10)]
+    assert all(0 < found < 10 for found, _ in begin)
+
+
+def test_a_source_that_runs_dry_names_its_share_and_what_to_lower(two, tokenizer_dir, tmp_path):
+    few = rows(tmp_path / "few.jsonl", 3)
+    sources = (*blend(two, 1, 1), DataSource(source=str(few), weight=2))
+    message = (
+        r"data\.source\.2: .*few\.jsonl: validation: found \d+ tokens, needed 80; "
+        r"lower data\.validation_tokens or data\.source\.2\.weight, or give more text"
+    )
+    with pytest.raises(DatasetTooSmall, match=message):
+        prepared(recipe(sources), tokenizer_dir, tmp_path, calibration=0)
+
+
+def documents_of(blocks_NT):
+    tokens = blocks_NT.ravel()
+    return {tuple(part) for part in np.split(tokens, np.flatnonzero(tokens == END) + 1)[:-1]}
+
+
+def test_a_document_of_two_sources_is_taken_once(tokenizer_dir, tmp_path):
+    """The first source is read to its end, because its validation must borrow."""
+    source = write_documents(tmp_path / "text", documents=150, lines=1)
+    (tmp_path / "again").mkdir()
+    for path in source.iterdir():
+        (tmp_path / "again" / f"renamed-{path.name}").write_text(path.read_text())
+    sources = (DataSource(source=str(source)), DataSource(source=str(tmp_path / "again"), weight=0.1))
+    with pytest.raises(DatasetTooSmall, match=r"data\.source\.1: .*: found 0 tokens"):
+        prepared(
+            recipe(sources, validation_tokens=60 * T), tokenizer_dir, tmp_path, calibration=10, training=20
+        )
+
+
+def test_a_validation_source_is_held_out_whole(tokenizer_dir, tmp_path):
+    """All its documents may be held out, and none that it holds is trained on, measured on or not."""
+    held_out = write_documents(tmp_path / "held-out", documents=60, lines=1)
+    source = write_documents(tmp_path / "text", documents=150, lines=1)
+    blocks = prepared(
+        recipe(source, validation=str(held_out)), tokenizer_dir, tmp_path, calibration=20, training=40
+    )
+    known = {(*word_tokenizer()(path.read_text())["input_ids"], END) for path in held_out.iterdir()}
+    assert documents_of(blocks.validation_NT) <= known
+    assert len(blocks.validation_NT) == 10
+    for blocks_NT in (blocks.calibration_NT, blocks.training_NT):
+        assert len(documents_of(blocks_NT)) > 10
+        assert not documents_of(blocks_NT) & known
+
+
+def test_a_small_validation_source_is_named(text, tokenizer_dir, tmp_path):
+    held_out = rows(tmp_path / "few.jsonl", 3)
+    message = r"data\.validation: .*few\.jsonl: validation: found \d+ tokens, needed 160; lower data\.validation_tokens, or"
+    with pytest.raises(DatasetTooSmall, match=message):
+        prepared(recipe(text, validation=str(held_out)), tokenizer_dir, tmp_path)
+
+
+def test_held_out_blocks_are_the_same_however_long_the_training(text, tokenizer_dir, tmp_path):
+    short, long = (
+        prepared(
+            recipe(text, validation_tokens=2 * T),
+            tokenizer_dir,
+            tmp_path,
+            training=training,
+            calibration=training,
+        )
+        for training in (1, 40)
+    )
+    assert short.fingerprint != long.fingerprint
+    assert np.array_equal(short.validation_NT, long.validation_NT)
+
+
+def test_what_was_read_is_recorded_beside_the_blocks(two, tokenizer_dir, tmp_path):
+    blocks = prepared(recipe(blend(two, 1, 3)), tokenizer_dir, tmp_path)
+    meta = json.loads((tmp_path / "blocks" / blocks.fingerprint / "blocks.json").read_text())
+    assert [(each["weight"], len(each["content"])) for each in meta["sources"]] == [(1, 64), (3, 64)]
+
+
+def test_chats_are_packed_by_the_tokenizer_and_its_template_is_part_of_the_key(tmp_path):
+    lines = [
+        {
+            "messages": [
+                {"role": "user", "content": sentences(1, seed=n)},
+                {"role": "assistant", "content": "the end"},
+            ]
+        }
+        for n in range(200)
+    ]
+    source = tmp_path / "chats.jsonl"
+    source.write_text("\n".join(map(json.dumps, lines)))
+    data = recipe(source, text_field="messages")
+    keys = set()
+    for word in ("doubts", "forgets"):
+        tokenizer = word_tokenizer()
+        tokenizer.chat_template = "{% for each in messages %}" + word + " {{ each.content }} {% endfor %}"
+        tokenizer.save_pretrained(tmp_path / word)
+        blocks = prepared(data, tmp_path / word, tmp_path)
+        keys.add(blocks.fingerprint)
+        marks = (blocks.training_NT == tokenizer(word)["input_ids"][0]).sum()
+        assert marks > blocks.training_NT.size / 20
+    assert len(keys) == 2
+    word_tokenizer().save_pretrained(tmp_path / "plain")
+    with pytest.raises(
+        UnreadableData, match=r"chats\.jsonl: row \d+: found a chat, allowed for this tokenizer"
+    ):
+        prepared(data, tmp_path / "plain", tmp_path)
+
+
+def test_text_that_is_written_to_meanwhile_makes_no_blocks(tokenizer_dir, tmp_path):
+    """Else they would be kept under the key of another text."""
+    source = write_documents(tmp_path / "text")
+
+    def append(progress):
+        if progress.stage == "token blocks":
+            with (source / "000.txt").open("a") as file:
+                file.write("more")
+
+    with pytest.raises(UnreadableData, match=r"data\.source: .*text: was written to while it was read"):
+        prepared(recipe(source), tokenizer_dir, tmp_path, report=append)
+    assert list((tmp_path / "blocks").iterdir()) == []
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(text, tokenizer_dir, tmp_path, monkeypatch):
+    def write(self, num_blocks):
+        def full(tokens):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        return full
+
+    monkeypatch.setattr(BlockFile, "writer", write)
+    with pytest.raises(OutOfSpace):
+        prepared(recipe(text), tokenizer_dir, tmp_path)
+    assert list((tmp_path / "blocks").iterdir()) == []
 
 
 def test_sides_share_no_document_even_when_one_borrows(tokenizer_dir, tmp_path):
@@ -189,13 +345,8 @@ def test_sides_share_no_document_even_when_one_borrows(tokenizer_dir, tmp_path):
         recipe(source, validation_tokens=50 * T), tokenizer_dir, tmp_path, calibration=10, training=30
     )
 
-    def whole_documents(array):
-        tokens = array.ravel()
-        parts = np.split(tokens, np.flatnonzero(tokens == END) + 1)[:-1]
-        return {tuple(part) for part in parts}
-
     sides = [
-        whole_documents(array) for array in (blocks.validation_NT, blocks.calibration_NT, blocks.training_NT)
+        documents_of(array) for array in (blocks.validation_NT, blocks.calibration_NT, blocks.training_NT)
     ]
     assert all(sides)
     assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
@@ -210,7 +361,7 @@ def test_sides_share_no_document_even_when_one_borrows(tokenizer_dir, tmp_path):
         ),
         (
             {"calibration": 10**5},
-            "calibration: found .* tokens, needed 1600000; lower calibration.num_samples",
+            "calibration: found .* tokens, needed 1600000; lower calibration.num_tokens",
         ),
         ({"training": 10**5}, "training: found .* tokens, needed 1600000; lower training.num_tokens"),
     ],
@@ -220,87 +371,6 @@ def test_too_little_text_names_the_side_and_the_field(text, tokenizer_dir, tmp_p
     fields = {name: sizes.pop(name) for name in ("validation_tokens",) if name in sizes}
     with pytest.raises(DatasetTooSmall, match=message):
         prepared(recipe(text, **fields), tokenizer_dir, tmp_path, **sizes)
-
-
-def write_structured(directory, suffix, rows):
-    path = directory / f"data{suffix}"
-    if suffix == ".csv":
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
-    elif suffix == ".parquet":
-        parquet.write_table(pa.Table.from_pylist(rows), path)
-    elif suffix == ".json":
-        path.write_text(json.dumps(rows))
-    else:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".parquet"])
-def test_structured_files_are_read_by_column(tmp_path, suffix):
-    """Once for each text; rows without text count for nothing."""
-    texts = ["one\ntwo", "three", "", "one\ntwo", "é"]
-    path = write_structured(tmp_path, suffix, [{"id": n, "body": text} for n, text in enumerate(texts)])
-    assert read_documents(str(path), text_field="body") == ["one\ntwo", "three", "é"]
-    with pytest.raises(
-        UnreadableData, match=r"data.text_field: found 'text', allowed: a column of .*: id, body"
-    ):
-        read_documents(str(path), text_field="text")
-
-
-def test_a_column_without_text_is_refused(tmp_path):
-    path = write_structured(tmp_path, ".jsonl", [{"body": "a"}, {"body": "b"}])
-    path.write_text('{"body": 1}\n')
-    with pytest.raises(UnreadableData, match="row 1: body: found int, allowed: text"):
-        read_documents(str(path), text_field="body")
-
-
-@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".parquet"])
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe{garbage"], ids=["empty", "garbage"])
-def test_unreadable_structured_files_are_named(tmp_path, suffix, content):
-    path = tmp_path / f"data{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(UnreadableData, match="data.*: .*data" + suffix):
-        read_documents(str(path), text_field="text")
-
-
-def test_local_text_is_read_from_a_file_a_directory_or_a_pattern(tmp_path):
-    (tmp_path / "sub").mkdir()
-    for name in ("a.txt", "b.md", "sub/c.py", "ignored.bin"):
-        (tmp_path / name).write_text(f"text of {name}")
-    read = {
-        source: read_documents(str(tmp_path / source), text_field="text")
-        for source in ("a.txt", "", "**/*.[mp]*")
-    }
-    assert read == {
-        "a.txt": ["text of a.txt"],
-        "": ["text of a.txt", "text of b.md", "text of sub/c.py"],
-        "**/*.[mp]*": ["text of b.md", "text of sub/c.py"],
-    }
-
-
-def test_one_long_file_becomes_many_documents(tmp_path):
-    paragraphs = [sentences(10, seed=seed) for seed in range(200)]
-    path = tmp_path / "book.txt"
-    path.write_text("\n".join(paragraphs))
-    documents = read_documents(str(path), text_field="text")
-    assert len(documents) > 5
-    assert "".join(documents) == path.read_text()
-
-
-@pytest.mark.parametrize("between", ["\n\n", "\n", " ", ""])
-def test_a_long_text_is_cut_where_it_hurts_least(between):
-    """At empty lines, else lines, else words, else anywhere: no passage is far longer than meant."""
-    words = [f"word{number:05}" for number in range(5_000)]
-    text = between.join(words)
-    found = passages(text)
-    assert "".join(found) == text
-    assert len(found) > 5
-    assert all(PASSAGE_CHARACTERS <= len(passage) <= 2 * PASSAGE_CHARACTERS for passage in found[:-1])
-    if between:
-        assert all(passage.strip().split()[-1] in words for passage in found)
 
 
 def test_a_file_of_one_line_feeds_every_side_of_the_split(tmp_path):
@@ -315,33 +385,3 @@ def test_a_file_of_one_line_feeds_every_side_of_the_split(tmp_path):
         8,
         4,
     ]
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("builtin:poems", "found 'builtin:poems', allowed: builtin:python-docs or a local path"),
-        ("missing", "missing: no such file, directory or match"),
-        ("empty", r"empty: holds no file with a suffix of \.txt"),
-        ("blank.txt", r"blank\.txt: holds no text"),
-        ("picture.png", r"found suffix '\.png', allowed: \.txt"),
-        ("latin.txt", r"latin\.txt: cannot be read as UTF-8"),
-    ],
-)
-def test_sources_without_text_are_refused_by_name(tmp_path, source, message):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "blank.txt").write_text(" \n")
-    (tmp_path / "picture.png").write_bytes(b"")
-    (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
-    path = source if source.startswith("builtin:") else str(tmp_path / source)
-    with pytest.raises(UnreadableData, match=message):
-        read_documents(path, text_field="text")
-
-
-def test_python_docs_hold_topics_docstrings_and_source():
-    documents = read_documents(PYTHON_DOCS, text_field="text")
-    assert sum(map(len, documents)) > 3_000_000
-    assert any('The "for" statement is used to iterate' in document for document in documents)
-    assert any("dict.setdefault\nInsert key with a value of default" in document for document in documents)
-    assert any("def dedent(text):" in document for document in documents)
-    assert source_digest(PYTHON_DOCS) == source_digest(PYTHON_DOCS)

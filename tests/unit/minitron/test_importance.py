@@ -12,13 +12,13 @@ from minitron.families import read_architecture
 from minitron.importance import ImportanceScores, measure_importance
 from minitron.plan import plan_pruning
 from minitron.recipe import CalibrationRecipe
-from tests.tiny import NAMES, random_blocks, tiny_model
+from tests.tiny import NAMES, SEQUENCE_LENGTH, random_blocks, tiny_model
 
 TENSORS = ("hidden_D", "neurons_LF", "heads_LN", "layers_L")
 
 
 def measure(model, blocks, batch_size=4, fingerprint="f"):
-    recipe = CalibrationRecipe(num_samples=len(blocks), batch_size=batch_size)
+    recipe = CalibrationRecipe(num_tokens=blocks.size, batch_size=batch_size)
     return measure_importance(model, blocks, recipe, fingerprint=fingerprint)
 
 
@@ -102,9 +102,11 @@ def test_scores_do_not_depend_on_the_batch_size(batch_size):
     assert plan_pruning(scores, target) == plan_pruning(expected, target)
 
 
-def test_only_the_first_num_samples_blocks_count():
+def test_only_the_first_num_tokens_count():
     model, blocks = tiny_model(), random_blocks(8)
-    scores = measure_importance(model, blocks, CalibrationRecipe(num_samples=5), fingerprint="f")
+    scores = measure_importance(
+        model, blocks, CalibrationRecipe(num_tokens=blocks[:5].size + 1), fingerprint="f"
+    )
     assert torch.equal(scores.neurons_LF, measure(model, blocks[:5], 8).neurons_LF)
 
 
@@ -139,12 +141,12 @@ def test_the_output_head_is_never_run():
     assert not runs
 
 
-def test_progress_counts_blocks():
+def test_progress_counts_tokens():
     seen = []
-    recipe = CalibrationRecipe(num_samples=5, batch_size=2)
+    recipe = CalibrationRecipe(num_tokens=5 * SEQUENCE_LENGTH, batch_size=2)
     measure_importance(tiny_model(), random_blocks(5), recipe, fingerprint="f", report=seen.append)
     assert [(progress.done, progress.total, progress.unit) for progress in seen] == [
-        (2, 5, "blocks"), (4, 5, "blocks"), (5, 5, "blocks"),
+        (32, 80, "tokens"), (64, 80, "tokens"), (80, 80, "tokens"),
     ]  # fmt: skip
 
 
@@ -157,9 +159,9 @@ def test_bfloat16_models_are_scored_in_float32():
 
 def test_too_few_blocks():
     with pytest.raises(
-        DatasetTooSmall, match=r"calibration.num_samples: found 9, allowed for this data: at most 3"
+        DatasetTooSmall, match=r"calibration.num_tokens: found 144, allowed for this data: at most 48"
     ):
-        measure_importance(tiny_model(), random_blocks(3), CalibrationRecipe(num_samples=9), fingerprint="f")
+        measure_importance(tiny_model(), random_blocks(3), CalibrationRecipe(num_tokens=144), fingerprint="f")
 
 
 def test_damaged_weights_are_named():

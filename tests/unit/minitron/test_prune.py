@@ -30,7 +30,7 @@ def shape_of(model):
 
 
 def scores_of(model):
-    return measure_importance(model, BLOCKS, CalibrationRecipe(num_samples=len(BLOCKS)), fingerprint="f")
+    return measure_importance(model, BLOCKS, CalibrationRecipe(num_tokens=BLOCKS.size), fingerprint="f")
 
 
 def smaller(source, **sizes):

@@ -3,16 +3,17 @@
 import pytest
 
 from minitron.errors import InvalidRecipe, UnservedLoss
-from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
+from minitron.recipe import CalibrationRecipe, DataRecipe, DataSource, DistillationRecipe, TrainingRecipe
 
 
 @pytest.mark.parametrize(
     ("recipe", "field", "value"),
     [
         (DataRecipe, "data.source", ""),
+        (DataRecipe, "data.validation", ""),
         (DataRecipe, "data.sequence_length", 4),
         (DataRecipe, "data.validation_tokens", 100),
-        (CalibrationRecipe, "calibration.num_samples", 0),
+        (CalibrationRecipe, "calibration.num_tokens", 0),
         (CalibrationRecipe, "calibration.batch_size", 0),
         (DistillationRecipe, "distillation.temperature", 0.0),
         (DistillationRecipe, "distillation.label_weight", -1.0),
@@ -34,6 +35,43 @@ def test_out_of_range_names_field_found_and_allowed(recipe, field, value):
         recipe(**{field.partition(".")[2]: value})
     assert error.value.field == field
     assert str(error.value).startswith(f"{field}: found {value!r}, allowed: ")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "found"),
+    [
+        ({"source": DataSource(source="")}, "data.source", "''"),
+        ({"source": DataSource(source="x", weight=-1)}, "data.source.weight", "-1"),
+        ({"source": (DataSource(source="x"), DataSource(source=""))}, "data.source.1", "''"),
+        ({"source": (DataSource(source="x", weight=float("nan")),)}, "data.source.0.weight", "nan"),
+        ({"source": (DataSource(source="x", weight=float("inf")),)}, "data.source.0.weight", "inf"),
+        ({"source": (DataSource(source="x", weight=0),) * 2}, "data.source", "[0, 0]"),
+        ({"source": ()}, "data.source", "[]"),
+        ({"validation": DataSource(source="x", weight=2)}, "data.validation.weight", "2"),
+    ],
+)
+def test_a_source_is_checked_by_the_recipe_that_names_it(fields, field, found):
+    with pytest.raises(InvalidRecipe) as error:
+        DataRecipe(**fields)
+    assert error.value.field == field
+    assert error.value.reason.startswith(f"found {found}, allowed: ")
+
+
+def test_sources_are_told_with_the_fields_that_name_them():
+    own = DataSource(source="b", text_field="messages", weight=2)
+    recipe = DataRecipe(source=(DataSource(source="a"), own), text_field="body", validation="c")
+    assert recipe.all_sources == {
+        "data.validation": DataSource(source="c", text_field="body"),
+        "data.source.0": DataSource(source="a", text_field="body"),
+        "data.source.1": own,
+    }
+    assert DataRecipe(source="a").all_sources == {"data.source": DataSource(source="a", text_field="text")}
+
+
+def test_calibration_measures_whole_blocks_and_at_least_one():
+    assert CalibrationRecipe(num_tokens=1_000).num_blocks(256) == 3
+    assert CalibrationRecipe(num_tokens=10).num_blocks(256) == 1
+    assert CalibrationRecipe().num_blocks(256) == 1024
 
 
 def test_top_k_answers_serve_temperature_one_only():

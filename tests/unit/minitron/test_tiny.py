@@ -9,11 +9,11 @@ import torch
 from minitron.builtin import materialize
 from minitron.checkpoint import fingerprint, load_parent, load_tokenizer
 from minitron.data import prepare_blocks
-from minitron.documents import read_documents
 from minitron.errors import ArtifactMismatch
 from minitron.evaluate import held_out_loss
 from minitron.parents import TINY, parent_architecture
-from minitron.recipe import DataRecipe, TrainingRecipe
+from minitron.reading import read_documents
+from minitron.recipe import DataRecipe, DataSource, TrainingRecipe
 from minitron.sources import PYTHON_DOCS
 from minitron.tiny import TRAINING, tiny_name, train_tiny
 from tests.checkpoints import write_checkpoint
@@ -95,7 +95,8 @@ def test_what_a_search_holds_out_it_was_not_trained_on(trained, tmp_path):
         DataRecipe(sequence_length=128), directory, calibration_blocks=0, training_blocks=4_000, root=tmp_path
     ).training_NT
     known = "".join(tokenizer.batch_decode(training.tolist()))
-    documents = [text for text in read_documents(PYTHON_DOCS, text_field="text") if text[:2_000] in known]
+    found = read_documents("data.source", DataSource(source=PYTHON_DOCS), seed=0)
+    documents = [document.text for document in found if document.text[:2_000] in known]
     assert len(documents) > 50
     for seed in (0, 1):
         recipe = DataRecipe(sequence_length=256, seed=seed)

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from minitron.parents import BUILTIN_CONFIGS, TINY
-from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
+from minitron.recipe import DataRecipe, DataSource, DistillationRecipe, TrainingRecipe
 from nas.axes import Axes
 from nas.budget import Budget
 from nas.errors import Conflict, EmptySpace, InvalidSpec, LogUnavailable, NotFound
@@ -20,6 +20,7 @@ from nas.space import search_space
 from nas.storage.memory import InMemoryStore
 from nas.storage.store import TrialPoint
 from nas.trial import Attempt, Failure, FailureKind, Measurement, Point, Trial, TrialRole, TrialState
+from tests.hub import FakeHub, asked_here, serving
 from tests.searches import START, make_search, make_spec, make_trial
 
 
@@ -123,9 +124,20 @@ def test_a_home_directory_is_resolved(service, parent, tmp_path, monkeypatch):
         (
             {"data": DataRecipe(source="builtin:x")},
             "data.source",
-            "found 'builtin:x', allowed: builtin:python-docs or ",
+            "found 'builtin:x', allowed: builtin:python-docs, hub:ORG/NAME or a local path",
         ),
         ({"data": DataRecipe(source=__file__.replace(".py", ".png"))}, "data.source", "/"),
+        (
+            {"data": DataRecipe(source=(DataSource(source="builtin:python-docs"), DataSource(source="/no")))},
+            "data.source.1",
+            "/no: no such file, directory or match",
+        ),
+        ({"data": DataRecipe(validation="hub:a/b/c")}, "data.validation", "found 'hub:a/b/c', allowed: hub:"),
+        (
+            {"data": DataRecipe(source=DataSource(source="builtin:python-docs", split="test"))},
+            "data.source.split",
+            "found 'test', allowed for builtin:python-docs, which is no hub dataset: none",
+        ),
         ({"data": DataRecipe(sequence_length=600)}, "data.sequence_length", "found 600, allowed by max_pos"),
         ({"axes": Axes(num_layers=(5, 7))}, "axes.num_layers", "found 7, allowed: 1 to the parent's 6"),
         (
@@ -209,6 +221,39 @@ def test_directories_and_patterns_of_text_are_taken(service, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     spec = service.create(make_spec(data=DataRecipe(source=source))).spec
     assert spec.data.source == f"{tmp_path}/{source}"
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with serving(FakeHub()) as hub, asked_here(hub, monkeypatch, tmp_path / "home"):
+        yield hub
+
+
+def test_a_search_stays_with_the_commit_of_a_dataset(service, hub):
+    """A dataset may change while a search runs, and a crash must not change what it trains on."""
+    commit = hub.add("org/text", {"train.jsonl": b"{}"}, kind="dataset")
+    blend = (DataSource(source="builtin:python-docs"), DataSource(source="hub:org/text", config="en"))
+    stored = service.create(
+        make_spec(data=DataRecipe(source=blend, validation="hub:org/text@main"))
+    ).spec.data
+    assert stored.source == (blend[0], replace(blend[1], source=f"hub:org/text@{commit}"))
+    assert stored.validation == f"hub:org/text@{commit}"
+
+
+def test_a_dataset_that_cannot_be_had_is_refused_with_its_field(service, hub, store):
+    hub.add("org/gated", {"train.jsonl": b"{}"}, kind="dataset")
+    hub.datasets["org/gated"].admitted = set()
+    for name, reason in (
+        ("hub:org/none", "hub:org/none: http"),
+        ("hub:org/gated", "hub:org/gated: is gated: set HF_TOKEN"),
+    ):
+        found = refusal(service, make_spec(data=DataRecipe(validation=name)))
+        assert list(found) == ["data.validation"]
+        assert found["data.validation"].startswith(reason)
+    hub.is_down = True
+    found = refusal(service, make_spec(data=DataRecipe(source="hub:org/gated")))
+    assert "answered 503" in found["data.source"]
+    assert store.list_searches() == []
 
 
 def test_an_impossible_budget_says_how_near_it_comes(service):

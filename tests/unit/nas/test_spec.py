@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minitron.recipe import DataSource
 from nas.axes import Multiples, Range
 from nas.errors import InvalidSpec
 from nas.search import Search, SearchSpec
@@ -91,7 +92,7 @@ def test_all_problems_are_told_at_once_with_their_paths():
         budget: {min_parameters: yes, max_params: 1}
         axes: {num_layers: [1, x], depth: [1]}
         data: text
-        calibration: {num_samples: 0}
+        calibration: {num_tokens: 0}
         distillation: {temperature: 2.0}
         training: {precision: int8, batch_tokens: "64", num_tokens: 1.5}
         rungs: {fractions: [0.5, .inf]}
@@ -106,7 +107,7 @@ def test_all_problems_are_told_at_once_with_their_paths():
         "axes.num_layers.1": 'found "x", allowed: a whole number',
         "axes.depth": "unknown, allowed: num_layers, hidden_size, intermediate_size, num_attention_heads",
         "data": 'found "text", allowed: a mapping of fields',
-        "calibration.num_samples": "found 0, allowed: at least 1",
+        "calibration.num_tokens": "found 0, allowed: at least 1",
         "distillation.temperature": (
             "found 2.0, allowed with cache_form top_k: 1; set cache_form to hidden or teacher to live"
         ),
@@ -143,6 +144,55 @@ def test_one_readable_reason_for_each_kind_of_axis(choices, field, reason):
     found = problems(MINIMAL | {"axes": {"intermediate_size": choices}})
     assert list(found) == [f"axes.intermediate_size{field}"]
     assert found[f"axes.intermediate_size{field}"].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("source", "field", "reason"),
+    [
+        (3, "", "found 3, allowed: a name or a path, {source, weight, config, split, text_field} or a list"),
+        ({"path": "x"}, "", 'found {"path": "x"}, allowed: a name or a path, {source, '),
+        ({"weight": 2}, ".source", "missing"),
+        ({"source": "x", "weight": "y"}, ".weight", 'found "y", allowed: a number'),
+        ({"source": "x", "revision": "y"}, ".revision", "unknown, allowed: source, weight, config, split"),
+        ({"source": ""}, "", "found '', allowed: a name or a path"),
+        ({"source": "x", "weight": -1}, ".weight", "found -1.0, allowed: a finite number, at least 0"),
+        ([], "", "found [], allowed: weights of which one is above 0"),
+        (["x"], ".0", 'found "x", allowed: a mapping of fields'),
+        ([{"source": "x"}, {"source": 3}], ".1.source", "found 3, allowed: text"),
+        ([{"source": "x"}, {"source": "y", "weight": -1}], ".1.weight", "found -1.0, allowed: a finite"),
+        ([{"source": "x", "weight": 0}], "", "found [0.0], allowed: weights of which one is above 0"),
+    ],
+)
+def test_one_readable_reason_for_each_kind_of_source(source, field, reason):
+    found = problems(MINIMAL | {"data": {"source": source}})
+    assert list(found) == [f"data.source{field}"]
+    assert found[f"data.source{field}"].startswith(reason)
+
+
+def test_a_validation_source_stands_alone():
+    found = problems(MINIMAL | {"data": {"validation": ["x"]}})
+    assert found == {
+        "data.validation": (
+            'found ["x"], allowed: a name or a path, or {source, weight, config, split, text_field}'
+        )
+    }
+    found = problems(MINIMAL | {"data": {"validation": {"source": "x", "weight": 2}}})
+    assert list(found) == ["data.validation.weight"]
+
+
+def test_sources_may_be_a_name_a_source_or_a_blend():
+    blend = [
+        {"source": "hub:a/b@main", "config": "en", "weight": 3},
+        {"source": "x.jsonl", "text_field": "messages"},
+    ]
+    data = parse_spec(MINIMAL | {"data": {"source": blend, "validation": blend[1]}}).data
+    assert data.source == (
+        DataSource(source="hub:a/b@main", config="en", weight=3.0),
+        DataSource(source="x.jsonl", text_field="messages"),
+    )
+    assert data.validation == DataSource(source="x.jsonl", text_field="messages")
+    assert parse_spec(MINIMAL | {"data": {"source": blend[0]}}).data.source == data.source[0]
+    assert parse_spec(MINIMAL | {"data": {"source": "x", "validation": "y"}}).data.validation == "y"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,149 @@
+"""Reads datasets of the Hugging Face hub as they stream; alone speaks ``datasets``, which loads slowly.
+
+``datasets`` says what a config and a split are, and reads their rows; but for Parquet, see ``minitron.parquet``.
+No more of a dataset is fetched than is read, no code of its own is run, and nothing of it is kept on disk but
+its card.
+"""
+
+import random
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from minitron.documents import Document, document_of, missing_column
+from minitron.errors import HubError, UnreachableHub, UnreadableData
+from minitron.hub import HubName, asking, check_access, endpoint, without_token
+from minitron.parquet import parquet_rows
+from minitron.recipe import DataSource
+from minitron.sources import hub_name
+
+Rows = Callable[[], Iterable[Any]]
+"""Reads the rows of a file from its beginning."""
+
+
+def hub_documents(field: str, source: DataSource, *, seed: int) -> Generator[Document, None, None]:
+    """Yield the documents of a hub dataset that hold more than white space, as they come, repeated ones too.
+
+    The files of the split come in an order that the seed draws, their rows as they stand there.
+
+    Args:
+        field: Of the recipe, which errors begin with.
+        source: With its ``text_field``, at a commit.
+        seed: Any integer.
+
+    Raises:
+        UnreadableData: No such config, split or column, a row without text, or files of another kind.
+        RefusedByHub, UnreachableHub: As ``minitron.hub.asking``.
+    """
+    name = hub_name(field, source.source)
+    assert name.commit is not None, f"{name}: may move"
+    assert source.text_field is not None
+    with _telling(field, name):
+        files = _files(field, source, name)
+        random.Random(seed).shuffle(files)  # noqa: S311 - an order, not a secret
+        for where, rows in files:
+            for number, row in enumerate(rows(), start=1):
+                document = document_of(row, source.text_field, f"{where}: row {number}")
+                if document is not None:
+                    yield document
+
+
+def _files(field: str, source: DataSource, name: HubName) -> list[tuple[str, Rows]]:
+    """Return the files of the split of a config: what errors call each, and what reads its rows."""
+    from datasets import get_dataset_config_names, load_dataset_builder
+
+    assert source.text_field is not None
+    with _without_bars():
+        configs = get_dataset_config_names(name.repository, revision=name.revision)
+        if source.config not in (None, *configs):
+            raise _unknown(f"{field}.config", source.config, name, configs)
+        try:
+            builder = load_dataset_builder(name.repository, name=source.config, revision=name.revision)
+        except ValueError:
+            if source.config is None and len(configs) > 1:
+                raise _unknown(f"{field}.config", None, name, configs) from None
+            raise
+        by_split = {str(split): files for split, files in (builder.config.data_files or {}).items()}
+        if source.split not in by_split:
+            raise _unknown(f"{field}.split", source.split, name, list(by_split))
+        where = f"{field}: {name}: {source.split}"
+        if builder.name == "parquet":
+            urls = by_split[source.split]
+            return [_parquet_file(url, source.text_field, f"{field}: {name}") for url in urls]
+        rows = builder.as_streaming_dataset(split=source.split)
+        # Some formats tell their columns only by their first row.
+        columns = rows.column_names or list(next(iter(rows), {source.text_field: None}))
+        if source.text_field not in columns:
+            raise missing_column(f"{field}: {name}", source.text_field, columns)
+        rows = rows.select_columns([source.text_field])
+        number = rows.num_shards
+        return [(f"{where} file {shard + 1}", partial(rows.shard, number, shard)) for shard in range(number)]
+
+
+def _parquet_file(url: str, text_field: str, where: str) -> tuple[str, Rows]:
+    from huggingface_hub import HfFileSystem, constants
+
+    def rows() -> Iterator[Any]:
+        with HfFileSystem(endpoint=constants.ENDPOINT).open(url, "rb") as file:
+            yield from parquet_rows(file, text_field, where)
+
+    where = f"{where}: {url.partition('@')[2].partition('/')[2]}"
+    return where, rows
+
+
+def _unknown(field: str, found: str | None, name: HubName, allowed: list[str]) -> UnreadableData:
+    return UnreadableData(f"{field}: found {found!r}, allowed for {name}: {', '.join(allowed)}")
+
+
+@contextmanager
+def _telling(field: str, name: HubName) -> Iterator[None]:
+    """Tell what ``datasets`` raises in one line that begins with the field.
+
+    The rest is cut off, as ``asking`` does and for the same reason.
+    """
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        with asking(name):
+            try:
+                yield
+            except DatasetNotFoundError:
+                check_access(name, "dataset")  # tells why
+                raise
+            except ConnectionError as error:
+                raise _cause(error) from None
+    except UnreadableData:
+        raise
+    except HubError as error:
+        raise type(error)(f"{field}: {error}") from None
+    except ConnectionError as error:
+        raise UnreachableHub(
+            f"{field}: {name}: {endpoint()} does not answer ({type(error).__name__}); allowed: try again"
+        ) from None
+    except Exception as error:  # of the format, or of whatever reads it
+        reason = without_token(" ".join(str(error).split())) or type(error).__name__
+        raise UnreadableData(f"{field}: {name}: cannot be read: {reason}") from None
+
+
+def _cause(error: Exception) -> Exception:
+    """Return what the hub answered, where that is why the connection is said to be lost."""
+    from httpx2 import HTTPError
+
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, HTTPError):
+        link = link.__cause__ or link.__context__
+    return link or error
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    were_disabled = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not were_disabled:
+            enable_progress_bars()
