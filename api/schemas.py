@@ -285,6 +285,8 @@ class EstimateResource(_Resource):
     disk_bytes: int
     rate: RateResource | None
     hours: float | None
+    unchecked: list[str]
+    """What could not be looked at, and why."""
 
 
 class SearchPage(_Resource):

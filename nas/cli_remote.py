@@ -12,13 +12,13 @@ import yaml
 from rich.text import Text
 
 from nas import display
+from nas.admission import resolved
 from nas.client import Client
 from nas.clock import utc_now
 from nas.errors import SearchError
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.patch import patch_of, patched_spec
 from nas.search import Search, SearchState
-from nas.service import resolved
 from nas.settings import Settings
 from nas.spec import load_spec, spec_to_json
 

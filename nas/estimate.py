@@ -88,6 +88,8 @@ class Estimate:
     """Caches, resumable states, students and the winner at their most."""
     rate: Rate | None
     hours: float | None
+    unchecked: tuple[str, ...] = ()
+    """What could not be looked at, and why."""
 
 
 def estimate(spec: SearchSpec, space: SearchSpace, *, rate: Rate | None = None) -> Estimate:

@@ -47,6 +47,7 @@ def estimate_rows(found: Estimate) -> list[Row]:
         ),
         ("search: disk", f"at most {wording.in_bytes(found.disk_bytes)}"),
     ]
+    rows += [("not checked", what) for what in found.unchecked]
     if found.rate is None or found.hours is None or trial.seconds is None:
         return [*rows, ("time", "not known: state --device-flops, or let a first search measure it")]
     return [

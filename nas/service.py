@@ -11,12 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from minitron.errors import InvalidRecipe, MinitronError
-from minitron.hub import PREFIX
-from minitron.sources import pinned, with_absolute_paths
+from minitron.errors import MinitronError
+from nas.admission import admitted, planned, resolved
 from nas.clock import Clock, utc_now
-from nas.errors import Conflict, InvalidSpec, LogUnavailable, NotFound, UnknownCursor
-from nas.estimate import Estimate, Rate, estimate, measured_rate, require_memory
+from nas.errors import Conflict, LogUnavailable, NotFound, UnknownCursor
+from nas.estimate import Estimate, Rate, estimate, measured_rate
 from nas.listing import (
     EVERY_SEARCH,
     EVERY_TRIAL,
@@ -28,15 +27,13 @@ from nas.listing import (
     listed_trials,
 )
 from nas.logs import LogTail, log_path, read_tail, stored_tail
-from nas.parent import architecture_of, described
+from nas.parent import architecture_of
 from nas.patch import patched_spec
 from nas.search import Event, Search, SearchSpec, SearchState
-from nas.space import SearchSpace, search_space
 from nas.standing import SearchView, TrialRecord, records_of, view_of
 from nas.storage.store import RequestKey, SearchStore
 from nas.trial import Trial
 
-BUILTIN = "builtin:"
 RATED_SEARCHES = 20
 """The latest ones, that a rate is measured on."""
 _ID_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
@@ -76,7 +73,7 @@ class SearchService:
         """
         if key and (earlier := self._store.keyed_search(key)):
             return earlier
-        spec, space = _checked(resolved(spec), self._artifact_root)
+        spec, space = admitted(resolved(spec), self._artifact_root)
         now = self._clock()
         search = Search(
             id=_new_id(now),
@@ -101,6 +98,8 @@ class SearchService:
     def plan(self, spec: SearchSpec, *, flops_per_second: float | None = None) -> Estimate:
         """Check a spec as ``create`` does, store nothing, and return what the search would cost.
 
+        Where ``parent_config`` is given, a parent or a hub that is not there is no obstacle, and told.
+
         Args:
             spec: What is asked.
             flops_per_second: What the resources of a trial compute; None takes what was stated for this
@@ -109,10 +108,11 @@ class SearchService:
         Raises:
             InvalidSpec: As ``create``.
         """
-        spec, space = _checked(resolved(spec), self._artifact_root)
+        spec, space, unchecked = planned(resolved(spec), self._artifact_root)
         stated = flops_per_second or self._device_flops
         rate = Rate(flops_per_second=stated, source="as stated") if stated else None
-        return estimate(spec, space, rate=rate or self._measured_rate(spec))
+        found = estimate(spec, space, rate=rate or self._measured_rate(spec))
+        return replace(found, unchecked=unchecked)
 
     def _measured_rate(self, spec: SearchSpec) -> Rate | None:
         """Return what trials with these resources computed a second: of the same parent, else of any."""
@@ -235,45 +235,6 @@ class SearchService:
 
     def _view(self, search: Search) -> SearchView:
         return view_of(search, self.trials(search.id))
-
-
-def resolved(spec: SearchSpec) -> SearchSpec:
-    """Return a spec whose local paths, counted from the directory of this process, are absolute."""
-    return replace(
-        spec,
-        parent=_absolute(spec.parent),
-        data=with_absolute_paths(spec.data),
-    )
-
-
-def _absolute(source: str) -> str:
-    return source if source.startswith((BUILTIN, PREFIX)) else str(Path(source).expanduser().absolute())
-
-
-def _checked(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSpace]:
-    """Return the spec with all that is known of its parent, and its space.
-
-    Raises:
-        InvalidSpec: The parent, the hub, the data or the sizes rule the search out.
-    """
-    try:
-        spec = described(spec, artifact_root)
-        space = search_space(spec)
-        trial = estimate(spec, space).trial
-    except InvalidRecipe as error:
-        raise InvalidSpec(((error.field, error.reason),)) from error
-    except MinitronError as error:
-        raise InvalidSpec((("parent", str(error).removeprefix("parent: ")),)) from error
-    try:
-        spec = replace(spec, data=pinned(spec.data))
-    except MinitronError as error:
-        field, _, reason = str(error).partition(": ")
-        raise InvalidSpec(((field, reason),)) from error
-    if spec.resources.memory_bytes is not None:
-        require_memory(
-            trial, spec.resources.memory_bytes, field="resources.memory_bytes", what="memory stated"
-        )
-    return spec, space
 
 
 def _new_id(at: datetime) -> str:

@@ -23,15 +23,15 @@ SEQUENCE_LENGTH = 16
 STEP_TOKENS = 4 * SEQUENCE_LENGTH
 
 
-def micro_parent(directory: Path) -> Path:
-    """Write a random Llama of 257 bytes-as-tokens with its tokenizer, and return the directory."""
+def micro_parent(directory: Path, family: str = "llama", **sizes: Any) -> Path:
+    """Write a random model of 257 bytes-as-tokens with its tokenizer, and return the directory."""
     vocab = {"<end>": 0} | {byte: 1 + n for n, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     companions = directory.with_name(f"{directory.name}-tokenizer")
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(companions)
-    model = tiny_model("llama", vocab_size=VOCAB_SIZE, num_hidden_layers=2)
+    model = tiny_model(family, **({"vocab_size": VOCAB_SIZE, "num_hidden_layers": 2} | sizes))
     save_checkpoint(model, directory, companions=companions)
     return directory
 

@@ -1,0 +1,95 @@
+"""Whether a search can run, as far as can be told without loading a model. Knows no store.
+
+What is told of the parent and of the data on the hub is kept in the spec, so that the search stays with it.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from minitron.errors import HubError, InvalidRecipe, MinitronError, UnreachableHub, UnreadableCheckpoint
+from minitron.hub import PREFIX
+from minitron.parents import BUILTIN_PREFIX
+from minitron.sources import pinned, with_absolute_paths
+from nas.errors import InvalidSpec
+from nas.estimate import estimate, require_memory
+from nas.parent import described
+from nas.search import SearchSpec
+from nas.space import SearchSpace, search_space
+
+FIELDS = ("parent: ", "data.")
+"""How errors begin that name a field of a spec; all others are about the parent."""
+
+
+def resolved(spec: SearchSpec) -> SearchSpec:
+    """Return a spec whose local paths, counted from the directory of this process, are absolute."""
+    is_named = spec.parent.startswith((BUILTIN_PREFIX, PREFIX))
+    parent = spec.parent if is_named else str(Path(spec.parent).expanduser().absolute())
+    return replace(spec, parent=parent, data=with_absolute_paths(spec.data))
+
+
+def admitted(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSpace]:
+    """Return the spec with all that is known of its parent and data, and its space.
+
+    Args:
+        spec: With absolute paths.
+        artifact_root: Where parents of the hub lie once they are fetched.
+
+    Raises:
+        InvalidSpec: The parent, the hub, the data or the sizes rule the search out.
+    """
+    try:
+        spec = described(spec, artifact_root)
+        space = _sized(spec)
+        return replace(spec, data=pinned(spec.data)), space
+    except MinitronError as error:
+        raise _invalid(error) from error
+
+
+def planned(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSpace, tuple[str, ...]]:
+    """Return as ``admitted`` does, and what could not be looked at.
+
+    A hub that does not answer, and a parent that is not here yet, are passed over where ``parent_config``
+    says what a plan needs.
+
+    Raises:
+        InvalidSpec: As ``admitted``.
+    """
+    unchecked: list[str] = []
+    try:
+        try:
+            spec = described(spec, artifact_root)
+        except (UnreadableCheckpoint, HubError) as error:
+            if spec.parent_config is None:
+                raise
+            unchecked.append(_told(error))
+        space = _sized(spec)
+        try:
+            spec = replace(spec, data=pinned(spec.data))
+        except UnreachableHub as error:
+            unchecked.append(_told(error))
+    except MinitronError as error:
+        raise _invalid(error) from error
+    return spec, space, tuple(unchecked)
+
+
+def _sized(spec: SearchSpec) -> SearchSpace:
+    """Return the space, once what its trials take is there."""
+    space = search_space(spec)
+    trial = estimate(spec, space).trial
+    if spec.resources.memory_bytes is not None:
+        require_memory(
+            trial, spec.resources.memory_bytes, field="resources.memory_bytes", what="memory stated"
+        )
+    return space
+
+
+def _told(error: MinitronError) -> str:
+    text = str(error)
+    return text if text.startswith(FIELDS) else f"parent: {text}"
+
+
+def _invalid(error: MinitronError) -> InvalidSpec:
+    if isinstance(error, InvalidRecipe):
+        return InvalidSpec(((error.field, error.reason),))
+    field, _, reason = _told(error).partition(": ")
+    return InvalidSpec(((field, reason),))
