@@ -215,12 +215,18 @@ class SearchResource(_Resource):
     eta_seconds: float | None
     comparison: ComparisonResource | None = None
     """Only where one search is asked for, once a trial has completed."""
+    disk_bytes: int | None = None
+    """Of its states, students and winner; only where one search is asked for."""
 
     @classmethod
-    def of(cls, view: SearchView, comparison: Comparison | None = None) -> "SearchResource":
+    def of(
+        cls, view: SearchView, comparison: Comparison | None = None, disk_bytes: int | None = None
+    ) -> "SearchResource":
         """Return the resource of a view."""
         standing = {name: getattr(view, name) for name in VIEW_FIELDS}
-        return cls.model_validate({**dump(view.search), **standing, "comparison": comparison})
+        return cls.model_validate(
+            {**dump(view.search), **standing, "comparison": comparison, "disk_bytes": disk_bytes}
+        )
 
 
 VIEW_FIELDS = ("counts", "best", "best_loss", "gap_closed", "tokens_done", "tokens_total", "eta_seconds")

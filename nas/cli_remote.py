@@ -11,7 +11,7 @@ import typer
 import yaml
 from rich.text import Text
 
-from nas import display
+from nas import display, wording
 from nas.admission import resolved
 from nas.client import Client
 from nas.clock import utc_now
@@ -204,6 +204,8 @@ def _show(client: Client, search_id: str) -> Search:
     view = client.get(search_id)
     display.report(display.terminal(), view, client.trials(search_id), client.comparison(search_id))
     display.evidence(display.terminal(), view.search)
+    if taken := client.disk_bytes(search_id):
+        display.terminal().print(Text(f"its files take {wording.in_bytes(taken)}; see nas gc"))
     if view.search.winner:
         display.terminal().print(Text(f"the winner: nas download {search_id}"))
     return view.search

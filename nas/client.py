@@ -89,6 +89,11 @@ class Client:
         found = self._connection.call("GET", f"/searches/{search_id}")["comparison"]
         return load(Comparison, found) if found else None
 
+    def disk_bytes(self, search_id: str) -> int | None:
+        """Return what the files of a search take on the server's side."""
+        found: int | None = self._connection.call("GET", f"/searches/{search_id}").get("disk_bytes")
+        return found
+
     def trials(self, search_id: str) -> list[TrialRecord]:
         """Return the trials of a search by number, with their points and attempts."""
         pages = self._pages(f"/searches/{search_id}/trials", {}, page_size=TRIALS_PER_PAGE)

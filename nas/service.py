@@ -14,8 +14,10 @@ from typing import Any
 from minitron.errors import MinitronError
 from nas.admission import admitted, planned, resolved
 from nas.clock import Clock, utc_now
+from nas.disk import tree_bytes
 from nas.errors import Conflict, LogUnavailable, NotFound, UnknownCursor
 from nas.estimate import Estimate, Rate, estimate, measured_rate
+from nas.layout import search_directory
 from nas.listing import (
     EVERY_SEARCH,
     EVERY_TRIAL,
@@ -225,6 +227,10 @@ class SearchService:
         if search.state is SearchState.QUEUED:
             raise LogUnavailable(f"log: search {search_id} has none yet; it is QUEUED")
         raise LogUnavailable(f"log: search {search_id}: to be found {where}")
+
+    def disk_bytes(self, search_id: str) -> int:
+        """Return what the states, students and winner of a search take below the artifact root."""
+        return tree_bytes(search_directory(self._artifact_root, self._store.get_search(search_id).id))
 
     def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers and has the present schema."""

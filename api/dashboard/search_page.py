@@ -32,6 +32,7 @@ class Snapshot:
     lines: list[Line]
     comparison: Comparison | None
     winner: Path | None
+    disk_bytes: int
 
 
 async def build(service: SearchService, search_id: str, notice: str | None) -> None:
@@ -60,6 +61,7 @@ def _read(service: SearchService, search_id: str) -> Snapshot:
         lines=leaderboard(records),
         comparison=comparison_of(view.search, records),
         winner=service.winner_directory(search_id) if view.search.winner else None,
+        disk_bytes=service.disk_bytes(search_id),
     )
 
 
@@ -125,7 +127,7 @@ class _Page:
         self._cancel.visible = not search.state.is_final
         self._cancel.enabled = not search.cancel_requested
         self._show_failure(search)
-        self._show_progress(view)
+        self._show_progress(snapshot)
         self._show_tiles(view)
         for chart, options in (
             (self._sizes, size_chart(search, snapshot.lines)),
@@ -154,11 +156,13 @@ class _Page:
                     with ui.expansion(title).props("dense").classes("w-full"):
                         ui.label(text).classes("trace mono")
 
-    def _show_progress(self, view: SearchView) -> None:
+    def _show_progress(self, snapshot: Snapshot) -> None:
+        view = snapshot.view
         search, at = view.search, view.search.progress
         if search.state.is_final:
             ended = search.finished_at or search.created_at
-            self._stage.text = f"Took {wording.duration(ended - (search.started_at or search.created_at))}"
+            took = wording.duration(ended - (search.started_at or search.created_at))
+            self._stage.text = f"Took {took}; its files take {wording.in_bytes(snapshot.disk_bytes)}"
             self._left.text = f"ended {ended:%d %B %Y, %H:%M} UTC"
             self._bar.visible = False
             return

@@ -94,7 +94,8 @@ def list_searches(
 def get_search(service: Service, search_id: SearchId) -> SearchResource:
     """Read a search, its best trial so far and how that compares with the baselines."""
     view = service.get(search_id)
-    return SearchResource.of(view, comparison_of(view.search, service.trials(search_id)))
+    comparison = comparison_of(view.search, service.trials(search_id))
+    return SearchResource.of(view, comparison, service.disk_bytes(search_id))
 
 
 @router.post(

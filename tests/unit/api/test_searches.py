@@ -18,6 +18,15 @@ from tests.unit.api.seeded import DEMO, NOW, PARENT_LOSS, TRACEBACK, Played, dem
 YAML = {"Content-Type": "application/yaml"}
 
 
+def test_a_search_says_what_its_files_take(fresh):
+    search = fresh.service.create(demo_spec())
+    path = fresh.artifact_root / "searches" / search.id / "trials" / "0" / "student"
+    path.mkdir(parents=True)
+    (path / "weights").write_bytes(bytes(123))
+    assert fresh.http.get(f"/api/v1/searches/{search.id}").json()["disk_bytes"] == 123
+    assert fresh.http.get("/api/v1/searches").json()["searches"][0]["disk_bytes"] is None
+
+
 class TestSubmit:
     def test_yaml_and_json_mean_the_same(self, fresh):
         as_yaml = fresh.http.post("/api/v1/searches", content=DEMO.read_bytes(), headers=YAML)
