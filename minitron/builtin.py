@@ -5,29 +5,33 @@ or fetched from the hub, or unpacked from GGUF; a lock keeps two processes from 
 by side. From then on it is found by path, without the network.
 """
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
+from minitron.checkpoint_files import WEIGHTS_INDEX, companion_files, weight_files
 from minitron.errors import ArtifactMismatch, MinitronError, OutOfSpace
-from minitron.files import file_digest
+from minitron.files import file_digest, link_or_copy, new_directory
 from minitron.gguf_header import VERSION
 from minitron.hub import HubName
 from minitron.hub_files import PARTIAL, fetch_files
-from minitron.hub_parent import examine
+from minitron.hub_parent import CONFIG, examine
 from minitron.parents import TINY, fetched_directory, hub_name, is_gguf, is_local, parent_architecture, pinned
 from minitron.progress import Progress, Report, silent
 
 
-def materialize(parent: str, root: Path, report: Report = silent) -> Path:
+def materialize(parent: str, root: Path, report: Report = silent, *, is_shared: bool = False) -> Path:
     """Return the checkpoint directory of a parent, which is made or fetched when it is not there yet.
 
     Args:
         parent: As ``minitron.parents`` names them.
         root: The artifact root.
         report: Told of long steps, and when the parent was found.
+        is_shared: Whether other machines are to find it, which see nothing but ``root``: a local directory
+            is then brought there.
 
     Raises:
         UnreadableCheckpoint: An unknown name, a directory without config, a damaged file, or a download
@@ -44,7 +48,8 @@ def materialize(parent: str, root: Path, report: Report = silent) -> Path:
         return _from_gguf(Path(parent).expanduser(), root, report)
     expected = parent_architecture(parent)
     if is_local(parent):
-        return Path(parent).expanduser()
+        directory = Path(parent).expanduser().resolve()
+        return _brought(directory, root, report) if is_shared else directory
     # Imported late: a local parent needs neither.
     from minitron.smollm2 import fetch_smollm2, smollm2_name
     from minitron.tiny import tiny_name, train_tiny
@@ -55,6 +60,27 @@ def materialize(parent: str, root: Path, report: Report = silent) -> Path:
     found = parent_architecture(str(directory))
     if found != expected:
         raise ArtifactMismatch(f"{directory}: found {found}, expected {expected}")
+    return directory
+
+
+def _brought(source: Path, root: Path, report: Report) -> Path:
+    """Return a checkpoint below ``root`` with the content of a local one, linked where that is possible."""
+    if source.is_relative_to(root.resolve()):
+        return source
+    from minitron.checkpoint import fingerprint, tokenizer_fingerprint
+
+    report(Progress(stage=f"bringing {source} to where all nodes see it"))
+    content = hashlib.sha256(f"{fingerprint(source)} {tokenizer_fingerprint(source)}".encode()).hexdigest()
+    directory = root / "parents" / f"local--{source.name}--{content[:32]}"
+
+    def bring() -> None:
+        with new_directory(directory) as scratch:
+            for path in (source / CONFIG, *weight_files(source), *companion_files(source)):
+                link_or_copy(path, scratch / path.name)
+            if (source / WEIGHTS_INDEX).is_file():
+                shutil.copyfile(source / WEIGHTS_INDEX, scratch / WEIGHTS_INDEX)
+
+    _once(directory, str(source), bring, report)
     return directory
 
 

@@ -41,10 +41,13 @@ LOCK_POLL_SECONDS = 1.0
 TOUCH_SECONDS = 60.0
 
 
-def prepare(spec: SearchSpec, root: Path, report: Report, *, cache_bytes: int | None = None) -> Prepared:
+def prepare(
+    spec: SearchSpec, root: Path, report: Report, *, cache_bytes: int | None = None, is_shared: bool = False
+) -> Prepared:
     """Make what is missing below ``root`` and return where everything lies.
 
-    Above ``cache_bytes``, what nobody has used for long then goes.
+    Above ``cache_bytes``, what nobody has used for long then goes. ``is_shared``: other machines take part,
+    which see nothing but ``root``.
 
     Raises:
         MinitronError: An unreadable parent, too little data, a full disk.
@@ -53,7 +56,7 @@ def prepare(spec: SearchSpec, root: Path, report: Report, *, cache_bytes: int | 
     use_threads(spec)
     _require_device_memory(spec)
     with _alone(root / "locks" / f"{_digest(spec.parent)}.lock", report):
-        prepared = _Preparation(spec, root, report).run()
+        prepared = _Preparation(spec, root, report, is_shared=is_shared).run()
     if cache_bytes is not None:
         delete(least_recently_used(root, max_bytes=cache_bytes))
     return prepared
@@ -62,7 +65,8 @@ def prepare(spec: SearchSpec, root: Path, report: Report, *, cache_bytes: int | 
 class _Preparation:
     """The stages in their order; the parent is loaded when the first stage needs it."""
 
-    def __init__(self, spec: SearchSpec, root: Path, report: Report) -> None:
+    def __init__(self, spec: SearchSpec, root: Path, report: Report, *, is_shared: bool) -> None:
+        self._is_shared = is_shared
         self._spec = spec
         self._root = root
         self._tell = report
@@ -111,7 +115,7 @@ class _Preparation:
 
     @cached_property
     def _parent_dir(self) -> Path:
-        path = materialize(self._spec.parent, self._root, self._report).resolve()
+        path = materialize(self._spec.parent, self._root, self._report, is_shared=self._is_shared).resolve()
         differences = differing_fields(parent_architecture(str(path)), architecture_of(self._spec))
         if differences:
             raise ArtifactMismatch(f"{path}: is not what was planned for: {differences}")

@@ -19,6 +19,8 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayError
 
+from nas.search import Resources
+
 logger = logging.getLogger(__name__)
 
 KEY_PACKAGES = ("torch", "transformers", "ray", "safetensors", "tokenizers", "numpy")
@@ -124,6 +126,17 @@ def unfit_nodes(wanted: Site) -> dict[str, str]:
 def elsewhere(refused: dict[str, str]) -> dict[str, str]:
     """Return the label selector, for Ray's options, of all nodes but these."""
     return {NODE_LABEL: f"!in({','.join(sorted(refused))})"} if refused else {}
+
+
+def here(resources: Resources, refused: dict[str, str]) -> dict[str, str]:
+    """Return the label selector of this process's node, which sees what the user named, where it has room.
+
+    Else of all nodes that are not refused.
+    """
+    node_id = ray.get_runtime_context().get_node_id()
+    own: dict[str, float] = next((node["Resources"] for node in ray.nodes() if node["NodeID"] == node_id), {})
+    has_room = own.get("CPU", 0) >= resources.cpus and own.get("GPU", 0) >= resources.gpus
+    return {NODE_LABEL: node_id} if has_room and node_id not in refused else elsewhere(refused)
 
 
 def name_of(node_id: str) -> str:

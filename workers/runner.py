@@ -5,14 +5,16 @@ prepared again (from caches) and goes on from what is stored. Loads neither torc
 that touches a model runs in worker processes.
 """
 
+import errno
 import logging
 import os
 import shutil
 import socket
 import sys
+import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -26,7 +28,7 @@ from nas.clock import utc_now
 from nas.comparisons import random_draws
 from nas.disk import touch
 from nas.driver import Driver
-from nas.errors import LostLease, StoreUnavailable
+from nas.errors import InvalidSettings, LostLease, StoreUnavailable
 from nas.estimate import estimate
 from nas.frontier import best_trial
 from nas.layout import states_directory
@@ -157,6 +159,7 @@ class _Run:
 
     def _run(self) -> None:
         self._check()
+        _require_writable(self._root)
         search = self._move(SearchState.PREPARING, progress=Progress(stage="starting Ray"))
         spec = search.spec
         address = self._settings.ray_address
@@ -170,7 +173,9 @@ class _Run:
             if address is not None:
                 self._survey(spec, stack.enter_context(nodes.site(self._root)), host_bytes)
             roomy = _roomy(spec) if address is None else spec
-            prepared = self._work(roomy, partial(_prepare, roomy, self._root, self._settings.cache_bytes))
+            work = partial(_prepare, roomy, self._root, self._settings.cache_bytes, address is not None)
+            where = nodes.here(roomy.resources, self._refused)
+            prepared = self._work(roomy, work, where=where)
             root = self._root.resolve()  # a parent elsewhere is the user's: it is not touched
             self._sweep.in_use = tuple(path for path in prepared.paths if path.resolve().is_relative_to(root))
             self._tracker.identify(_fingerprints(prepared))
@@ -212,7 +217,9 @@ class _Run:
         if driver.failure is not None:
             raise WorkFailed(driver.failure)
 
-    def _work(self, spec: SearchSpec, work: Callable[[Report], Any]) -> Any:
+    def _work(
+        self, spec: SearchSpec, work: Callable[[Report], Any], *, where: Mapping[str, str] | None = None
+    ) -> Any:
         """Run work in a worker process, with the resources of a trial."""
         result = run_task(
             work,
@@ -220,7 +227,7 @@ class _Run:
             max_attempts=spec.max_attempts,
             report=self._report,
             should_stop=self._must_stop,
-            where=nodes.elsewhere(self._refused),
+            where=nodes.elsewhere(self._refused) if where is None else where,
         )
         self._check()
         return result
@@ -308,6 +315,21 @@ class _Sweep:
         return frozenset(random_draws(spec, search_space(spec)))
 
 
+def _require_writable(root: Path) -> None:
+    """Raise InvalidSettings where nothing can be written below the artifact root."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            return
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # a full disk has an error of its own
+        raise InvalidSettings(
+            f"NAS_ARTIFACT_ROOT: {root}: cannot be written: {error.strerror}, allowed: a directory that workers "
+            "can write"
+        ) from error
+
+
 def _roomy(spec: SearchSpec) -> SearchSpec:
     """Return ``spec`` with the CPUs of all its trials for one task: on a local cluster nothing else runs yet."""
     cpus = max(spec.resources.cpus, min(os.cpu_count() or 1, spec.resources.cpus * spec.max_parallel))
@@ -326,10 +348,12 @@ def _fingerprints(prepared: Prepared) -> dict[str, str]:
 # What follows is called in worker processes, where torch and transformers are loaded.
 
 
-def _prepare(spec: SearchSpec, root: Path, cache_bytes: int | None, report: Report) -> Prepared:
+def _prepare(
+    spec: SearchSpec, root: Path, cache_bytes: int | None, is_shared: bool, report: Report
+) -> Prepared:
     from workers.artifacts import prepare
 
-    return prepare(spec, root, report, cache_bytes=cache_bytes)
+    return prepare(spec, root, report, cache_bytes=cache_bytes, is_shared=is_shared)
 
 
 def _make_evaluate(spec: SearchSpec, prepared: Prepared, root: Path, site: Site | None) -> Evaluate:

@@ -73,6 +73,8 @@ def test_nodes_share_the_trials_and_may_leave_and_join_on_the_way(home, ray):
     assert home.store.get_search(search_id).state is SearchState.SUCCEEDED
     assert {trial.state for trial in home.store.trials(search_id)} == {TrialState.COMPLETED}
     assert has_worked(home, search_id, joining)
+    brought = list((home.settings.artifact_root / "parents").glob("local--parent--*"))
+    assert len(brought) == 1, "the user's directory is where other nodes see it"
     failures = [attempt.failure for attempt in home.store.attempts(search_id) if attempt.failure]
     assert [failure.kind for failure in failures] == [FailureKind.WORKER_LOST]
 

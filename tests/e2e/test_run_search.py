@@ -135,6 +135,16 @@ def test_what_cannot_run_fails_at_once_and_says_why(home):
     assert reason in search.failure.log_tail.splitlines()[-1]
 
 
+def test_an_artifact_root_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    settings = Settings(home=tmp_path / "home", artifact_root=tmp_path / "file" / "root")
+    home = Home(settings, open_store(settings.database_url))
+    search_id = home.create()
+    assert home.run(search_id) == 1
+    failure = home.store.get_search(search_id).failure
+    assert f"NAS_ARTIFACT_ROOT: {tmp_path}/file/root: cannot be written" in failure.message
+
+
 def test_a_search_that_another_process_holds_is_left_alone(home):
     search_id = home.create()
     now = utc_now()

@@ -9,6 +9,7 @@ import pytest
 from filelock import FileLock
 
 from minitron.builtin import materialize
+from minitron.checkpoint import fingerprint, load_parent, load_tokenizer
 from minitron.errors import InvalidArchitecture, InvalidRecipe, UnreadableCheckpoint, UnsupportedModel
 from minitron.parents import (
     BUILTIN_CONFIGS,
@@ -19,7 +20,7 @@ from minitron.parents import (
     parent_architecture,
 )
 from minitron.smollm2 import smollm2_name
-from tests.checkpoints import write_checkpoint
+from tests.checkpoints import word_tokenizer, write_checkpoint
 
 
 @pytest.mark.parametrize(("parent", "parameters"), [(TINY, 1_017_472), (SMOLLM2, 134_515_008)])
@@ -31,6 +32,26 @@ def test_a_local_directory_is_its_own_parent(tmp_path):
     directory = write_checkpoint(tmp_path / "parent")
     assert materialize(str(directory), tmp_path / "root") == directory
     assert not (tmp_path / "root").exists()
+
+
+def test_for_other_machines_a_local_directory_is_brought_below_the_root(tmp_path):
+    source, root = write_checkpoint(tmp_path / "parent"), tmp_path / "root"
+    shards = tmp_path / "shards"
+    load_parent(source).save_pretrained(shards, max_shard_size="40KB")
+    word_tokenizer().save_pretrained(shards)
+    for directory in (source, shards):
+        (directory / "notes.txt").write_text("private")
+        brought = materialize(str(directory), root, is_shared=True)
+        assert brought.is_relative_to(root / "parents")
+        assert fingerprint(brought) == fingerprint(directory)
+        assert (
+            load_tokenizer(brought)("the model")["input_ids"]
+            == load_tokenizer(directory)("the model")["input_ids"]
+        )
+        assert not (brought / "notes.txt").exists()
+        assert materialize(str(directory), root, is_shared=True) == brought
+        assert materialize(str(brought), root, is_shared=True) == brought
+        load_parent(brought)
 
 
 def test_an_unknown_name_lists_the_known():
