@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+import pytest
 
 MISSING = "PostgreSQL's server programs are not installed (Debian: apt-get install postgresql)"
 START_SECONDS = 60
@@ -83,8 +84,12 @@ class Server:
 
 
 @contextmanager
-def private_server(programs: Path) -> Iterator[Server]:
-    """Give a running server. Its directory has a short name, because socket paths are limited."""
+def private_server() -> Iterator[Server]:
+    """Give a running server, or skip the test where there are no programs for one."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip(MISSING)
+    # A short name, because socket paths are limited.
     directory = Path(tempfile.mkdtemp(prefix="nas-pg-"))
     try:
         server = Server(programs, directory)

@@ -21,7 +21,7 @@ from nas.storage.sql import open_store
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.trial import Failure, FailureKind, Point, TrialState
 from tests import searches
-from tests.postgres import MISSING, find_programs, private_server
+from tests.postgres import private_server
 from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_spec, make_trial
 
 FAILURE = Failure(kind=FailureKind.ERROR, message="it broke", traceback="Traceback\n  ...")
@@ -37,10 +37,7 @@ def sqlite(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def postgresql():
-    programs = find_programs()
-    if programs is None:
-        pytest.skip(MISSING)
-    with private_server(programs) as server:
+    with private_server() as server:
         store = open_store(server.new_database())
         yield store
         store.close()

@@ -20,7 +20,7 @@ from api.app import create_app
 from nas.service import SearchService
 from nas.storage.memory import InMemoryStore
 from nas.storage.sql import open_store
-from tests.postgres import MISSING, find_programs, private_server
+from tests.postgres import private_server
 from tests.unit.api.live import serving
 from tests.unit.api.seeded import DEMO, fill
 
@@ -125,10 +125,7 @@ def bodies(draw) -> bytes:
 
 @pytest.fixture(scope="module")
 def postgresql():
-    programs = find_programs()
-    if programs is None:
-        pytest.skip(MISSING)
-    with private_server(programs) as running:
+    with private_server() as running:
         yield running
 
 

@@ -21,7 +21,7 @@ from nas.search import SearchState
 from nas.storage import engine, sql, tables
 from nas.storage.sql import SqlStore, open_store
 from nas.storage.store import RequestKey
-from tests.postgres import MISSING, find_programs, private_server
+from tests.postgres import private_server
 from tests.searches import after, make_point, make_search, make_trial
 
 ROOT = Path(__file__).parents[3]
@@ -45,10 +45,7 @@ store.close()
 
 @pytest.fixture(scope="module")
 def server():
-    programs = find_programs()
-    if programs is None:
-        pytest.skip(MISSING)
-    with private_server(programs) as running:
+    with private_server() as running:
         yield running
 
 
