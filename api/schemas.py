@@ -113,6 +113,7 @@ class MeasurementResource(_Resource):
     loss_before_retraining: float
     num_parameters: int
     train_seconds: float
+    peak_memory_bytes: int | None
 
 
 class AttemptResource(_Resource):

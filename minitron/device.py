@@ -44,6 +44,17 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     return nullcontext()
 
 
+def forget_peak_memory(device: torch.device) -> None:
+    """Begin to look for the peak anew; see ``peak_memory_bytes``."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """Return the most that this process had allocated on an accelerator; None on a CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; the model's own mode is restored at the end."""

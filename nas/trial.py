@@ -97,6 +97,8 @@ class Measurement:
     num_parameters: int
     """Counted on the real student."""
     train_seconds: float
+    peak_memory_bytes: int | None = None
+    """Of the accelerator, since its worker last took the trial up; None on a CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from minitron.checkpoint import load_parent, save_checkpoint
 from minitron.data import Blocks, open_blocks
-from minitron.device import effective_precision
+from minitron.device import effective_precision, forget_peak_memory, peak_memory_bytes
 from minitron.evaluate import held_out_loss
 from minitron.files import new_directory
 from minitron.importance import ImportanceScores
@@ -88,6 +88,7 @@ class TrialEvaluator:
             OutOfSpace: The disk is full.
         """
         use_threads(self._spec)
+        forget_peak_memory(device_of(self._spec.resources))
         states = states_directory(self._root, trial)
         stops = schedule(self._spec)
         retraining, history = self._taken_up(trial, states)
@@ -173,6 +174,7 @@ class TrialEvaluator:
                 loss_before_retraining=first.loss,
                 num_parameters=sum(parameter.numel() for parameter in student.parameters()),
                 train_seconds=sum(point.seconds for point in history.points),
+                peak_memory_bytes=peak_memory_bytes(student.device),
             ),
         )
 
