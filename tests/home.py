@@ -54,6 +54,7 @@ class Home:
             process = subprocess.Popen(
                 command,
                 env=os.environ | self.settings.environment() | dict(self.environment),
+                cwd=self.settings.home,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 
 from nas.errors import SearchError, StoreFull, StoreUnavailable
@@ -19,7 +20,11 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        return run_search(arguments.search, Settings())
+        settings = Settings()
+        # Ray puts this process's directory on the import path of its workers: none that holds packages, then.
+        settings.home.mkdir(parents=True, exist_ok=True)
+        os.chdir(settings.home)
+        return run_search(arguments.search, settings)
     except StoreUnavailable as error:
         # Logged, not printed: where the disk is full, the log may be too, and logging bears it.
         logger.error("%s", error)  # noqa: TRY400 - the reason is enough

@@ -78,9 +78,6 @@ def run_search(search_id: str, settings: Settings, *, lease_seconds: float = LEA
 
     Call it from the main thread of a process of its own: it catches signals and starts Ray.
     """
-    # Ray puts this process's directory on the import path of its workers: none that holds packages, then.
-    settings.home.mkdir(parents=True, exist_ok=True)
-    os.chdir(settings.home)
     store = open_store(settings.database_url)
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     now = utc_now()
