@@ -21,7 +21,7 @@ from ray.exceptions import RayError
 
 logger = logging.getLogger(__name__)
 
-KEY_PACKAGES = ("torch", "transformers", "ray", "safetensors", "tokenizers", "numpy")
+KEY_PACKAGES = ("torch", "transformers", "ray", "safetensors", "tokenizers", "numpy", "torchao")
 """What a result depends on."""
 OURS = ("minitron", "nas", "workers")
 PROBES = ".nodes"
