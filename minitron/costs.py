@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from minitron.architecture import Architecture
-from minitron.recipe import DistillationRecipe, TrainingRecipe
+from minitron.recipe import DistillationRecipe, OptimizerState, TrainingRecipe, Weights
 
 ComputePrecision = Literal["float32", "bfloat16"]
 
 FLOAT32, BFLOAT16 = 4, 2
+MOMENT_BYTES: dict[OptimizerState, float] = {
+    "float32": FLOAT32,
+    "bfloat16": BFLOAT16,
+    "int8": 1 + FLOAT32 / 128,
+}
+"""Per element; in int8 with its share of the scale of a block, of 129 to 256 elements where a row divides well."""
 LOGIT_BYTES = 12
 """Per logit at the peak of a step with top-k answers: the logits, the loss's gradient, and its product with
 the upstream one, all float32."""
@@ -25,12 +31,14 @@ class TrainingMemory:
     """Bytes on the device at the peak of an optimiser step."""
 
     weights: int
-    """Of the student, float32; under bfloat16 autocast with the copies of its matrices."""
+    """Of the student, float32; under bfloat16 autocast with the copies of its matrices, with bfloat16 weights
+    with those of all."""
     gradients: int
     optimizer: int
-    """Both moments of AdamW, float32."""
+    """Both moments of AdamW."""
     activations: int
-    """What the blocks keep for the backward pass of one micro-batch."""
+    """What the blocks keep for the backward pass of one micro-batch: with checkpointing their inputs. And what a
+    block takes when its gradients are computed beyond what the logits, which are gone by then, leave room for."""
     logits: int
     teacher: int
     """Weights of a live teacher, or the output head that reads cached hidden states."""
@@ -52,29 +60,47 @@ def training_memory(
     precision: ComputePrecision,
 ) -> TrainingMemory:
     """Return what training a student takes on its device; a live teacher is the parent."""
-    matrices = student.matrix_parameters if precision == "bfloat16" else 0
+    copied = student.parameter_count if training.weights == "bfloat16" else student.matrix_parameters
+    copies = copied * BFLOAT16 if precision == "bfloat16" else 0
     tokens = min(training.micro_batch_size, training.blocks_per_step(sequence_length)) * sequence_length
     reads_whole_logits = is_live or distillation.cache_form == "hidden"
     head = parent.vocab_size * parent.hidden_size * FLOAT32 if distillation.cache_form == "hidden" else 0
+    logits = student.vocab_size * (WHOLE_LOGIT_BYTES if reads_whole_logits else LOGIT_BYTES)
+    block, rest = activation_bytes_per_token(student, precision=precision, weights=training.weights)
+    kept, again = student.num_layers * block, 0
+    if training.activation_checkpointing:
+        kept, again = student.num_layers * student.hidden_size * _bytes(training.weights), block
+    # When a block's gradients are computed, of its MLP's neurons and of its output, the logits are gone.
+    gradients = (2 * student.intermediate_size + 3 * student.hidden_size) * _bytes(precision)
+    activations = kept + max(rest, again + gradients - logits)
     return TrainingMemory(
-        weights=student.parameter_count * FLOAT32 + matrices * BFLOAT16,
-        gradients=student.parameter_count * FLOAT32,
-        optimizer=2 * student.parameter_count * FLOAT32,
-        activations=tokens * activation_bytes_per_token(student, precision=precision),
-        logits=tokens * student.vocab_size * (WHOLE_LOGIT_BYTES if reads_whole_logits else LOGIT_BYTES),
+        weights=student.parameter_count * FLOAT32 + copies,
+        gradients=student.parameter_count * _bytes(training.weights),
+        optimizer=moments_bytes(student, training.optimizer_state),
+        activations=tokens * activations,
+        logits=tokens * logits,
         teacher=parent.parameter_count * _bytes(precision) if is_live else head,
     )
 
 
-def activation_bytes_per_token(shape: Architecture, *, precision: ComputePrecision) -> int:
-    """Return the bytes that a forward pass keeps for the backward pass, per token, the logits left out."""
+def activation_bytes_per_token(
+    shape: Architecture, *, precision: ComputePrecision, weights: Weights = "float32"
+) -> tuple[int, int]:
+    """Return the bytes that a forward pass keeps for the backward pass, per token: of a block, and of what follows.
+
+    The logits are left out. What of bfloat16 weights is computed has their precision.
+    """
     wide, element = FLOAT32, _bytes(precision)
+    stream = _bytes(weights)  # of what runs from block to block
     queries = shape.num_attention_heads * shape.head_dim
     keys = shape.num_key_value_heads * shape.head_dim
-    # RMSNorm keeps its input and what it scales, LayerNorm its input; both a little for each token.
-    norm = (shape.hidden_size + 2 if shape.traits.norm_bias else 2 * shape.hidden_size + 1) * wide
-    # Autocast makes a copy for each matrix that reads the same input, float32 shares one.
-    readers = 2 + shape.traits.mlp_matrices if precision == "bfloat16" else 2
+    # RMSNorm keeps its input in float32 and what it scales, LayerNorm its input; both a little for each token.
+    if shape.traits.norm_bias:
+        norm = (shape.hidden_size + 2) * stream
+    else:
+        norm = (shape.hidden_size + 1) * wide + shape.hidden_size * stream
+    # Autocast makes a copy for each matrix that reads the same input, others share one.
+    readers = 2 + shape.traits.mlp_matrices if element != stream else 2
     inputs = readers * shape.hidden_size * element
     # Queries, keys, values, the output and the float32 normaliser of each head.
     attention = (2 * queries + 2 * keys) * element + shape.num_attention_heads * wide
@@ -83,22 +109,39 @@ def activation_bytes_per_token(shape: Architecture, *, precision: ComputePrecisi
         attention += (queries + keys) * (wide + element) + heads * wide
     mlp = (4 if shape.traits.mlp_matrices == 3 else 2) * shape.intermediate_size * element
     block = 2 * norm + inputs + attention + mlp
-    return shape.num_layers * block + norm + shape.hidden_size * element
+    return block, norm + shape.hidden_size * element
 
 
 def training_flops(
-    student: Architecture, parent: Architecture, *, num_tokens: int, sequence_length: int, is_live: bool
+    student: Architecture,
+    parent: Architecture,
+    *,
+    num_tokens: int,
+    sequence_length: int,
+    is_live: bool,
+    is_checkpointed: bool = False,
 ) -> int:
-    """Return the work of a training: backward passes at twice the forward ones, and a live teacher's."""
-    per_token = 3 * student.flops_per_token(context=sequence_length)
+    """Return the work of a training: backward passes at twice the forward ones, and a live teacher's.
+
+    With activation checkpointing all but the output head is computed twice.
+    """
+    forward = student.flops_per_token(context=sequence_length)
+    per_token = 3 * forward
+    if is_checkpointed:
+        per_token += forward - 2 * student.vocab_size * student.hidden_size
     if is_live:
         per_token += parent.flops_per_token(context=sequence_length)
     return num_tokens * per_token
 
 
-def state_bytes(student: Architecture) -> int:
-    """Return the size of a resumable state: weights and both moments, float32."""
-    return 3 * student.weight_bytes("float32")
+def moments_bytes(student: Architecture, kept: OptimizerState) -> int:
+    """Return the size of both moments of AdamW; in int8, norms and biases are few enough to count as matrices."""
+    return 2 * int(student.parameter_count * MOMENT_BYTES[kept])
+
+
+def state_bytes(student: Architecture, kept: OptimizerState = "float32") -> int:
+    """Return the size of a resumable state: weights in float32 and both moments."""
+    return student.weight_bytes("float32") + moments_bytes(student, kept)
 
 
 def student_bytes(student: Architecture) -> int:

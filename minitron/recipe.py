@@ -14,6 +14,8 @@ TeacherSource = Literal["auto", "cached", "live"]
 CacheForm = Literal["top_k", "hidden"]
 Loss = Literal["forward_kl"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Weights = Literal["float32", "bfloat16"]
+OptimizerState = Literal["float32", "bfloat16", "int8"]
 
 SERVED_AT: dict[str, str] = {"live": "any temperature", "hidden": "any temperature", "top_k": "1"}
 """The temperatures at which each teacher source serves the forward KL on logits: the top-k form
@@ -214,10 +216,23 @@ class TrainingRecipe:
     max_gradient_norm: float = 1.0
     precision: Precision = "auto"
     """``auto``: bfloat16 autocast where the device gains from it, else float32."""
+    weights: Weights = "float32"
+    """``bfloat16``: each step runs on bfloat16 copies of the weights, in bfloat16 throughout, and sums the
+    gradients of its micro-batches in bfloat16; the weights that are stepped, measured and saved are float32."""
+    optimizer_state: OptimizerState = "float32"
+    """How the moments of AdamW are kept. ``int8`` needs the extra ``[int8]``; it and ``bfloat16`` round the
+    second moment, which stands still where ``beta2`` is above 0.99."""
+    activation_checkpointing: bool = False
+    """Keep one input for each layer and compute the rest again for the backward pass: less memory, a third
+    more work, the same result."""
     seed: int = 0
     """Shuffles the training blocks."""
 
     def __post_init__(self) -> None:
+        _require(
+            not (self.weights == "bfloat16" and self.precision == "float32"),
+            "training.weights", self.weights, "float32, as training.precision is",
+        )  # fmt: skip
         _require(self.batch_tokens >= 1, "training.batch_tokens", self.batch_tokens, "at least 1")
         _require(
             self.num_tokens >= self.batch_tokens,

@@ -8,9 +8,11 @@ interrupted.
 import json
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +20,19 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.optim import AdamW
 from transformers import PreTrainedModel
 
 from minitron.device import autocast
 from minitron.errors import ArtifactMismatch, DivergedTraining
 from minitron.files import new_file
 from minitron.losses import distillation_loss, label_loss
+from minitron.optimizer import bfloat16_weights, empty_state, make_optimizer, parts_of
 from minitron.recipe import DistillationRecipe, TrainingRecipe
 from minitron.teacher import Teacher
 
 # N training blocks, S blocks of an optimiser step, B blocks of a micro-batch, T tokens of a block
 
 STATE_FILE = "retraining.safetensors"
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Retraining:
@@ -52,6 +53,8 @@ class Retraining:
     ) -> None:
         self.student = student
         self.student.to(device)  # type: ignore[arg-type]  # the stub loses self
+        if training.activation_checkpointing:
+            self.student.activation_checkpointing_enable({"use_reentrant": False})
         self.num_tokens = 0
         """Trained so far; whole optimiser steps."""
         self._training_NT = training_NT
@@ -60,7 +63,7 @@ class Retraining:
         self._distillation = distillation
         self._device = device
         self._parameters = dict(student.named_parameters())
-        self._optimizer = _optimizer(self._parameters, training)
+        self._optimizer = make_optimizer(self._parameters, training)
 
     @property
     def step_tokens(self) -> int:
@@ -106,7 +109,8 @@ class Retraining:
         )
         self._optimizer.zero_grad()
         micro_batches = torch.split(torch.from_numpy(block_ids_S), self._training.micro_batch_size)
-        losses = [self._accumulate(block_ids_B, len(block_ids_S)) for block_ids_B in micro_batches]
+        with self._running_weights():
+            losses = [self._accumulate(block_ids_B, len(block_ids_S)) for block_ids_B in micro_batches]
         norm = nn.utils.clip_grad_norm_(self._parameters.values(), self._training.max_gradient_norm)
         loss, norm_value = torch.stack([sum(losses, torch.zeros_like(norm)), norm]).tolist()
         if not math.isfinite(loss + norm_value):
@@ -122,15 +126,15 @@ class Retraining:
 
     def _accumulate(self, block_ids_B: Tensor, step_blocks: int) -> Tensor:
         """Add the gradients of a micro-batch, weighted by its share of the step; return its share of the loss."""
-        input_ids_BT = torch.from_numpy(self._training_NT[block_ids_B.numpy()].astype(np.int64))
-        input_ids_BT = input_ids_BT.to(self._device)
-        with autocast(self._device, self._training.precision):
-            logits_BTV = self.student(input_ids=input_ids_BT, use_cache=False).logits
-        loss = self._loss(logits_BTV, block_ids_B, input_ids_BT) * (len(block_ids_B) / step_blocks)
+        loss = self._loss(block_ids_B) * (len(block_ids_B) / step_blocks)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _loss(self, logits_BTV: Tensor, block_ids_B: Tensor, input_ids_BT: Tensor) -> Tensor:
+    def _loss(self, block_ids_B: Tensor) -> Tensor:
+        input_ids_BT = torch.from_numpy(self._training_NT[block_ids_B.numpy()].astype(np.int64))
+        input_ids_BT = input_ids_BT.to(self._device)
+        with self._running_precision():
+            logits_BTV = self.student(input_ids=input_ids_BT, use_cache=False).logits
         if self._teacher is None:
             return label_loss(logits_BTV, input_ids_BT)
         answer = self._teacher.answer(block_ids_B, input_ids_BT)
@@ -138,6 +142,16 @@ class Retraining:
         if self._distillation.label_weight:
             loss = loss + self._distillation.label_weight * label_loss(logits_BTV, input_ids_BT)
         return loss
+
+    def _running_weights(self) -> AbstractContextManager[None]:
+        if self._training.weights == "bfloat16":
+            return bfloat16_weights(self._parameters.values())
+        return nullcontext()
+
+    def _running_precision(self) -> AbstractContextManager[object]:
+        if self._training.weights == "bfloat16":
+            return nullcontext()
+        return autocast(self._device, self._training.precision)
 
     def save(self, directory: Path) -> None:
         """Write all that is needed to go on, as one file that replaces an earlier one whole.
@@ -148,9 +162,9 @@ class Retraining:
         tensors: dict[str, Tensor] = {
             f"weights.{name}": parameter for name, parameter in self._parameters.items()
         }
-        for name, parameter in self._parameters.items():
-            for moment in _MOMENTS if self.num_tokens else ():
-                tensors[f"{moment}.{name}"] = self._optimizer.state[parameter][moment]
+        for name, parameter in self._parameters.items() if self.num_tokens else ():
+            for part, tensor in parts_of(self._optimizer.state[parameter]).items():
+                tensors[f"{part}.{name}"] = tensor
         metadata = {"num_tokens": str(self.num_tokens), "identity": json.dumps(self._identity())}
         with new_file(directory / STATE_FILE) as scratch:
             save_file(tensors, scratch, metadata=metadata)
@@ -166,7 +180,7 @@ class Retraining:
             raise ArtifactMismatch(f"{path}: found nothing, allowed: a saved retraining")
         with safe_open(path, framework="pt", device=str(self._device)) as file:
             metadata = file.metadata()
-            saved = json.loads(metadata["identity"])
+            saved = _complete(json.loads(metadata["identity"]))
             other = [name for name, value in self._identity().items() if saved[name] != value]
             if other:
                 raise ArtifactMismatch(f"{path}: found another {', '.join(other)}, allowed: the same")
@@ -176,12 +190,14 @@ class Retraining:
                 for name, parameter in self._parameters.items():
                     parameter.copy_(file.get_tensor(f"weights.{name}"))
                     if self.num_tokens:
-                        moments = {
-                            moment: torch.empty_like(parameter).copy_(file.get_tensor(f"{moment}.{name}"))
-                            for moment in _MOMENTS
-                        }
-                        step = torch.tensor(float(self.num_tokens // self.step_tokens), device=self._device)
-                        self._optimizer.state[parameter] = {"step": step, **moments}
+                        state = empty_state(
+                            parameter,
+                            self._training.optimizer_state,
+                            num_steps=self.num_tokens // self.step_tokens,
+                        )
+                        for part, tensor in parts_of(state).items():
+                            tensor.copy_(file.get_tensor(f"{part}.{name}"))
+                        self._optimizer.state[parameter] = state
 
     def _identity(self) -> dict[str, object]:
         """What must be equal for a saved state to be continued, as a JSON value."""
@@ -192,6 +208,12 @@ class Retraining:
             "training recipe": asdict(self._training),
             "distillation recipe": asdict(self._distillation),
         }
+
+
+def _complete(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return an identity with the defaults of the recipes' fields that are newer than the saved state."""
+    recipes = {"training recipe": TrainingRecipe, "distillation recipe": DistillationRecipe}
+    return identity | {name: asdict(recipe(**identity[name])) for name, recipe in recipes.items()}
 
 
 def learning_rate(recipe: TrainingRecipe, num_tokens: int) -> float:
@@ -224,12 +246,3 @@ def block_ids(first: int, count: int, *, num_blocks: int, seed: int) -> npt.NDAr
 @lru_cache(maxsize=2)
 def _epoch(num_blocks: int, seed: int, number: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng((seed, number)).permutation(num_blocks)
-
-
-def _optimizer(parameters: dict[str, nn.Parameter], recipe: TrainingRecipe) -> AdamW:
-    """AdamW that decays matrices and leaves norms and biases."""
-    groups = [
-        {"params": [p for p in parameters.values() if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters.values() if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=recipe.peak_learning_rate, betas=(recipe.beta1, recipe.beta2), fused=True)

@@ -133,6 +133,7 @@ def measured_rate(finished: Iterable[tuple[SearchSpec, Architecture, Sequence[Tr
                     num_tokens=measured.num_tokens,
                     sequence_length=spec.data.sequence_length,
                     is_live=is_live,
+                    is_checkpointed=spec.training.activation_checkpointing,
                 )
                 rates.append(work / measured.train_seconds)
                 parents.add(spec.parent)
@@ -202,21 +203,24 @@ class _Costing:
             parent_bytes=parent_bytes,
             memory_bytes=most.total + parent_bytes * is_on_host,
             host_bytes=parent_bytes + (most.total if is_on_host else students.most),
-            state_bytes=_span(map(state_bytes, self._sample)),
+            state_bytes=_span(
+                state_bytes(shape, self._spec.training.optimizer_state) for shape in self._sample
+            ),
             student_bytes=students,
             seconds=fmean(work) / rate.flops_per_second if rate else None,
         )
 
     def _memory(self, shape: Architecture) -> TrainingMemory:
         """Return what a shape takes; where the precision is the device's to choose, in the hungrier one."""
-        asked = self._spec.training.precision
+        training = self._spec.training
+        asked = "bfloat16" if training.weights == "bfloat16" else training.precision
         precisions: tuple[ComputePrecision, ...] = ("float32", "bfloat16") if asked == "auto" else (asked,)
         return max(
             (
                 training_memory(
                     shape,
                     self._parent,
-                    training=self._spec.training,
+                    training=training,
                     distillation=self._spec.distillation,
                     sequence_length=self._spec.data.sequence_length,
                     is_live=self._is_live,
@@ -236,6 +240,7 @@ class _Costing:
             num_tokens=self._schedule.num_tokens,
             sequence_length=sequence_length,
             is_live=self._is_live,
+            is_checkpointed=self._spec.training.activation_checkpointing,
         )
 
     def _preparation_flops(self) -> int:

@@ -140,6 +140,8 @@ specs = st.builds(
         peak_learning_rate=st.floats(1e-9, 1),
         final_learning_rate_ratio=st.floats(0, 1),
         precision=st.sampled_from(["auto", "float32", "bfloat16"]),
+        optimizer_state=st.sampled_from(["float32", "bfloat16", "int8"]),
+        activation_checkpointing=st.booleans(),
     ),
     rungs=st.builds(
         Rungs, fractions=st.sets(fractions, max_size=3).map(lambda each: tuple(sorted(each))), keep=fractions

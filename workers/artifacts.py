@@ -27,6 +27,7 @@ from minitron.errors import ArtifactMismatch
 from minitron.evaluate import held_out_loss
 from minitron.files import new_file
 from minitron.importance import METRIC_VERSION, measure_importance
+from minitron.optimizer import require_library
 from minitron.parents import parent_architecture
 from minitron.progress import Progress, Report
 from minitron.teacher import CACHE_VERSION, build_teacher_cache
@@ -53,6 +54,7 @@ def prepare(
         MinitronError: An unreadable parent, too little data, a full disk.
         InvalidSpec: A device with less memory than a trial takes.
     """
+    require_library(spec.training.optimizer_state)
     use_threads(spec)
     _require_device_memory(spec)
     with _alone(root / "locks" / f"{_digest(spec.parent)}.lock", report):

@@ -23,7 +23,7 @@ from nas.search import Resources
 
 logger = logging.getLogger(__name__)
 
-KEY_PACKAGES = ("torch", "transformers", "ray", "safetensors", "tokenizers", "numpy")
+KEY_PACKAGES = ("torch", "transformers", "ray", "safetensors", "tokenizers", "numpy", "torchao")
 """What a result depends on."""
 OURS = ("minitron", "nas", "workers")
 PROBES = ".nodes"

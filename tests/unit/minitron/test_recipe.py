@@ -57,6 +57,15 @@ def test_a_source_is_checked_by_the_recipe_that_names_it(fields, field, found):
     assert error.value.reason.startswith(f"found {found}, allowed: ")
 
 
+def test_bfloat16_weights_are_no_float32_precision():
+    with pytest.raises(
+        InvalidRecipe, match=r"training.weights: found 'bfloat16', allowed: float32, as training.precision is"
+    ):
+        TrainingRecipe(weights="bfloat16", precision="float32")
+    for precision in ("auto", "bfloat16"):
+        assert TrainingRecipe(weights="bfloat16", precision=precision).weights == "bfloat16"
+
+
 def test_sources_are_told_with_the_fields_that_name_them():
     own = DataSource(source="b", text_field="messages", weight=2)
     recipe = DataRecipe(source=(DataSource(source="a"), own), text_field="body", validation="c")

@@ -1,16 +1,20 @@
 """Retraining: the same to the bit however interrupted, the same gradients however cut."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-from minitron.errors import ArtifactMismatch, DivergedTraining
+from minitron import extras
+from minitron.errors import ArtifactMismatch, DivergedTraining, MissingExtra
 from minitron.evaluate import held_out_loss
 from minitron.recipe import DistillationRecipe, TrainingRecipe
 from minitron.teacher import LiveTeacher, build_teacher_cache, open_teacher_cache
-from minitron.train import Retraining, block_ids, learning_rate
+from minitron.train import STATE_FILE, Retraining, block_ids, learning_rate
 from tests.tiny import SEQUENCE_LENGTH, random_blocks, text_blocks, tiny_model
 
 CPU = torch.device("cpu")
@@ -31,6 +35,22 @@ def retraining(*, teacher=None, training=RECIPE, blocks=BLOCKS, label_weight=0.0
         tiny_model(seed=seed, **shape), blocks, teacher,
         training=training, distillation=DistillationRecipe(label_weight=label_weight), device=CPU,
     )  # fmt: skip
+
+
+NARROW = {
+    "activation checkpointing": {"activation_checkpointing": True},
+    "bfloat16 moments": {"optimizer_state": "bfloat16"},
+    "int8 moments": {"optimizer_state": "int8"},
+    "bfloat16 weights": {"weights": "bfloat16", "precision": "bfloat16"},
+}
+
+
+@pytest.fixture(params=NARROW)
+def narrow(request):
+    """A recipe that saves memory; the one of int8 needs the extra of that name."""
+    if "int8" in request.param:
+        pytest.importorskip("torchao")
+    return replace(RECIPE, micro_batch_size=2, **NARROW[request.param])
 
 
 def weights(run):
@@ -62,6 +82,84 @@ def test_interrupted_and_resumed_is_uninterrupted_to_the_bit(tmp_path):
     assert piece.num_tokens == whole.num_tokens == RECIPE.num_tokens
     assert same(weights(piece), weights(whole))
     assert sum(losses) / 12 == pytest.approx(loss, rel=1e-12)
+
+
+def test_every_way_to_save_memory_resumes_to_the_bit(narrow, tmp_path):
+    whole = retraining(training=narrow)
+    whole.advance(6 * STEP)
+    for step in range(6):
+        piece = retraining(training=narrow, seed=step)
+        if step:
+            piece.load(tmp_path)
+        piece.advance((step + 1) * STEP)
+        piece.save(tmp_path)
+    assert same(weights(piece), weights(whole))
+
+
+def test_every_way_to_save_memory_trains_as_float32_does(narrow):
+    exact, other = retraining(training=replace(RECIPE, micro_batch_size=2)), retraining(training=narrow)
+    held_out = text_blocks(20, seed=9)
+    before = held_out_loss(exact.student, held_out)
+    exact.advance(RECIPE.num_tokens)
+    other.advance(RECIPE.num_tokens)
+    gained, found = (before - held_out_loss(run.student, held_out) for run in (exact, other))
+    assert gained > 0.5
+    assert found == pytest.approx(gained, rel=0.02)
+    assert not same(weights(exact), weights(other)) or narrow.activation_checkpointing
+
+
+def test_activation_checkpointing_changes_no_bit():
+    plain = retraining()
+    checkpointed = retraining(training=replace(RECIPE, activation_checkpointing=True))
+    assert plain.advance(3 * STEP) == checkpointed.advance(3 * STEP)
+    assert same(weights(plain), weights(checkpointed))
+
+
+def test_bfloat16_weights_are_copies_of_float32_ones():
+    """Small steps add up in the float32 weights, though each is lost in bfloat16."""
+    tiny_steps = replace(RECIPE, weights="bfloat16", precision="auto", peak_learning_rate=1e-6)
+    run = retraining(training=tiny_steps)
+    before = weights(run)
+    run.advance(STEP)
+    after = weights(run)
+    assert {tensor.dtype for tensor in after.values()} == {torch.float32}
+    changed, seen = (
+        sum(int((to(before[name]) != to(tensor)).sum()) for name, tensor in after.items())
+        for to in (torch.Tensor.float, torch.Tensor.bfloat16)
+    )
+    assert 0 < 100 * seen < changed
+
+
+def test_a_diverged_step_on_bfloat16_weights_leaves_the_float32_ones():
+    run = retraining(training=replace(RECIPE, weights="bfloat16", precision="bfloat16"))
+    run.student.model.norm.weight.register_hook(lambda gradient: gradient * torch.inf)
+    before = weights(run)
+    with pytest.raises(DivergedTraining, match=r"gradient norm (inf|nan) after 0 tokens"):
+        run.advance(STEP)
+    assert same(weights(run), before)
+
+
+def test_int8_without_its_library_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(extras, "INT8", ("torchao_of_another_machine",))
+    with pytest.raises(MissingExtra, match=r"found int8, which needs torchao.*pip install 'minitron-nas\[w"):
+        retraining(training=replace(RECIPE, optimizer_state="int8"))
+
+
+def test_a_state_from_before_a_field_of_the_recipe_has_its_default(tmp_path):
+    run = retraining()
+    run.advance(STEP)
+    run.save(tmp_path)
+    path = tmp_path / STATE_FILE
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    identity = json.loads(metadata["identity"])
+    del identity["training recipe"]["optimizer_state"]
+    save_file(load_file(path), path, metadata=metadata | {"identity": json.dumps(identity)})
+    again = retraining(seed=3)
+    again.load(tmp_path)
+    assert again.num_tokens == STEP
+    with pytest.raises(ArtifactMismatch, match="another training recipe"):
+        retraining(training=replace(RECIPE, optimizer_state="bfloat16")).load(tmp_path)
 
 
 def test_a_state_saved_before_the_first_step_is_a_beginning(tmp_path):

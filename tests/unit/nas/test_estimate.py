@@ -137,6 +137,21 @@ def test_too_little_memory_names_the_field_and_what_to_lower():
     assert "training.micro_batch_size" in reason
 
 
+def test_each_way_to_save_memory_shows():
+    def estimated(**changes):
+        return of(replace(SPEC, training=replace(SPEC.training, **changes))).trial
+
+    plain = estimated()
+    moments = estimated(optimizer_state="bfloat16")
+    assert 2 * moments.memory.optimizer == plain.memory.optimizer
+    assert 3 * moments.state_bytes.most == 2 * plain.state_bytes.most
+    checkpointed = estimated(activation_checkpointing=True)
+    assert 2 * checkpointed.memory.activations < plain.memory.activations
+    assert plain.flops.most < checkpointed.flops.most < 4 / 3 * plain.flops.most
+    assert 2 * estimated(weights="bfloat16").memory.gradients == plain.memory.gradients
+    assert estimated(weights="bfloat16").memory.total < plain.memory.total
+
+
 def test_large_spaces_are_sampled_not_listed():
     spec = make_spec(
         axes=replace(SPEC.axes, hidden_size=tuple(range(64, 129)), intermediate_size=tuple(range(100, 257)))
