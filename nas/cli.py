@@ -137,8 +137,10 @@ def gc(
     found = collect.collect(settings, cache_bytes=limit, keeps_students=not students)
     display.disk(display.terminal(), settings.artifact_root, found.usage, found.items)
     if delete:
-        collect.delete(found.items)
-        typer.echo("deleted")
+        remaining = collect.delete(found.items)
+        typer.echo(f"deleted {len(found.items) - len(remaining)} of {len(found.items)}")
+        for item in remaining:
+            typer.echo(f"stays: {item.path}: came into use meanwhile, or cannot be deleted", err=True)
     elif found.items:
         typer.echo("nothing is deleted yet; do so with: nas gc --delete")
 

@@ -1,12 +1,16 @@
 """What lies below the artifact root, how much of it there is, and what may go.
 
 Reads the store and the file system; deletes only what it is handed. What is in use is touched by its users
-again and again, so age tells what nobody uses, on every node that shares the root.
+again and again, and a search notes what it uses until it has ended, so that on every node which shares the
+root it can be told what nobody needs.
 """
 
+import json
+import logging
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,8 +22,11 @@ from nas.search import Search
 from nas.storage.store import SearchStore
 from nas.trial import Trial, TrialState
 
+logger = logging.getLogger(__name__)
+
 IN_USE_SECONDS = 3600.0
 """What was touched within this time is left alone; users touch at least once a minute."""
+ABANDONED = "left by a process that was killed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +37,8 @@ class Item:
     num_bytes: int
     reason: str
     """Why it may go, for people."""
+    used_at: float
+    """When it was touched last, as it was looked at; touched since, it stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,26 +82,39 @@ def touch(paths: Iterable[Path]) -> None:
             os.utime(path)
 
 
+def keep_in_use(root: Path, search_id: str, paths: Iterable[Path]) -> None:
+    """Note which shared artifacts a search uses until it has ended, also while nothing runs it."""
+    file = layout.uses_file(root, search_id)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    names = sorted(str(path.relative_to(root)) for path in paths)
+    file.write_text(json.dumps(names), encoding="utf-8")
+
+
+def let_go(root: Path, search_id: str) -> None:
+    """Forget which shared artifacts a search used, once it has ended."""
+    layout.uses_file(root, search_id).unlink(missing_ok=True)
+
+
 def least_recently_used(root: Path, *, max_bytes: int) -> list[Item]:
     """Return which shared artifacts go, the longest unused first, until at most ``max_bytes`` are left.
 
-    What was used within ``IN_USE_SECONDS`` stays even where that leaves more.
+    What was used within ``IN_USE_SECONDS``, or is used by a search that has not ended, stays even where
+    that leaves more.
     """
-    found = [
-        (path.stat().st_mtime, path, tree_bytes(path))
-        for kind in layout.SHARED
-        for path in sorted((root / kind).glob("[!.]*"))
-    ]
+    spared = _in_use(root)
+    found = []
+    for path in (path for kind in layout.SHARED for path in sorted((root / kind).glob("[!.]*"))):
+        with suppress(FileNotFoundError):  # another process deletes too
+            found.append((path.lstat().st_mtime, path, tree_bytes(path)))
     excess = sum(size for _, _, size in found) - max_bytes
     going = []
     for used_at, path, size in sorted(found):
         if excess <= 0 or time.time() - used_at < IN_USE_SECONDS:
             break
-        hours = (time.time() - used_at) / 3600
-        going.append(
-            Item(path=path, num_bytes=size, reason=f"cache over its limit; unused for {hours:.0f} h")
-        )
-        excess -= size
+        if path not in spared:
+            reason = f"cache over its limit; unused for {(time.time() - used_at) / 3600:.0f} h"
+            going.append(Item(path=path, num_bytes=size, reason=reason, used_at=used_at))
+            excess -= size
     return going
 
 
@@ -105,33 +127,52 @@ def leftovers(root: Path, store: SearchStore, *, keeps_students: bool = True) ->
         keeps_students: Whether the students of ended searches that did not win stay.
     """
     hidden = [path for kind in layout.SHARED for path in (root / kind).glob(".*") if path.suffix != ".lock"]
-    found = [(path, "left by a process that was killed") for path in hidden if _is_old(path)]
+    found = [(path, ABANDONED) for path in (*hidden, *layout.probes(root).glob("*")) if _is_old(path)]
     for directory in sorted(layout.search_directory(root, "").glob("*/")):
         try:
             search, trials = store.get_search(directory.name), store.trials(directory.name)
         except NotFound:
             continue
-        found += _of_search(root, search, trials, keeps_students=keeps_students)
-    return [Item(path=path, num_bytes=tree_bytes(path), reason=reason) for path, reason in found]
+        if search.state.is_final:  # else its runner sweeps after its trials
+            found += _of_search(root, search, trials, keeps_students=keeps_students)
+    return [
+        Item(path=path, num_bytes=tree_bytes(path), reason=reason, used_at=path.lstat().st_mtime)
+        for path, reason in found
+    ]
 
 
-def delete(items: Iterable[Item]) -> None:
-    """Delete, each out of sight first, so that nobody finds half of it."""
+def delete(items: Iterable[Item]) -> list[Item]:
+    """Delete what nobody has touched since it was looked at, and return what remains.
+
+    Each is moved out of sight first, so that nobody finds half of it; what turns out to be in use by then
+    is moved back.
+    """
+    remaining = []
     for item in items:
-        hidden = item.path.with_name(f".{item.path.name}.deleted")
-        with suppress(FileNotFoundError):
+        hidden = item.path.with_name(f".{item.path.name}.{uuid.uuid4().hex[:8]}.deleted")
+        try:
+            if item.path.lstat().st_mtime > item.used_at:
+                remaining.append(item)
+                continue
             item.path.rename(hidden)
-            if hidden.is_dir():
-                shutil.rmtree(hidden, ignore_errors=True)
+            if hidden.lstat().st_mtime > item.used_at and not item.path.exists():
+                hidden.rename(item.path)
+                remaining.append(item)
+            elif hidden.is_dir() and not hidden.is_symlink():
+                shutil.rmtree(hidden)
             else:
                 hidden.unlink()
+        except FileNotFoundError:
+            continue  # another process was faster
+        except OSError as error:
+            logger.warning("%s: cannot be deleted: %s", item.path, error.strerror)
+            remaining.append(item)
+    return remaining
 
 
 def _of_search(
     root: Path, search: Search, trials: Iterable[Trial], *, keeps_students: bool
 ) -> Iterator[tuple[Path, str]]:
-    if not search.state.is_final:
-        return  # its runner sweeps after its trials
     winner = search.winner.trial_number if search.winner else None
     for trial in trials:
         states, student = layout.states_directory(root, trial), layout.student_directory(root, trial)
@@ -140,6 +181,21 @@ def _of_search(
         is_spare = trial.state is not TrialState.COMPLETED or not keeps_students
         if student.exists() and is_spare and trial.number != winner:
             yield student, "student that did not win"
+    directory = layout.search_directory(root, search.id)
+    for path in (*directory.glob(".*"), *directory.glob("trials/*/.*")):
+        if _is_old(path):
+            yield path, ABANDONED
+    if (uses := layout.uses_file(root, search.id)).exists():
+        yield uses, "note of what an ended search used"
+
+
+def _in_use(root: Path) -> set[Path]:
+    """Return the shared artifacts that searches use which have not ended."""
+    found: set[Path] = set()
+    for file in layout.search_directory(root, "").glob(f"*/{layout.USES}"):
+        with suppress(FileNotFoundError):
+            found |= {root / name for name in json.loads(file.read_text(encoding="utf-8"))}
+    return found
 
 
 def _files(path: Path) -> Iterator[Path]:

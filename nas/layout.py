@@ -9,12 +9,23 @@ from pathlib import Path
 from nas.trial import Trial
 
 SHARED = ("parents", "blocks", "scores", "teachers", "losses")
-"""Made once, found again, and made anew when they are gone."""
+"""Made once and found again; made or fetched anew when they are gone, if what they came from is still there."""
+USES = "uses.json"
 
 
 def search_directory(root: Path, search_id: str) -> Path:
     """Return where everything that belongs to one search lies."""
     return root / "searches" / search_id
+
+
+def uses_file(root: Path, search_id: str) -> Path:
+    """Return where it stands which shared artifacts a search uses that has not ended."""
+    return search_directory(root, search_id) / USES
+
+
+def probes(root: Path) -> Path:
+    """Return where the nodes of clusters show that they see the root."""
+    return root / ".nodes"
 
 
 def states_directory(root: Path, trial: Trial) -> Path:

@@ -33,9 +33,15 @@ logger = logging.getLogger(__name__)
 
 NOT_OURS = 3
 """Exit code of a worker that finds its search held by another process: no crash."""
-STORE_AWAY, STORE_FULL = 4, 5
-"""Exit codes of a worker that cannot write to the database: no crash, and nothing of its search is lost."""
-OBSTACLES = {STORE_AWAY: "does not answer", STORE_FULL: "no space left on the disk that holds it"}
+STORE_AWAY, STORE_FULL, NOT_NOW = 4, 5, 6
+"""Exit codes of a worker that something outside hinders: no crash, and nothing of its search is lost."""
+OBSTACLES = {
+    STORE_AWAY: "database: does not answer",
+    STORE_FULL: "database: no space left on the disk that holds it",
+    NOT_NOW: "what the search needs is not to be had now",
+}
+WAITING = "waiting: "
+"""How a search that is hindered begins to say by what."""
 MAX_CRASHES = 3
 """Crashes in a row without a new point before a search is given up."""
 MAX_DOUBLINGS = 5
@@ -77,7 +83,7 @@ class _Record:
     num_crashes: int = 0
     """In a row, without a new point."""
     num_away: int = 0
-    """Workers in a row that could not write to the database."""
+    """Workers in a row that something outside hindered."""
     not_before: float = 0.0
     """On the monotonic clock."""
 
@@ -116,7 +122,7 @@ class Supervisor:
         self._back_off_seconds = back_off_seconds
         self._grace_seconds = grace_seconds
         self.obstacle: str | None = None
-        """Why no worker gets on, once several in a row could not write to the database."""
+        """Why no worker gets on, once something outside hindered several in a row."""
         self._trouble = ""
         self._owner = f"supervisor-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._children: dict[str, _Child] = {}
@@ -191,7 +197,7 @@ class Supervisor:
             )
             if away >= MAX_CRASHES:
                 log = self.log_path(search_id)
-                self.obstacle = f"database: {OBSTACLES[code]}, say {away} workers in a row; their log: {log}"
+                self.obstacle = f"{self._why(search_id, code)}, say {away} workers in a row; their log: {log}"
             else:
                 self.obstacle = None
             logger.warning("the worker of search %s ended before its search, %s", search_id, _how(code))
@@ -219,6 +225,11 @@ class Supervisor:
             )
         self._children[search_id] = _Child(process=process, num_points=num_points)
         logger.info("worker %d runs search %s", process.pid, search_id)
+
+    def _why(self, search_id: str, code: int) -> str:
+        """Return what hinders a worker; what a search waits for, it has said itself."""
+        at = self._store.get_search(search_id).progress if code == NOT_NOW else None
+        return f"{OBSTACLES[code]}: {at.stage.removeprefix(WAITING)}" if at else OBSTACLES[code]
 
     def _give_up(self, search: Search) -> None:
         now = utc_now()

@@ -55,6 +55,9 @@ class FailureKind(StrEnum):
     UNFIT_NODE = "UNFIT_NODE"
     """The node may run no trial, and is used no more; the trial goes to another, at no cost of attempts."""
 
+    UNREACHABLE = "UNREACHABLE"
+    """Something outside does not answer, such as the hub; the search waits and is taken up again."""
+
     @property
     def is_retryable(self) -> bool:
         """Whether another attempt may succeed."""

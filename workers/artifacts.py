@@ -7,6 +7,7 @@ the same parent and recipes computes nothing. Knows no Ray; runs in a worker pro
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ from nas.search import Resources, SearchSpec
 from nas.space import search_space
 from workers.report import Prepared
 
+logger = logging.getLogger(__name__)
+
 LOCK_POLL_SECONDS = 1.0
 TOUCH_SECONDS = 60.0
 
@@ -60,8 +63,16 @@ def prepare(
     with _alone(root / "locks" / f"{_digest(spec.parent)}.lock", report):
         prepared = _Preparation(spec, root, report, is_shared=is_shared).run()
     if cache_bytes is not None:
-        delete(least_recently_used(root, max_bytes=cache_bytes))
+        _evict(root, cache_bytes)
     return prepared
+
+
+def _evict(root: Path, max_bytes: int) -> None:
+    """Keep house; a search does not fail because this does."""
+    try:
+        delete(least_recently_used(root, max_bytes=max_bytes))
+    except OSError as error:
+        logger.warning("the cache stays as it is: %s", error)
 
 
 class _Preparation:
@@ -86,6 +97,10 @@ class _Preparation:
         self._used.append(path)
         touch([path])
         return path
+
+    def _is_there(self, path: Path) -> bool:
+        """Mark an artifact as in use before looking for it: whoever deletes it sees that."""
+        return self._uses(path).exists()
 
     def run(self) -> Prepared:
         spec = self._spec
@@ -154,7 +169,7 @@ class _Preparation:
 
     def _scores(self, key: str) -> Path:
         path = self._root / "scores" / f"{key}.safetensors"
-        if path.exists():
+        if self._is_there(path):
             self._report(Progress(stage="importance scores", is_cached=True))
         else:
             measure_importance(
@@ -164,7 +179,7 @@ class _Preparation:
                 fingerprint=key,
                 report=self._report,
             ).save(path)
-        return self._uses(path)
+        return path
 
     def _teacher(self, key: str) -> Path | None:
         spec = self._spec
@@ -175,7 +190,7 @@ class _Preparation:
         if is_live:
             return None
         directory = self._root / "teachers" / key
-        if directory.exists():
+        if self._is_there(directory):
             self._report(Progress(stage="teacher answers", is_cached=True))
         else:
             build_teacher_cache(
@@ -188,12 +203,12 @@ class _Preparation:
                 precision=spec.training.precision,
                 report=self._report,
             )
-        return self._uses(directory)
+        return directory
 
     def _loss(self) -> float:
         key = _digest(self._parent_fingerprint, _content(self._blocks.validation_NT))
         path = self._root / "losses" / f"{key}.json"
-        if path.exists():
+        if self._is_there(path):
             self._report(Progress(stage="held-out loss", is_cached=True))
             return float(json.loads(path.read_text(encoding="utf-8")))
         loss = held_out_loss(self._parent, self._blocks.validation_NT, report=self._report)

@@ -38,6 +38,10 @@ CONNECT_SECONDS = 10.0
 T = TypeVar("T")
 
 
+class NotNow(Exception):
+    """Raised when what a search needs is not to be had at the moment, but may be later."""
+
+
 class WorkFailed(Exception):
     """Raised when work on the cluster failed for good."""
 
@@ -93,7 +97,7 @@ def connected(
                 **options,
             )
         stack.callback(ray.shutdown)
-        require_room(resources, host_bytes=host_bytes)
+        require_room(resources, host_bytes=host_bytes, is_local=address is None)
         yield
 
 
@@ -128,7 +132,12 @@ def _join(address: str, options: Mapping[str, Any]) -> None:
 
 
 def require_room(
-    resources: Resources, *, host_bytes: int = 0, refused: Collection[str] = (), why: str = ""
+    resources: Resources,
+    *,
+    host_bytes: int = 0,
+    refused: Collection[str] = (),
+    why: str = "",
+    is_local: bool = False,
 ) -> None:
     """Raise InvalidSpec unless a node of the connected cluster has room for one trial.
 
@@ -137,15 +146,25 @@ def require_room(
         host_bytes: What it takes of its node's memory.
         refused: Ids of nodes that are not used.
         why: Said where all are refused.
+        is_local: Whether the cluster is this machine, whose memory others may leave again.
+
+    Raises:
+        NotNow: The machine has the memory, but not free.
     """
     alive = [node for node in ray.nodes() if node["Alive"]]
     nodes = [node["Resources"] for node in alive if node["NodeID"] not in refused]
     if alive and not nodes:
         raise InvalidSpec((("resources", f"found no node that may run trials: {why}"),))
-    _require_room(resources, nodes, host_bytes=host_bytes)
+    _require_room(resources, nodes, host_bytes=host_bytes, is_local=is_local)
 
 
-def _require_room(resources: Resources, nodes: list[dict[str, float]], *, host_bytes: int = 0) -> None:
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _require_room(
+    resources: Resources, nodes: list[dict[str, float]], *, host_bytes: int = 0, is_local: bool = False
+) -> None:
     """Raise InvalidSpec unless one node has room for one trial."""
     wanted = {"resources.cpus": ("CPU", resources.cpus), "resources.gpus": ("GPU", resources.gpus)}
     fit = [node for node in nodes if all(node.get(kind, 0) >= count for kind, count in wanted.values())]
@@ -153,6 +172,10 @@ def _require_room(resources: Resources, nodes: list[dict[str, float]], *, host_b
     most_bytes = max((node.get("memory", math.inf) for node in fit), default=0)
     if fit and most_bytes >= host_bytes:
         return
+    if fit and is_local and host_bytes <= _machine_bytes():
+        raise NotNow(
+            f"a trial takes {in_bytes(host_bytes)} of memory, of which {in_bytes(most_bytes)} are free now"
+        )
     if fit:
         found = f"found nodes with at most {in_bytes(most_bytes)} of memory"
         needed = f"needed by a trial: {in_bytes(host_bytes)}; `nas plan` shows its parts"

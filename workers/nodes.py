@@ -19,6 +19,7 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayError
 
+from nas.layout import probes
 from nas.search import Resources
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,6 @@ logger = logging.getLogger(__name__)
 KEY_PACKAGES = ("torch", "transformers", "ray", "safetensors", "tokenizers", "numpy", "torchao")
 """What a result depends on."""
 OURS = ("minitron", "nas", "workers")
-PROBES = ".nodes"
-"""Folder below the artifact root in which nodes show that they see it."""
 ANSWER_SECONDS = 60.0
 """A node starts a worker process to answer."""
 NODE_LABEL = "ray.io/node-id"
@@ -61,7 +60,7 @@ class UnfitNode(Exception):
 @contextmanager
 def site(root: Path) -> Iterator[Site]:
     """Give what the nodes are held to, with a probe below ``root`` for as long as the context lasts."""
-    probe = root / PROBES / uuid.uuid4().hex
+    probe = probes(root) / uuid.uuid4().hex
     probe.mkdir(parents=True)
     try:
         yield Site(

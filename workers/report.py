@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from minitron.errors import DivergedTraining, OutOfSpace
+from minitron.errors import DivergedTraining, OutOfSpace, UnreachableHub
 from nas.trial import Failure, FailureKind, Measurement, Point, Trial
 
 
@@ -75,6 +75,8 @@ def failure_of(error: BaseException) -> Failure:
     full_disk = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, DivergedTraining):
         kind = FailureKind.NON_FINITE
+    elif isinstance(error, UnreachableHub):
+        kind = FailureKind.UNREACHABLE
     elif isinstance(error, OutOfSpace) or full_disk:
         kind = FailureKind.OUT_OF_SPACE
     else:

@@ -26,7 +26,7 @@ from minitron.architecture import Architecture
 from minitron.progress import Progress, Report
 from nas.clock import utc_now
 from nas.comparisons import random_draws
-from nas.disk import touch
+from nas.disk import keep_in_use, let_go, touch
 from nas.driver import Driver
 from nas.errors import InvalidSettings, LostLease, StoreUnavailable
 from nas.estimate import estimate
@@ -39,9 +39,10 @@ from nas.settings import Settings
 from nas.space import search_space
 from nas.storage.sql import open_store
 from nas.storage.store import Lease, SearchStore
-from nas.trial import Failure, Trial, TrialState
+from nas.supervisor import NOT_NOW, NOT_OURS, WAITING
+from nas.trial import Failure, FailureKind, Trial, TrialState
 from workers import nodes
-from workers.cluster import WorkFailed, connected, require_room, run_task
+from workers.cluster import NotNow, WorkFailed, connected, require_room, run_task
 from workers.executor import TuneExecutor
 from workers.nodes import Site
 from workers.report import Evaluate, Prepared, failure_of
@@ -53,9 +54,6 @@ logger = logging.getLogger(__name__)
 SUCCESS = 0
 """Also of a search that was cancelled, and of one that is left for another process in good order."""
 FAILURE = 1
-NOT_OURS = 3
-"""Another process holds the search."""
-
 LEASE_SECONDS = 30.0
 PROGRESS_SECONDS = 1.0
 STARTING = Progress(stage="starting workers")
@@ -130,6 +128,11 @@ class _Run:
             assert self._watch.reason is not None
             logger.info("search %s: left as it is: %s", self._lease.search_id, self._watch.reason.value)
             return NOT_OURS if self._watch.reason is Reason.LOST_LEASE else SUCCESS
+        except NotNow as error:
+            seconds = INTERRUPTED_SECONDS
+            logger.warning("search %s: waits: %s", self._lease.search_id, error)
+            self._report(Progress(stage=f"{WAITING}{error}"))
+            return NOT_NOW
         except LostLease as error:
             seconds = INTERRUPTED_SECONDS
             logger.warning("%s", error)
@@ -141,11 +144,13 @@ class _Run:
         """Run, and make the search final."""
         try:
             self._run()
-        except (_Interrupted, LostLease, StoreUnavailable):
-            raise  # the search goes on, in another process or once the database is back
+        except (_Interrupted, LostLease, StoreUnavailable, NotNow):
+            raise  # the search goes on, in another process or once what it needs is back
         except _Cancelled:
             self._end(SearchState.CANCELLED)
         except WorkFailed as error:
+            if error.failure.kind is FailureKind.UNREACHABLE:
+                raise NotNow(error.failure.message) from error
             self._end(SearchState.FAILED, failure=error.failure)
             return FAILURE
         except Exception as error:
@@ -174,7 +179,9 @@ class _Run:
             where = nodes.here(roomy.resources, self._refused)
             prepared = self._work(roomy, work, where=where)
             root = self._root.resolve()  # a parent elsewhere is the user's: it is not touched
-            self._sweep.in_use = tuple(path for path in prepared.paths if path.resolve().is_relative_to(root))
+            used = [path.resolve() for path in prepared.paths if path.resolve().is_relative_to(root)]
+            keep_in_use(root, search.id, used)
+            self._sweep.in_use = (*used, *([self._site.probe] if self._site else []))
             self._tracker.identify(_fingerprints(prepared))
             search = self._move(
                 SearchState.RUNNING,
@@ -298,6 +305,8 @@ class _Sweep:
         """Sweep once."""
         touch(self.in_use)
         search = self._store.get_search(self._search_id)
+        if search.state.is_final:
+            let_go(self._root, self._search_id)
         for trial in self._store.trials(self._search_id):
             # A baseline goes on from where the search stopped a trial of its architecture.
             may_go_on = trial.state is TrialState.STOPPED and trial.architecture in self._drawn

@@ -1,5 +1,7 @@
 """A whole search in a process of its own: real parent, real training, real Ray, real MLflow."""
 
+import json
+import os
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -133,6 +135,26 @@ def test_what_cannot_run_fails_at_once_and_says_why(home):
     assert reason in search.failure.message
     assert "Traceback" in search.failure.traceback
     assert reason in search.failure.log_tail.splitlines()[-1]
+
+
+def test_what_a_running_search_shares_is_marked_as_in_use(home):
+    """Aged by hand, it is young again before the search has ended."""
+    search_id = home.create()
+    process = home.start(search_id)
+    deadline = time.monotonic() + 120
+    root = home.settings.artifact_root
+    while not (root / "searches" / search_id / "uses.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    used = json.loads((root / "searches" / search_id / "uses.json").read_text())
+    assert sorted(name.partition("/")[0] for name in used) == ["blocks", "scores", "teachers"]
+    for name in used:
+        os.utime(root / name, (1, 1))
+    while any((root / name).stat().st_mtime == 1 for name in used):
+        assert process.poll() is None
+        time.sleep(0.02)
+    assert process.wait(120) == 0
+    assert not (root / "searches" / search_id / "uses.json").exists()
 
 
 def test_an_artifact_root_that_cannot_be_written_is_named(tmp_path):

@@ -6,7 +6,17 @@ import time
 import pytest
 
 from nas import disk, layout
-from nas.disk import IN_USE_SECONDS, delete, least_recently_used, leftovers, touch, tree_bytes, usage
+from nas.disk import (
+    IN_USE_SECONDS,
+    delete,
+    keep_in_use,
+    least_recently_used,
+    leftovers,
+    let_go,
+    touch,
+    tree_bytes,
+    usage,
+)
 from nas.search import SearchState, Winner
 from nas.storage.memory import InMemoryStore
 from nas.trial import TrialState
@@ -135,10 +145,92 @@ def test_what_is_in_use_stays_however_much_there_is(tmp_path):
     assert IN_USE_SECONDS > 10 * 60
 
 
+def test_what_comes_into_use_after_the_look_stays(tmp_path):
+    path = artifact(tmp_path, "teachers", "t", 100, hours=9)
+    items = least_recently_used(tmp_path, max_bytes=0)
+    touch([path])
+    assert delete(items) == items
+    assert (path / "data").exists()
+
+
+def test_what_comes_into_use_while_it_is_moved_is_moved_back(tmp_path, monkeypatch):
+    """The touch falls between the look and the move: the path is already open elsewhere."""
+    path = artifact(tmp_path, "teachers", "t", 100, hours=9)
+    items = least_recently_used(tmp_path, max_bytes=0)
+    rename = type(path).rename
+
+    def touched_first(self, target):
+        touch([self])
+        return rename(self, target)
+
+    monkeypatch.setattr(type(path), "rename", touched_first)
+    assert delete(items) == items
+    assert [each.name for each in path.parent.iterdir()] == ["t"]
+
+
+def test_what_a_search_uses_that_has_not_ended_stays_for_any_length_of_time(tmp_path):
+    """Its server may be down for days."""
+    used, unused = (artifact(tmp_path, "teachers", name, 100, hours=999) for name in ("used", "unused"))
+    keep_in_use(tmp_path, "search-1", [used])
+    assert names(tmp_path, least_recently_used(tmp_path, max_bytes=0)) == ["teachers/unused"]
+    let_go(tmp_path, "search-1")
+    let_go(tmp_path, "search-1")
+    assert len(least_recently_used(tmp_path, max_bytes=0)) == 2
+    assert unused.exists()
+
+
+def test_a_note_of_an_ended_search_goes(tmp_path):
+    ended = Ended(tmp_path)
+    keep_in_use(tmp_path, "search-1", [])
+    assert "searches/search-1/uses.json" in names(tmp_path, leftovers(tmp_path, ended.store))
+
+
+def test_what_killed_processes_left_of_an_ended_search_goes(tmp_path):
+    ended = Ended(tmp_path)
+    folder = tmp_path / "searches" / "search-1"
+    left = [folder / "trials" / "1" / ".student.abc", folder / ".winner.abc", tmp_path / ".nodes" / "x"]
+    for directory in left:
+        write(directory / "data", 9, hours=50)
+        age(directory, 50)
+    found = names(tmp_path, leftovers(tmp_path, ended.store))
+    assert {str(path.relative_to(tmp_path)) for path in left} <= set(found)
+
+
+def test_a_deletion_that_was_killed_hinders_no_other(tmp_path):
+    path = artifact(tmp_path, "blocks", "b", 7, hours=9)
+    artifact(tmp_path, "blocks", ".b.deleted", 7, hours=9)
+    assert delete(least_recently_used(tmp_path, max_bytes=0)) == []
+    assert not path.exists()
+
+
+def test_what_vanishes_under_the_look_is_passed_over(tmp_path, monkeypatch):
+    gone, there = (artifact(tmp_path, "blocks", name, 7, hours=9) for name in ("gone", "there"))
+    lstat = type(gone).lstat
+
+    def vanishes(self):
+        if self == gone:
+            raise FileNotFoundError
+        return lstat(self)
+
+    monkeypatch.setattr(type(gone), "lstat", vanishes)
+    assert names(tmp_path, least_recently_used(tmp_path, max_bytes=0)) == ["blocks/there"]
+    assert there.exists()
+
+
+def test_a_link_goes_and_what_it_leads_to_stays(tmp_path):
+    target = artifact(tmp_path, "elsewhere", "real", 7, hours=9)
+    (tmp_path / "parents").mkdir()
+    (tmp_path / "parents" / "link").symlink_to(target)
+    os.utime(tmp_path / "parents" / "link", (1, 1), follow_symlinks=False)
+    assert delete(least_recently_used(tmp_path, max_bytes=0)) == []
+    assert list((tmp_path / "parents").iterdir()) == []
+    assert (target / "data").exists()
+
+
 def test_deleting_what_is_gone_is_no_error(tmp_path):
     path = artifact(tmp_path, "blocks", "b", 7, hours=9)
     items = least_recently_used(tmp_path, max_bytes=0)
-    delete(items)
-    delete(items)
+    assert delete(items) == []
+    assert delete(items) == []
     assert not path.exists()
     assert disk.usage(tmp_path).total == 0

@@ -17,7 +17,8 @@ from minitron.progress import Progress
 from nas.errors import InvalidSpec
 from nas.search import Resources
 from nas.trial import FailureKind
-from workers.cluster import WorkFailed, _require_room, connected, run_task
+from workers import cluster
+from workers.cluster import NotNow, WorkFailed, _require_room, connected, run_task
 
 ONE = Resources(cpus=1)
 
@@ -117,6 +118,15 @@ def test_memory_must_be_on_a_node_that_has_the_rest():
         InvalidSpec, match=r"found nodes with at most 8 GB of memory, needed by a trial: 9 GB"
     ):
         _require_room(Resources(cpus=4), nodes, host_bytes=9_000_000_000)
+
+
+def test_memory_that_is_only_not_free_now_is_waited_for(monkeypatch):
+    monkeypatch.setattr(cluster, "_machine_bytes", lambda: 16_000_000_000)
+    nodes = [{"CPU": 4, "memory": 8e9}]
+    with pytest.raises(NotNow, match="a trial takes 9 GB of memory, of which 8 GB are free now"):
+        _require_room(Resources(), nodes, host_bytes=9_000_000_000, is_local=True)
+    with pytest.raises(InvalidSpec, match="needed by a trial: 17 GB"):
+        _require_room(Resources(), nodes, host_bytes=17_000_000_000, is_local=True)
 
 
 def test_cpus_and_gpus_must_be_on_the_same_node():
