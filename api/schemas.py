@@ -267,8 +267,10 @@ class TrialEstimateResource(_Resource):
     memory: TrainingMemoryResource
     parent_bytes: int
     """Of the parent in host memory, in each worker."""
+    preparation_bytes: int
+    """Of the parent that is calibrated and asked before all trials, on the device."""
     memory_bytes: int
-    """What must fit where the trial trains."""
+    """What must fit where the trial trains and is prepared for."""
     host_bytes: int
     """What a worker takes of its node's memory."""
     state_bytes: SpanResource

@@ -22,6 +22,8 @@ MOMENT_BYTES: dict[OptimizerState, float] = {
 LOGIT_BYTES = 12
 """Per logit at the peak of a step with top-k answers: the logits, the loss's gradient, and its product with
 the upstream one, all float32."""
+FORWARD_LOGIT_BYTES = 10
+"""Without learning: the logits, in either precision, and their float32 distribution; no block is under way by then."""
 WHOLE_LOGIT_BYTES = 28
 """With the teacher's whole logits: both distributions and their logits are kept for the backward pass."""
 
@@ -62,7 +64,7 @@ def training_memory(
     """Return what training a student takes on its device; a live teacher is the parent."""
     copied = student.parameter_count if training.weights == "bfloat16" else student.matrix_parameters
     copies = copied * BFLOAT16 if precision == "bfloat16" else 0
-    tokens = min(training.micro_batch_size, training.blocks_per_step(sequence_length)) * sequence_length
+    tokens = training.blocks_at_once(sequence_length) * sequence_length
     reads_whole_logits = is_live or distillation.cache_form == "hidden"
     head = parent.vocab_size * parent.hidden_size * FLOAT32 if distillation.cache_form == "hidden" else 0
     logits = student.vocab_size * (WHOLE_LOGIT_BYTES if reads_whole_logits else LOGIT_BYTES)
@@ -81,6 +83,17 @@ def training_memory(
         logits=tokens * logits,
         teacher=parent.parameter_count * _bytes(precision) if is_live else head,
     )
+
+
+def forward_memory(shape: Architecture, *, num_tokens: int) -> int:
+    """Return what a model takes on its device, float32, that answers ``num_tokens`` at once without learning.
+
+    So much takes the preparation of a search: importance, the parent's loss and its answers.
+    """
+    queries = (shape.num_attention_heads + 2 * shape.num_key_value_heads) * shape.head_dim
+    block = 8 * shape.hidden_size + 2 * queries + 4 * shape.intermediate_size
+    head = shape.vocab_size * FORWARD_LOGIT_BYTES + 2 * shape.hidden_size * FLOAT32
+    return shape.weight_bytes("float32") + num_tokens * max(head, block * FLOAT32)
 
 
 def activation_bytes_per_token(

@@ -12,6 +12,7 @@ from minitron.architecture import Architecture
 from minitron.costs import (
     ComputePrecision,
     TrainingMemory,
+    forward_memory,
     state_bytes,
     student_bytes,
     training_flops,
@@ -57,8 +58,10 @@ class TrialEstimate:
     """Of the architecture that takes the most, on the device."""
     parent_bytes: int
     """Of the float32 parent that a worker prunes from, in host memory."""
+    preparation_bytes: int
+    """Of the parent that is calibrated and asked before all trials, on the device."""
     memory_bytes: int
-    """What must fit where the trial trains; on a CPU the parent as well."""
+    """What must fit where the trial trains and is prepared for; on a CPU the parent that is pruned as well."""
     host_bytes: int
     """What a worker takes of its node's memory: all of the above on a CPU, else parent and student."""
     state_bytes: Span
@@ -105,6 +108,12 @@ def require_memory(trial: TrialEstimate, available: int, *, field: str, what: st
     """Raise InvalidSpec, naming ``field``, when a trial takes more than ``available`` bytes of ``what``."""
     if trial.memory_bytes <= available:
         return
+    if trial.memory_bytes == trial.preparation_bytes:
+        reason = (
+            f"found {in_bytes(available)} of {what}, needed to prepare: {in_bytes(trial.preparation_bytes)}, of which "
+            f"{in_bytes(trial.parent_bytes)} are the parent's; lower calibration.batch_size or data.sequence_length"
+        )
+        raise InvalidSpec(((field, reason),))
     parts = trial.memory
     varies = parts.activations + parts.logits
     reason = (
@@ -196,13 +205,17 @@ class _Costing:
         parent_bytes = self._parent.weight_bytes("float32")
         students = _span(map(student_bytes, self._sample))
         is_on_host = not self._spec.resources.gpus
+        asked = self._spec.calibration.batch_size * self._spec.data.sequence_length
+        preparation = forward_memory(self._parent, num_tokens=asked)
+        memory_bytes = max(most.total + parent_bytes * is_on_host, preparation)
         return TrialEstimate(
             num_tokens=self._schedule.num_tokens,
             flops=Span(least=min(work), most=max(work)),
             memory=most,
             parent_bytes=parent_bytes,
-            memory_bytes=most.total + parent_bytes * is_on_host,
-            host_bytes=parent_bytes + (most.total if is_on_host else students.most),
+            preparation_bytes=preparation,
+            memory_bytes=memory_bytes,
+            host_bytes=memory_bytes if is_on_host else parent_bytes + students.most,
             state_bytes=_span(
                 state_bytes(shape, self._spec.training.optimizer_state) for shape in self._sample
             ),

@@ -33,6 +33,7 @@ def estimate_rows(found: Estimate) -> list[Row]:
             f"at most {wording.in_bytes(memory.total)}: "
             + ", ".join(f"{name} {wording.in_bytes(size)}" for name, size in parts if size),
         ),
+        ("preparation: memory", f"at most {wording.in_bytes(trial.preparation_bytes)}"),
         (
             "worker: host",
             f"at most {wording.in_bytes(trial.host_bytes)}, the parent's {wording.in_bytes(trial.parent_bytes)} included",

@@ -211,7 +211,12 @@ class _Preparation:
         if self._is_there(path):
             self._report(Progress(stage="held-out loss", is_cached=True))
             return float(json.loads(path.read_text(encoding="utf-8")))
-        loss = held_out_loss(self._parent, self._blocks.validation_NT, report=self._report)
+        loss = held_out_loss(
+            self._parent,
+            self._blocks.validation_NT,
+            batch_size=self._spec.calibration.batch_size,
+            report=self._report,
+        )
         with new_file(path) as scratch:
             scratch.write_text(json.dumps(loss), encoding="utf-8")
         return loss

@@ -147,7 +147,11 @@ class TrialEvaluator:
         trained = num_tokens - history.points[-1].num_tokens if history.points else 0
         point = Point(
             num_tokens=num_tokens,
-            loss=held_out_loss(retraining.student, self._blocks.validation_NT),
+            loss=held_out_loss(
+                retraining.student,
+                self._blocks.validation_NT,
+                batch_size=self._spec.training.blocks_at_once(self._spec.data.sequence_length),
+            ),
             train_loss=history.loss_sum / trained if trained else None,
             seconds=history.seconds,
             at=datetime.now(UTC),

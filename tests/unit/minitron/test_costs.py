@@ -8,16 +8,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minitron.costs import (
     activation_bytes_per_token,
+    forward_memory,
     moments_bytes,
     state_bytes,
     student_bytes,
     training_flops,
     training_memory,
 )
+from minitron.evaluate import held_out_loss
 from minitron.families import read_architecture
+from minitron.importance import measure_importance
 from minitron.losses import label_loss
 from minitron.optimizer import parts_of
-from minitron.recipe import DistillationRecipe, TrainingRecipe
+from minitron.recipe import CalibrationRecipe, DistillationRecipe, TrainingRecipe
 from minitron.teacher import LiveTeacher, build_teacher_cache, open_teacher_cache
 from minitron.train import STATE_FILE, Retraining
 from tests.tiny import NAMES, random_blocks, tiny_model
@@ -223,3 +226,40 @@ def test_bytes_on_disk_are_those_of_the_files(tmp_path):
     shape = shape_of(model)
     assert (tmp_path / STATE_FILE).stat().st_size == pytest.approx(state_bytes(shape), rel=0.05)
     assert (tmp_path / "model.safetensors").stat().st_size == pytest.approx(student_bytes(shape), rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "nemotron"])
+def test_memory_bounds_what_prepares_a_search(name, tmp_path):
+    """Importance, the parent's loss and its answers; the weights are there before."""
+    model = model_of(name, hidden_size=96, intermediate_size=200)
+    blocks = random_blocks(4 * B, sequence_length=T, vocab_size=VOCAB)
+    shape = shape_of(model)
+    bound = forward_memory(shape, num_tokens=B * T) - shape.weight_bytes("float32")
+    work = {
+        "importance": lambda: measure_importance(
+            model, blocks, CalibrationRecipe(num_tokens=blocks.size, batch_size=B), fingerprint="f"
+        ),
+        "loss": lambda: held_out_loss(model, blocks, batch_size=B),
+        "answers": lambda: build_teacher_cache(
+            model, blocks, DistillationRecipe(top_k=64), tmp_path / "t", fingerprint="f", batch_size=B
+        ),
+    }
+    found = {stage: peak_bytes(each) / bound for stage, each in work.items()}
+    assert max(found.values()) < 1.03, found
+    assert max(found.values()) > 0.6, found
+
+
+@pytest.mark.parametrize("name", ["llama", "nemotron"])
+def test_an_evaluation_takes_no_more_than_a_step(name):
+    """It runs with as many blocks at once, between steps, beside the weights and moments."""
+    model = model_of(name, hidden_size=96, intermediate_size=200)
+    shape = shape_of(model)
+    training = TrainingRecipe(num_tokens=4 * B * T, batch_tokens=2 * B * T, micro_batch_size=B)
+    memory = training_memory(
+        shape, shape, training=training, distillation=DistillationRecipe(), sequence_length=T, is_live=False,
+        precision="float32",
+    )  # fmt: skip
+    blocks = random_blocks(2 * B, sequence_length=T, vocab_size=VOCAB)
+    batch_size = training.blocks_at_once(T)
+    found = peak_bytes(lambda: held_out_loss(model, blocks, batch_size=batch_size))
+    assert found < memory.activations + memory.logits
