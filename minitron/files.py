@@ -1,11 +1,12 @@
 """Whole files or nothing: what is written appears under its name only when it is complete.
 
-Knows no format. A process killed in the middle leaves at most a hidden sibling, never half an artifact.
+Knows no format. What has its name is on the disk, also after a power cut. A process killed in the middle leaves at most a hidden sibling, never half an artifact.
 """
 
 import errno
 import hashlib
 import io
+import os
 import shutil
 import tempfile
 import uuid
@@ -52,8 +53,10 @@ def new_directory(path: Path) -> Iterator[Path]:
         try:
             yield scratch
             scratch.chmod(0o755)
+            _flush(scratch)
             try:
                 scratch.rename(path)
+                _flush_entry(path.parent)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
@@ -73,7 +76,9 @@ def new_file(path: Path) -> Iterator[Path]:
         scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             yield scratch
+            _flush(scratch)
             scratch.rename(path)
+            _flush_entry(path.parent)
         finally:
             scratch.unlink(missing_ok=True)
 
@@ -82,6 +87,20 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Bring a file, or all that a directory holds, to the disk: a name must not outlive its content."""
+    for each in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        _flush_entry(each)
+
+
+def _flush_entry(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -112,7 +112,8 @@ class _Preparation:
             self._parent_fingerprint,
             self._blocks.fingerprint,
             {
-                "form": distillation.cache_form,
+                # A live teacher answers from bfloat16 weights, a cached one from float32 weights.
+                "form": "live" if self._is_live else distillation.cache_form,
                 "top_k": distillation.top_k if distillation.cache_form == "top_k" else None,
                 "precision": effective_precision(device_of(spec.resources), spec.training.precision),
                 "version": CACHE_VERSION,
@@ -181,13 +182,16 @@ class _Preparation:
             ).save(path)
         return path
 
-    def _teacher(self, key: str) -> Path | None:
-        spec = self._spec
-        is_live = spec.distillation.asks_live(
+    @cached_property
+    def _is_live(self) -> bool:
+        return self._spec.distillation.asks_live(
             num_tokens=self._blocks.training_NT.size,
             hidden_size=parent_architecture(str(self._parent_dir)).hidden_size,
         )
-        if is_live:
+
+    def _teacher(self, key: str) -> Path | None:
+        spec = self._spec
+        if self._is_live:
             return None
         directory = self._root / "teachers" / key
         if self._is_there(directory):

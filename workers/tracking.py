@@ -10,15 +10,16 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from minitron.files import new_file
+from nas.clock import utc_now
 from nas.errors import LostLease, NotFound
 from nas.search import Event, Search, SearchState
 from nas.spec import load, spec_to_json
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 EXPERIMENT = "minitron-nas"
 FLUSH_SECONDS = 5.0
 EVENTS_AT_ONCE = 500
+SETTLED_SECONDS = 600.0
+"""After its end, the process of a search has long stopped telling MLflow of it."""
 SIZES = (
     "num_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
     "head_dim", "vocab_size", "parameter_count", "non_embedding_parameters", "name",
@@ -134,13 +137,21 @@ class Tracker:
         for run in client.search_runs([experiment], query):
             search_id = run.data.tags["nas.search_id"]
             try:
-                if not self._store.get_search(search_id).state.is_final:
-                    continue
+                search = self._store.get_search(search_id)
             except NotFound:
                 continue  # of another database
-            projection = _Projection(client, experiment, self._store, search_id, self._root)
-            while projection.flush({}):
-                logger.debug("MLflow is some events behind on search %s", search_id)
+            if not _is_long_over(search):
+                continue  # its own process may still be at it
+            lock = FileLock(self._artifacts.with_name(f".{search_id}.mlflow.lock"), timeout=0)
+            with suppress(Timeout), lock:  # another process may be settling it
+                projection = _Projection(client, experiment, self._store, search_id, self._root)
+                while projection.flush({}):
+                    logger.debug("MLflow is some events behind on search %s", search_id)
+
+
+def _is_long_over(search: Search) -> bool:
+    ended = search.finished_at
+    return ended is not None and (utc_now() - ended).total_seconds() > SETTLED_SECONDS
 
 
 def _make_database(path: Path, artifacts: Path) -> None:

@@ -4,7 +4,7 @@ from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 
 from api.dashboard.theme import AMBER, RED, banner, frame, panel
-from nas.errors import InvalidSpec, StoreUnavailable
+from nas.errors import InvalidSpec, SearchError
 from nas.estimate import Estimate
 from nas.estimate_rows import estimate_rows
 from nas.service import SearchService
@@ -65,24 +65,37 @@ class _Form:
         """Show what the spec would cost, or what is wrong with it."""
         text = self._text.value
         try:
-            found = await run_in_threadpool(lambda: self._service.plan(parse_spec(text)))
-        except InvalidSpec as error:
-            self._show_problems(error)
-        except StoreUnavailable as error:
-            self._show_trouble(error)
+            found: Estimate | SearchError = await run_in_threadpool(
+                lambda: self._service.plan(parse_spec(text))
+            )
+        except SearchError as error:
+            found = error
+        if text != self._text.value:
+            return  # a later check is under way
+        if isinstance(found, SearchError):
+            self._show_error(found)
         else:
-            if text == self._text.value:  # else a later check is under way
-                self._show_estimate(found)
+            self._show_estimate(found)
 
     async def _submit(self) -> None:
+        self._launch.disable()  # once is enough
         try:
             search = await run_in_threadpool(lambda: self._service.create(parse_spec(self._text.value)))
-        except InvalidSpec as error:
-            self._show_problems(error)
-        except StoreUnavailable as error:
-            self._show_trouble(error)
+        except SearchError as error:
+            self._show_error(error)
         else:
             ui.navigate.to(f"/searches/{search.id}")
+
+    def _show_error(self, error: SearchError) -> None:
+        """Show what is wrong; what may pass by itself can be tried again."""
+        self._launch.set_enabled(not isinstance(error, InvalidSpec))
+        self._findings.clear()
+        with self._findings:
+            if isinstance(error, InvalidSpec):
+                for field, reason in error.problems:
+                    banner("error", field, reason, RED)
+            else:
+                banner("cloud_off", "Not now", str(error), AMBER)
 
     def _show_estimate(self, found: Estimate) -> None:
         self._launch.enable()
@@ -91,15 +104,3 @@ class _Form:
             for what, how_much in estimate_rows(found):
                 ui.label(what).classes("soft")
                 ui.label(how_much)
-
-    def _show_problems(self, error: InvalidSpec) -> None:
-        self._launch.disable()
-        self._findings.clear()
-        with self._findings:
-            for field, reason in error.problems:
-                banner("error", field, reason, RED)
-
-    def _show_trouble(self, error: StoreUnavailable) -> None:
-        self._findings.clear()
-        with self._findings:
-            banner("cloud_off", "The database does not answer", str(error), AMBER)

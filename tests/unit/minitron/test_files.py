@@ -98,3 +98,30 @@ def test_other_failures_keep_their_own_name(tmp_path):
         (tmp_path / "no" / "such").write_text("x")
     with pytest.raises(SafetensorError), naming_full_disk(tmp_path):
         save_file({"x": torch.ones(1)}, tmp_path / "no" / "such")
+
+
+def test_what_gets_its_name_is_on_the_disk_first(tmp_path, monkeypatch):
+    """After a power cut a name must not stand for less than it did."""
+    happened = []
+    fsync, rename = os.fsync, Path.rename
+
+    def recorded_fsync(descriptor):
+        happened.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def recorded_rename(self, target):
+        happened.append(f"-> {target.name}")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(Path, "rename", recorded_rename)
+    with new_directory(tmp_path / "model") as scratch:
+        (scratch / "weights").write_text("w")
+    directory_name = happened[0]
+    assert directory_name.startswith(".model.")
+    assert happened[1:] == ["weights", "-> model", tmp_path.name]
+    happened.clear()
+    with new_file(tmp_path / "scores") as scratch:
+        scratch.write_text("s")
+    assert happened[1:] == ["-> scores", tmp_path.name]
+    assert happened[0].startswith(".scores.")

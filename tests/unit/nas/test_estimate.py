@@ -40,20 +40,31 @@ def test_counts_are_those_of_space_and_schedule():
 
 
 def test_a_space_of_one_costs_its_one_trial():
-    """Nothing is averaged: the sum can be written down."""
+    """Nothing is averaged: every sum can be written down."""
     spec = make_spec(axes=replace(SPEC.axes, num_layers=(4,), hidden_size=(112,)), num_trials=1)
     (shape,) = search_space(spec).architectures
     parent = parent_architecture(spec.parent)
     found = of(spec)
-    plan = schedule(spec)
+    plan, length = schedule(spec), spec.data.sequence_length
+    calibration, validation = spec.calibration.num_blocks(length) * length, spec.data.validation_tokens
     training = training_flops(
-        shape, parent, num_tokens=plan.num_tokens, sequence_length=spec.data.sequence_length, is_live=False
+        shape, parent, num_tokens=plan.num_tokens, sequence_length=length, is_live=False
     )
-    forward = shape.flops_per_token(context=spec.data.sequence_length)
-    evaluations = len(plan.points) * spec.data.validation_tokens * forward
+    evaluations = len(plan.points) * validation * shape.flops_per_token(context=length)
     assert (found.trial.flops.least, found.trial.flops.most) == (training + evaluations,) * 2
+    forward = parent.flops_per_token(context=length)
+    head = 2 * parent.vocab_size * parent.hidden_size
+    assert found.preparation_flops == (
+        calibration * (forward - head) + validation * forward + plan.num_tokens * forward
+    )
     assert found.flops == found.preparation_flops + training + evaluations
-    assert found.trial.state_bytes.most == 12 * shape.parameter_count
+    state, student = 12 * shape.parameter_count, 4 * shape.parameter_count
+    assert found.trial.state_bytes.most == state
+    answers = plan.num_tokens * (6 * 128 + 4)
+    assert found.teacher_cache_bytes == answers
+    blocks = 4 * (plan.num_tokens + calibration + validation)
+    # A new state before the old one goes, for each that runs at once; the student and MLflow's copy of it.
+    assert found.disk_bytes == answers + blocks + 2 * spec.max_parallel * state + 2 * student
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 import os
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
 from filelock import FileLock
 
 from minitron.checkpoint import load_parent
@@ -14,7 +16,10 @@ from minitron.evaluate import held_out_loss
 from minitron.families import planning_config
 from minitron.parents import read_config
 from nas.budget import Budget
+from nas.errors import InvalidSpec
+from nas.estimate import estimate
 from nas.search import Resources
+from nas.space import search_space
 from tests.micro import STEP_TOKENS, micro_spec
 from workers import artifacts
 from workers.artifacts import prepare, use_threads
@@ -132,3 +137,17 @@ def test_above_the_cache_limit_the_unused_go_and_the_used_stay(micro):
     assert prepare(spec, root, lambda _: None, cache_bytes=0) == prepared
     assert not old.exists()
     assert all(path.exists() for path in prepared.paths)
+
+
+def test_a_device_with_less_memory_than_a_trial_takes_is_refused_before_anything_is_made(micro, monkeypatch):
+    """No accelerator is at hand: only its size and kind are made up."""
+    spec, root, _ = micro
+    spec = replace(spec, resources=Resources(gpus=0.5))
+    needed = estimate(spec, search_space(spec)).trial.memory_bytes
+    monkeypatch.setattr(artifacts, "device_of", lambda _: torch.device("cuda"))
+    sizes = SimpleNamespace(total_memory=2 * needed - 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: sizes)
+    told = []
+    with pytest.raises(InvalidSpec, match=r"resources\.gpus: found .* of device memory for a trial, needed"):
+        prepare(spec, root, told.append)
+    assert told == []

@@ -215,21 +215,46 @@ def test_an_attempt_that_another_process_owns_now_is_left_alone(bench):
     assert all(isinstance(attempt, Attempt) and attempt.mlflow_run_id is None for attempt in before)
 
 
-def test_a_search_that_ended_unseen_is_ended_by_the_next(bench, monkeypatch):
-    """Its process was killed after the store had its end, and before MLflow had."""
-    killed, following = bench(), bench()
+def _unseen_end(bench, monkeypatch):
+    """A search whose process was killed after the store had its end, and before MLflow had."""
+    killed = bench()
     with monkeypatch.context() as patch:
         patch.setattr(tracking._Projection, "_end_search", lambda *_: None)
         _finished(killed)
         killed.project()
     assert killed.parent().info.status == "RUNNING"
-    following.store, following.search_id = killed.store, f"{killed.search_id}-2"
+    return killed
+
+
+def _following(bench, killed, suffix):
+    following = bench()
+    following.store, following.search_id = killed.store, f"{killed.search_id}-{suffix}"
     following.search, following.lease = running_search(
         killed.store, killed.spec, utc_now, search_id=following.search_id
     )
-    following.project()
+    return following
+
+
+def test_a_search_that_ended_unseen_is_ended_by_a_later_one_and_those_that_run_are_left_alone(
+    bench, monkeypatch
+):
+    monkeypatch.setattr(tracking, "SETTLED_SECONDS", -1)
+    killed = _unseen_end(bench, monkeypatch)
+    running, following = (_following(bench, killed, suffix) for suffix in ("running", "following"))
+    running.project()
     assert killed.parent().info.status == "FINISHED"
-    assert following.parent().info.status == "RUNNING"
+    num_runs = len(killed.runs("attempt"))
+    following.project()
+    assert [search.parent().info.status for search in (killed, running, following)] == [
+        "FINISHED", "RUNNING", "RUNNING",
+    ]  # fmt: skip
+    assert len(killed.runs("attempt")) == num_runs == len(killed.store.attempts(killed.search_id))
+
+
+def test_a_search_that_has_just_ended_is_its_own_processs_to_tell_of(bench, monkeypatch):
+    killed = _unseen_end(bench, monkeypatch)
+    _following(bench, killed, "following").project()
+    assert killed.parent().info.status == "RUNNING"
 
 
 def test_a_database_that_was_not_made_whole_is_none(tmp_path, monkeypatch):
