@@ -119,7 +119,6 @@ def twin(published: Published, directory: Path, *, window: Budget) -> SearchSpec
             num_tokens=8 * STEP_TOKENS,
             batch_tokens=STEP_TOKENS,
             warmup_tokens=2 * STEP_TOKENS if spec.training.warmup_tokens else 0,
-            precision="float32",
         ),
         num_points=2,
         num_trials=3,
