@@ -24,8 +24,13 @@ _NUMBERS = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d",
 }  # fmt: skip
 _TEXT, _ARRAY = 8, 9
-_MAX_BYTES = 2**26
-"""Of one text: longer is none that any writer makes, and would be read whole."""
+MAX_BYTES = 2**27
+"""Of a whole header: the largest vocabularies, with a whole ``tokenizer.json`` beside them, take a third."""
+MAX_ENTRIES = 2**16
+"""Of fields, and of tensors: real files have some dozens, and some thousands."""
+MAX_TEXTS = 2**21
+"""Of texts in arrays: the largest vocabularies and their merges have a million."""
+_PART_BYTES = 2**20
 _SIZES = {
     "block_count": "num_hidden_layers",
     "embedding_length": "hidden_size",
@@ -113,70 +118,94 @@ def read_header(file: BinaryIO, where: str) -> GgufHeader:
     """Return the header at the beginning of a stream, of which no more is read.
 
     Raises:
-        UnreadableCheckpoint: No GGUF, of another version, or cut short.
+        UnreadableCheckpoint: No GGUF, of another version, cut short, or larger than any real header.
     """
-    if file.read(len(_MAGIC)) != _MAGIC:
-        raise UnreadableCheckpoint(
-            f"{where}: cannot be read as GGUF: it does not begin with {_MAGIC.decode()}"
-        )
+    stream = _Stream(file)
     try:
-        version, num_tensors, num_fields = _unpack(file, "IQQ")
-        _check_version(version)
-        fields = {_text(file): _value(file, _unpack(file, "I")[0]) for _ in range(num_fields)}
-        names = frozenset(_tensor(file) for _ in range(num_tensors))
+        num_tensors, num_fields = _counts(stream)
+        fields = {_text(stream): _value(stream) for _ in range(num_fields)}
+        names = frozenset(_tensor(stream) for _ in range(num_tensors))
     except (ValueError, EOFError, KeyError) as error:
         raise UnreadableCheckpoint(f"{where}: cannot be read as GGUF: {error}") from error
     return GgufHeader(fields=fields, tensors=names)
 
 
-def _check_version(version: int) -> None:
+class _Stream:
+    """What is left of a header's allowance is taken from the front of a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._bytes_left = MAX_BYTES
+        self._texts_left = MAX_TEXTS
+
+    def take(self, num_bytes: int) -> bytes:
+        """Return exactly so many bytes."""
+        self._allow(num_bytes)
+        self._bytes_left -= num_bytes
+        content = self._file.read(num_bytes)
+        if len(content) < num_bytes:
+            raise EOFError("the file is cut short")
+        return content
+
+    def skip(self, num_bytes: int) -> None:
+        """Read over so many bytes, and hold few at a time."""
+        self._allow(num_bytes)  # of the whole, before any of it is read
+        while num_bytes:
+            num_bytes -= len(self.take(min(num_bytes, _PART_BYTES)))
+
+    def unpack(self, layout: str) -> tuple[Any, ...]:
+        """Return numbers in a layout of ``struct``."""
+        return struct.unpack(f"<{layout}", self.take(struct.calcsize(f"<{layout}")))
+
+    def skip_texts(self, num_texts: int) -> None:
+        """Read over so many texts."""
+        if num_texts > self._texts_left:
+            raise ValueError(f"found arrays of more than {MAX_TEXTS:,} texts")
+        self._texts_left -= num_texts
+        for _ in range(num_texts):
+            self.skip(*self.unpack("Q"))
+
+    def _allow(self, num_bytes: int) -> None:
+        if num_bytes > self._bytes_left:
+            raise ValueError(f"found a header of more than {MAX_BYTES:,} bytes")
+
+
+def _counts(stream: _Stream) -> tuple[int, int]:
+    """Return how many tensors and fields are told of, once it is clear that this is GGUF."""
+    if stream.take(len(_MAGIC)) != _MAGIC:
+        raise ValueError(f"it does not begin with {_MAGIC.decode()}")
+    version, num_tensors, num_fields = stream.unpack("IQQ")
     if version not in (2, 3):
         raise ValueError(f"found version {version}, allowed: 2 or 3")
+    if max(num_fields, num_tensors) > MAX_ENTRIES:
+        raise ValueError(f"found {num_fields} fields and {num_tensors} tensors, allowed: {MAX_ENTRIES:,}")
+    return num_tensors, num_fields
 
 
-def _tensor(file: BinaryIO) -> str:
+def _tensor(stream: _Stream) -> str:
     """Read the name of a tensor, and over its shape, type and place."""
-    name = _text(file)
-    (num_dimensions,) = _unpack(file, "I")
+    name = _text(stream)
+    (num_dimensions,) = stream.unpack("I")
     if num_dimensions > 8:
         raise ValueError(f"found a tensor of {num_dimensions} dimensions")
-    _unpack(file, f"{num_dimensions}QIQ")
+    stream.unpack(f"{num_dimensions}QIQ")
     return name
 
 
-def _value(file: BinaryIO, kind: int) -> Any:
-    """Read one value; of an array return the length."""
+def _value(stream: _Stream) -> Any:
+    """Read the type of a value, and the value; of an array return the length."""
+    (kind,) = stream.unpack("I")
     if kind == _TEXT:
-        return _text(file)
+        return _text(stream)
     if kind != _ARRAY:
-        return _unpack(file, _NUMBERS[kind])[0]
-    of, length = _unpack(file, "IQ")
-    if of in _NUMBERS:
-        _skip(file, length * struct.calcsize(_NUMBERS[of]))
+        return stream.unpack(_NUMBERS[kind])[0]
+    of, length = stream.unpack("IQ")
+    if of == _TEXT:
+        stream.skip_texts(length)
     else:
-        for _ in range(length):
-            _value(file, of)
+        stream.skip(length * struct.calcsize(_NUMBERS[of]))
     return length
 
 
-def _text(file: BinaryIO) -> str:
-    (length,) = _unpack(file, "Q")
-    return _exactly(file, length).decode("utf-8", errors="replace")
-
-
-def _unpack(file: BinaryIO, layout: str) -> tuple[Any, ...]:
-    return struct.unpack(f"<{layout}", _exactly(file, struct.calcsize(f"<{layout}")))
-
-
-def _skip(file: BinaryIO, num_bytes: int) -> None:
-    while num_bytes:
-        num_bytes -= len(_exactly(file, min(num_bytes, _MAX_BYTES)))
-
-
-def _exactly(file: BinaryIO, num_bytes: int) -> bytes:
-    if num_bytes > _MAX_BYTES:
-        raise ValueError(f"found a text of {num_bytes} bytes")
-    content = file.read(num_bytes)
-    if len(content) < num_bytes:
-        raise EOFError("the file is cut short")
-    return content
+def _text(stream: _Stream) -> str:
+    return stream.take(*stream.unpack("Q")).decode("utf-8", errors="replace")

@@ -2,11 +2,13 @@
 
 import io
 import json
+import struct
 
 import pytest
 import torch
 from gguf import GGMLQuantizationType
 
+from minitron import gguf_header
 from minitron.builtin import materialize
 from minitron.checkpoint import load_parent, load_tokenizer
 from minitron.errors import RefusedByHub, UnreadableCheckpoint, UnsupportedModel
@@ -59,11 +61,66 @@ def test_every_cut_in_the_header_is_told(file):
             read_header(io.BytesIO(content[:length]), "x")
 
 
-def test_a_length_that_no_file_has_reads_nothing(file):
-    with pytest.raises(UnreadableCheckpoint, match="found a text of 1844674"):
-        read_header(io.BytesIO(file.read_bytes()[:24] + b"\xff" * 8), "x")
+def test_another_version_is_told():
     with pytest.raises(UnreadableCheckpoint, match="found version 9, allowed: 2 or 3"):
         read_header(io.BytesIO(b"GGUF\x09" + bytes(40)), "x")
+
+
+class Endless(io.RawIOBase):
+    """The begin of a file, then the same field again and again, as a hub could send it."""
+
+    def __init__(self, begin, field):
+        self._rest, self._field = begin, field
+        self.num_read = 0
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        self._rest = self._rest or self._field
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        self.num_read += count
+        return count
+
+
+def begin_of(*, num_fields=1, num_tensors=0):
+    return b"GGUF" + struct.pack("<IQQ", 3, num_tensors, num_fields)
+
+
+def sized(content):
+    return struct.pack("<Q", len(content)) + content
+
+
+TEXTS = sized(b"key") + struct.pack("<I", 8) + sized(bytes(5_000))
+NUMBERS = sized(b"key") + struct.pack("<IIQ", 9, 0, 5_000) + bytes(5_000)
+
+
+@pytest.mark.parametrize("field", [TEXTS, NUMBERS], ids=["texts", "arrays"])
+def test_an_endless_header_is_read_no_further_than_its_limit(monkeypatch, field):
+    monkeypatch.setattr(gguf_header, "MAX_BYTES", 100_000)
+    stream = Endless(begin_of(num_fields=1_000), field)
+    with pytest.raises(UnreadableCheckpoint, match="found a header of more than 100,000 bytes"):
+        read_header(io.BufferedReader(stream, 1_000), "x")
+    assert stream.num_read <= 101_000
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (begin_of() + b"\xff" * 8, "found a header of more than"),
+        (begin_of() + sized(b"key") + struct.pack("<IIQ", 9, 0, 2**40), "found a header of more than"),
+        (begin_of() + sized(b"key") + struct.pack("<IIQ", 9, 8, 2**40), "found arrays of more than"),
+        (begin_of(num_fields=2**40), "found 1099511627776 fields and 0 tensors, allowed: 65,536"),
+        (begin_of(num_tensors=2**40), "found 1 fields and 1099511627776 tensors, allowed: 65,536"),
+    ],
+    ids=["text", "array", "texts", "fields", "tensors"],
+)
+def test_a_length_that_no_file_has_reads_nothing(content, message):
+    stream = Endless(content, b"\0")
+    with pytest.raises(UnreadableCheckpoint, match=f"^x: cannot be read as GGUF: {message}"):
+        read_header(io.BufferedReader(stream, 100), "x")
+    assert stream.num_read <= len(content) + 100
 
 
 @pytest.mark.parametrize("kind", [GGMLQuantizationType.Q8_0, GGMLQuantizationType.Q4_1], ids=str)
