@@ -49,12 +49,16 @@ _BIASED = ("qwen2",)
 _TOKENS = "tokenizer.ggml.tokens"
 
 
+class Length(int):
+    """Of an array, whose items are read over."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufHeader:
     """Everything before the weights."""
 
     fields: dict[str, Any]
-    """By key; of an array only its length."""
+    """By key; of an array its ``Length``."""
     tensors: frozenset[str]
     """Names."""
 
@@ -75,20 +79,18 @@ class GgufHeader:
         head_dim = {_HEAD_DIM.get(family, "attention.key_length"): "head_dim"}
         for key, name in (_SIZES | head_dim).items():
             if f"{found}.{key}" in self.fields:
-                config[name] = self.fields[f"{found}.{key}"]
-        if "vocab_size" not in config and _TOKENS in self.fields:
-            config["vocab_size"] = self.fields[_TOKENS]
-        return config
+                config[name] = self._one(f"{found}.{key}")
+        return {"vocab_size": int(self.fields[_TOKENS])} | config
 
     def _check(self, architecture: str) -> None:
         """Refuse what transformers would leave out without a word."""
-        if self.fields.get("split.count", 0) > 1:
+        if self._number("split.count") > 1:
             raise UnsupportedModel(
                 "split.count: found one file of several, allowed: a whole model in one file"
             )
-        if self.fields.get(f"{architecture}.expert_count", 0):
+        if self._number(f"{architecture}.expert_count"):
             raise UnsupportedModel(f"{architecture}.expert_count: found a mixture of experts, allowed: none")
-        if _TOKENS not in self.fields:
+        if not isinstance(self.fields.get(_TOKENS), Length):
             raise UnsupportedModel(f"{_TOKENS}: missing, allowed: a file with its tokenizer")
         scaling = self.fields.get(f"{architecture}.rope.scaling.type", "none")
         if scaling != "none" or _ROPE_FACTORS in self.tensors:
@@ -100,6 +102,20 @@ class GgufHeader:
                 f"{_BIAS}: found a bias, which is not read from GGUF; allowed: the model's safetensors"
             )
 
+    def _number(self, key: str) -> int:
+        """Return a whole number, 0 where there is none."""
+        found = self._one(key) if key in self.fields else 0
+        if not isinstance(found, int):
+            raise UnsupportedModel(f"{key}: found {found!r}, allowed: a whole number")
+        return found
+
+    def _one(self, key: str) -> Any:
+        """Return a value that is none of many: layers that differ cannot be pruned here."""
+        found = self.fields[key]
+        if isinstance(found, Length):
+            raise UnsupportedModel(f"{key}: found an array of {found}, allowed: one value for all layers")
+        return found
+
 
 def read_header_of(path: Path) -> GgufHeader:
     """Return the header of a local file.
@@ -108,6 +124,8 @@ def read_header_of(path: Path) -> GgufHeader:
         UnreadableCheckpoint: As ``read_header``; also where there is no file.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UnreadableCheckpoint(f"{path}: cannot be read: it is no ordinary file")
         with path.open("rb") as file:
             return read_header(file, str(path))
     except OSError as error:
@@ -125,7 +143,7 @@ def read_header(file: BinaryIO, where: str) -> GgufHeader:
         num_tensors, num_fields = _counts(stream)
         fields = {_text(stream): _value(stream) for _ in range(num_fields)}
         names = frozenset(_tensor(stream) for _ in range(num_tensors))
-    except (ValueError, EOFError, KeyError) as error:
+    except (ValueError, EOFError) as error:
         raise UnreadableCheckpoint(f"{where}: cannot be read as GGUF: {error}") from error
     return GgufHeader(fields=fields, tensors=names)
 
@@ -198,13 +216,21 @@ def _value(stream: _Stream) -> Any:
     if kind == _TEXT:
         return _text(stream)
     if kind != _ARRAY:
-        return stream.unpack(_NUMBERS[kind])[0]
+        return stream.unpack(_layout(kind))[0]
     of, length = stream.unpack("IQ")
     if of == _TEXT:
         stream.skip_texts(length)
     else:
-        stream.skip(length * struct.calcsize(_NUMBERS[of]))
-    return length
+        stream.skip(length * struct.calcsize(_layout(of)))
+    return Length(length)
+
+
+def _layout(kind: int) -> str:
+    if kind == _ARRAY:
+        raise ValueError("found an array of arrays, allowed: of numbers or texts")
+    if kind not in _NUMBERS:
+        raise ValueError(f"found a value of type {kind}, allowed: 0 to {max(_NUMBERS)}")
+    return _NUMBERS[kind]
 
 
 def _text(stream: _Stream) -> str:

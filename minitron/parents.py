@@ -6,7 +6,6 @@ Hugging Face directory or a local GGUF file. ``minitron.builtin`` makes or fetch
 directories. Only what is on the hub needs the network, and nothing where its config is given.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from minitron.errors import (
     UnsupportedModel,
 )
 from minitron.families import checked_architecture
+from minitron.foreign_json import read_parsed
 from minitron.gguf_header import SUFFIX, VERSION, read_header_of
 from minitron.hub import PREFIX, HubName, look_up
 from minitron.hub_parent import CONFIG, examine
@@ -124,12 +124,12 @@ def read_config(parent: str) -> dict[str, Any]:
     if path.parent.is_file():
         raise UnreadableCheckpoint(f"parent: {path.parent}: found a file, allowed: {FORMS}")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_parsed(path)
     except FileNotFoundError:
         raise UnreadableCheckpoint(
             f"parent: {path}: no such file; a checkpoint directory holds one{_perhaps(parent)}"
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UnreadableCheckpoint(f"parent: {path}: cannot be read as JSON: {error}") from None
     if not isinstance(config, dict):
         raise UnreadableCheckpoint(f"parent: {path}: holds no JSON object")

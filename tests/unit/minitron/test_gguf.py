@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +14,8 @@ from minitron import gguf_header
 from minitron.builtin import materialize
 from minitron.checkpoint import load_parent, load_tokenizer
 from minitron.errors import RefusedByHub, UnreadableCheckpoint, UnsupportedModel
-from minitron.gguf_header import read_header, read_header_of
+from minitron.families import checked_architecture
+from minitron.gguf_header import Length, read_header, read_header_of
 from minitron.parents import check_parent, parent_architecture
 from tests.gguf_files import TOKENS, reader_of, write_gguf
 from tests.hub import FakeHub, asked_here, serving
@@ -121,6 +124,38 @@ def test_a_length_that_no_file_has_reads_nothing(content, message):
     with pytest.raises(UnreadableCheckpoint, match=f"^x: cannot be read as GGUF: {message}"):
         read_header(io.BufferedReader(stream, 100), "x")
     assert stream.num_read <= len(content) + 100
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (struct.pack("<I", 77), "found a value of type 77, allowed: 0 to 12"),
+        (struct.pack("<IIQ", 9, 77, 1), "found a value of type 77, allowed: 0 to 12"),
+        (struct.pack("<IIQ", 9, 9, 1) * 100_000, "found an array of arrays, allowed: of numbers or texts"),
+    ],
+    ids=["value", "items", "nested"],
+)
+def test_a_value_of_another_kind_is_named(value, message):
+    with pytest.raises(UnreadableCheckpoint, match=f"^x: cannot be read as GGUF: {message}$"):
+        read_header(io.BytesIO(begin_of() + sized(b"key") + value), "x")
+
+
+@pytest.mark.parametrize(
+    "key", ["split.count", "llama.expert_count", "llama.embedding_length", "llama.block_count"]
+)
+@pytest.mark.parametrize("found", ["two", [2, 2], 2.5])
+def test_a_number_that_is_none_is_named(file, key, found):
+    """Of layers that differ a writer gives an array: its length is no size."""
+    header = read_header_of(file)
+    value = Length(len(found)) if isinstance(found, list) else found
+    with pytest.raises(UnsupportedModel, match=r"found .*, allowed: "):
+        checked_architecture(replace(header, fields=header.fields | {key: value}).config, "x")
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "x.gguf")
+    with pytest.raises(UnreadableCheckpoint, match="cannot be read: it is no ordinary file"):
+        check_parent(str(tmp_path / "x.gguf"))
 
 
 @pytest.mark.parametrize("kind", [GGMLQuantizationType.Q8_0, GGMLQuantizationType.Q4_1], ids=str)
