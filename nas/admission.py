@@ -8,6 +8,7 @@ from pathlib import Path
 
 from minitron.errors import HubError, InvalidRecipe, MinitronError, UnreachableHub, UnreadableCheckpoint
 from minitron.hub import PREFIX
+from minitron.local_paths import expanded
 from minitron.parents import BUILTIN_PREFIX
 from minitron.sources import pinned, with_absolute_paths
 from nas.errors import InvalidSpec
@@ -23,7 +24,7 @@ FIELDS = ("parent: ", "data.")
 def resolved(spec: SearchSpec) -> SearchSpec:
     """Return a spec whose local paths, counted from the directory of this process, are absolute."""
     is_named = spec.parent.startswith((BUILTIN_PREFIX, PREFIX))
-    parent = spec.parent if is_named else str(Path(spec.parent).expanduser().absolute())
+    parent = spec.parent if is_named else str(expanded(spec.parent).absolute())
     return replace(spec, parent=parent, data=with_absolute_paths(spec.data))
 
 

@@ -11,13 +11,14 @@ from urllib.parse import quote
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from minitron.local_paths import expanded
 from nas.errors import InvalidSettings
 
 _SQLITE = "sqlite:///"
 
 
 def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
+    return expanded(str(path)).absolute()
 
 
 def _sqlite_address(path: Path) -> str:

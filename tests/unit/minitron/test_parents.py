@@ -86,6 +86,12 @@ def test_a_file_is_no_parent(tmp_path):
         parent_architecture(str(tmp_path / "model.safetensors"))
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".gguf", "~nobody-at-all/x"])
+def test_a_path_that_no_file_can_have_is_named(name):
+    with pytest.raises(UnreadableCheckpoint, match=r"x.*(no such file|cannot be read)"):
+        check_parent(name)
+
+
 def test_a_shape_that_contradicts_itself_is_named_with_its_file(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(BUILTIN_CONFIGS[TINY] | {"num_key_value_heads": 3}))
     with pytest.raises(InvalidArchitecture, match=rf"{tmp_path}/config.json: num_attention_heads: found 8"):
