@@ -230,6 +230,14 @@ def test_download_never_overwrites(client, played, tmp_path):
     assert (tmp_path / "mine").read_text(encoding="utf-8") == "keep"
 
 
+@pytest.mark.parametrize("name", ["file/x", "file/x/y", "x" * 300])
+def test_download_names_a_place_that_cannot_be(client, played, tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(ClientError, match=rf"^output: {tmp_path / name}: (Not a dir|File (exists|name too))"):
+        client.download(played["succeeded"].id, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_refused_download_leaves_nothing(client, played, tmp_path):
     with pytest.raises(ClientError) as caught:
         client.download(played["running"].id, tmp_path / "model")
@@ -237,11 +245,14 @@ def test_a_refused_download_leaves_nothing(client, played, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_broken_off_download_leaves_nothing(tmp_path):
-    """A server that promises more bytes than it sends."""
-    answer = (
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\nContent-Length: 100000\r\n\r\n" + b"\0" * 5000
-    )
+@pytest.mark.parametrize(
+    ("length", "content", "message"),
+    [(100_000, bytes(5_000), "server: "), (5_000, b"x" * 5_000, "server: sent no whole archive: ")],
+    ids=["less than promised", "no archive"],
+)
+def test_a_broken_off_download_leaves_nothing(tmp_path, length, content, message):
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\nContent-Length: {length}\r\n\r\n"
+    answer = head.encode() + content
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer_once():
@@ -252,7 +263,10 @@ def test_a_broken_off_download_leaves_nothing(tmp_path):
 
         thread = threading.Thread(target=answer_once)
         thread.start()
-        with Client(f"http://127.0.0.1:{server.getsockname()[1]}") as client, pytest.raises(ClientError):
+        with (
+            Client(f"http://127.0.0.1:{server.getsockname()[1]}") as client,
+            pytest.raises(ClientError, match=f"^{message}"),
+        ):
             client.download("x", tmp_path / "model")
         thread.join()
     assert list(tmp_path.iterdir()) == []
