@@ -104,7 +104,7 @@ def local_winner(search_id: str, settings: Settings) -> Path | None:
         store.close()
 
 
-def plan(spec: SearchSpec, settings: Settings, *, flops_per_second: float | None) -> Estimate:
+def plan(spec: SearchSpec, settings: Settings) -> Estimate:
     """Return what a search would cost; rates that earlier searches here measured are used.
 
     Raises:
@@ -115,7 +115,7 @@ def plan(spec: SearchSpec, settings: Settings, *, flops_per_second: float | None
     is_new = file != settings.database_url and not Path(unquote(file)).exists()
     store = InMemoryStore() if is_new else open_store(settings.database_url)
     service = SearchService(store, artifact_root=settings.artifact_root, device_flops=settings.device_flops)
-    return service.plan(spec, flops_per_second=flops_per_second)
+    return service.plan(spec)
 
 
 def _follow(service: SearchService, supervisor: Supervisor, search: Search, console: Console) -> None:

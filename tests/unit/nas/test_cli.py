@@ -281,6 +281,13 @@ def test_plan_says_what_a_search_would_cost_and_leaves_nothing_behind(nas, tmp_p
     assert error.startswith("resources.memory_bytes: found 1 kB of memory stated, needed by a trial: ")
 
 
+@pytest.mark.parametrize("speed", ["nan", "inf", "-5", "0"])
+def test_a_speed_that_gives_no_hours(nas, speed):
+    """The option is held to what the setting is held to."""
+    (error,) = _errors(nas("plan", DEMO, "--device-flops", speed, code=2))
+    assert re.fullmatch(r"NAS_DEVICE_FLOPS: found \S+, allowed: .+", error)
+
+
 def test_run_goes_from_the_spec_to_the_leaderboard(local):
     out, err = local.start(SUCCEEDS, str(DEMO)).communicate(timeout=60)
     assert err == ""
