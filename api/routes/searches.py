@@ -148,4 +148,4 @@ def download_winner(service: Service, search_id: SearchId) -> StreamingResponse:
 def _created(request: Request, response: Response, service: Service, search: Search) -> SearchResource:
     """Answer with a search that was made, and say where it is."""
     response.headers["Location"] = str(request.url_for("get_search", search_id=search.id))
-    return SearchResource.of(service.get(search.id))
+    return get_search(service, search.id)
