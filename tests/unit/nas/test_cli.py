@@ -253,6 +253,25 @@ def test_clone_writes_a_spec_to_go_on_from(nas, server, tmp_path):
     assert len(server.store.list_searches(limit=1000)) == before
 
 
+def test_clone_counts_paths_from_where_it_is_called(nas, server, tmp_path):
+    """As ``nas submit`` does: the server runs in another directory."""
+    (tmp_path / "x.txt").write_text("text")
+    source = server.id("failed")
+    forms = (
+        "data.source=./x.txt",
+        "data.source={source: x.txt, weight: 2}",
+        "data.source=[{source: x.txt}, {source: 'builtin:python-docs'}]",
+    )
+    for form in forms:
+        made = server.store.get_search(nas("clone", source, "--set", form).strip())
+        assert made.cloned_from == source
+        assert str(tmp_path / "x.txt") in {each.source for each in made.spec.data.all_sources.values()}
+    nas("clone", source, "--set", forms[0], "-o", "next.yaml")
+    assert load_spec(tmp_path / "next.yaml").data.source == str(tmp_path / "x.txt")
+    (error,) = _errors(nas("clone", source, "--set", "parent=./none", code=2))
+    assert error.startswith(f"parent: {tmp_path}/none/config.json: no such file")
+
+
 def test_download(nas, server, tmp_path):
     search_id = server.id("succeeded")
     said = nas("download", search_id, "-o", "model")
