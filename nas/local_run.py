@@ -109,6 +109,7 @@ def plan(spec: SearchSpec, settings: Settings) -> Estimate:
 
     Raises:
         InvalidSpec: It cannot run.
+        HubUnavailable: The hub does not answer, and the spec does not say what a plan needs.
     """
     # Asking costs nothing, so it makes no database either.
     file = settings.database_url.removeprefix("sqlite:///")

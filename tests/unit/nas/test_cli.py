@@ -19,6 +19,7 @@ from nas.search import SearchState
 from nas.spec import load_spec
 from nas.storage.sql import SqlStore
 from nas.supervisor import STORE_FULL
+from tests.hub import FakeHub, serving
 from tests.unit.api.seeded import DEMO, LOG_TAIL, TRACEBACK
 from tests.unit.api.server import running
 
@@ -298,6 +299,19 @@ def test_plan_says_what_a_search_would_cost_and_leaves_nothing_behind(nas, tmp_p
     (tmp_path / "spec.yaml").write_text(DEMO.read_text() + "resources: {memory_bytes: 1000}\n")
     (error,) = _errors(nas("plan", "spec.yaml", code=2))
     assert error.startswith("resources.memory_bytes: found 1 kB of memory stated, needed by a trial: ")
+
+
+def test_plan_where_the_hub_is_down(nas, tmp_path, monkeypatch):
+    """Not the user's mistake: exit code 1, and what helps."""
+    text = DEMO.read_text()
+    (tmp_path / "spec.yaml").write_text(text.replace("parent: builtin:tiny", "parent: hub:org/tiny"))
+    with serving(FakeHub()) as hub:
+        hub.is_down = True
+        for name, value in (hub.environment() | {"HF_HOME": str(tmp_path / "hf")}).items():
+            monkeypatch.setenv(name, value)
+        (error,) = _errors(nas("plan", "spec.yaml", code=1))
+    assert error.startswith("parent: hub:org/tiny: http")
+    assert "answered 503; allowed: try again, or take a local directory" in error
 
 
 @pytest.mark.parametrize("speed", ["nan", "inf", "-5", "0"])

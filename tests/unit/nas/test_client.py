@@ -10,6 +10,7 @@ import pytest
 
 from api import errors
 from api.app import create_app
+from nas import connection
 from nas.client import Client
 from nas.connection import MAX_RETRIES, ClientError, Connection
 from nas.errors import StoreFull, StoreUnavailable
@@ -177,6 +178,20 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for(tmp_path, monkeypatc
             client.create(demo_spec())
     assert (caught.value.status, caught.value.code) == (503, "store_unavailable")
     assert store.num_asked == 2 + 1 + MAX_RETRIES
+
+
+def test_nobody_waits_long_to_be_told(tmp_path, monkeypatch):
+    """Each pause that a server asks for may be short, and all of them long."""
+    monkeypatch.setattr(connection, "RETRY_SECONDS", errors.RETRY_SECONDS - 1)
+    store = Away(StoreUnavailable, times=100)
+    with (
+        serving(create_app(SearchService(store, artifact_root=tmp_path))) as address,
+        Client(address) as client,
+        pytest.raises(ClientError) as caught,
+    ):
+        client.create(demo_spec())
+    assert (caught.value.code, caught.value.pause) == ("store_unavailable", errors.RETRY_SECONDS)
+    assert store.num_asked == 1
 
 
 def test_a_full_disk_is_told_at_once(tmp_path):
