@@ -142,7 +142,7 @@ class Client:
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         except OSError as error:
-            raise ClientError(f"output: {directory}: {error.strerror or error}") from error
+            raise ClientError(f"output: {directory}: cannot be made: {error}") from error
         except tarfile.TarError as error:
             raise ClientError(f"server: sent no whole archive: {error}") from error
 
