@@ -18,6 +18,7 @@ from api.schemas import FieldProblem, Problem
 from nas.errors import (
     Conflict,
     EmptySpace,
+    HubUnavailable,
     InvalidPageToken,
     InvalidRequest,
     InvalidSpec,
@@ -56,6 +57,7 @@ DOMAIN_ERRORS: dict[type[Exception], Kind] = {
     NotFound: Kind(status=404, code="not_found", title="No such search"),
     LogUnavailable: Kind(status=404, code="log_unavailable", title="No log to read here"),
     Conflict: Kind(status=409, code="conflict", title="Not possible in the present state"),
+    HubUnavailable: Kind(status=503, code="hub_unavailable", title="The Hugging Face hub does not answer"),
     StoreUnavailable: Kind(status=503, code="store_unavailable", title="The database does not answer"),
     # Not 503: what RFC 4918 says of 507, that it is not to be sent again unasked, is what helps here.
     StoreFull: Kind(status=507, code="store_full", title="The disk that holds the database is full"),

@@ -97,9 +97,10 @@ class _Server(uvicorn.Server):
 
 def main() -> None:
     """Serve as the environment and the command line say; errors are one line, exit code 1."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    for noisy in ("httpx", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # What libraries are doing may quote signed addresses: they are heard when something is wrong.
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    for ours in ("api", "nas", "minitron"):
+        logging.getLogger(ours).setLevel(logging.INFO)
     parser = argparse.ArgumentParser(prog="python -m api", description="Serve searches over HTTP.")
     parser.add_argument("--host", help="address to listen on; default NAS_HOST")
     parser.add_argument("--port", type=int, help="port to listen on; default NAS_PORT")

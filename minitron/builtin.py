@@ -19,6 +19,7 @@ from minitron.gguf_header import VERSION
 from minitron.hub import HubName
 from minitron.hub_files import PARTIAL, fetch_files
 from minitron.hub_parent import CONFIG, examine
+from minitron.local_paths import expanded
 from minitron.parents import TINY, fetched_directory, hub_name, is_gguf, is_local, parent_architecture, pinned
 from minitron.progress import Progress, Report, silent
 
@@ -45,10 +46,10 @@ def materialize(parent: str, root: Path, report: Report = silent, *, is_shared: 
     if name is not None:
         return _from_hub(name, root, report)
     if is_gguf(parent):
-        return _from_gguf(Path(parent).expanduser(), root, report)
+        return _from_gguf(expanded(parent), root, report)
     expected = parent_architecture(parent)
     if is_local(parent):
-        directory = Path(parent).expanduser().resolve()
+        directory = expanded(parent).resolve()
         return _brought(directory, root, report) if is_shared else directory
     # Imported late: a local parent needs neither.
     from minitron.smollm2 import fetch_smollm2, smollm2_name

@@ -3,12 +3,12 @@
 So that a search of a parent that cannot be loaded is refused when it is submitted, in milliseconds.
 """
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from minitron.errors import PickledCheckpoint, UnreadableCheckpoint, UnsupportedModel
+from minitron.foreign_json import parsed, read_parsed, read_whole
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -23,6 +23,8 @@ TOKENIZER_FILES = (
 COMPANION_FILES = (*TOKENIZER_FILES, "generation_config.json", "chat_template.jinja", "chat_template.json")
 """What belongs to a checkpoint besides its config and weights, and is the same for parent and student."""
 
+_MAX_TOKENIZER_BYTES = 2**28
+"""Of a ``tokenizer.json``: the largest have a seventh."""
 _HEADER_LENGTH_BYTES = 8
 """A safetensors file begins with the length of its JSON header, little-endian."""
 _MAX_HEADER_BYTES = 100_000_000
@@ -69,8 +71,8 @@ def check_tokenizer(directory: Path, *, vocab_size: int) -> None:
     if path not in found:
         return
     try:
-        num_tokens = len(json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        num_tokens = len(read_parsed(path, _MAX_TOKENIZER_BYTES)["model"]["vocab"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise UnreadableCheckpoint(f"{path}: cannot be read as a tokenizer: {error!r}") from error
     check_vocabulary(directory, num_tokens, vocab_size)
 
@@ -91,17 +93,17 @@ def weight_files(directory: Path) -> list[Path]:
         PickledCheckpoint, UnreadableCheckpoint: As ``weight_names``.
     """
     names = {path.name for path in directory.glob("*") if path.is_file()}
-    found = weight_names(names, str(directory), lambda name: (directory / name).read_text(encoding="utf-8"))
+    found = weight_names(names, str(directory), lambda name: read_whole(directory / name))
     return [directory / name for name in found]
 
 
-def weight_names(names: Collection[str], where: str, read: Callable[[str], str]) -> list[str]:
+def weight_names(names: Collection[str], where: str, read: Callable[[str], bytes]) -> list[str]:
     """Return which of the files of a checkpoint hold its weights, sorted.
 
     Args:
         names: Of all its files.
         where: The checkpoint lies, for people.
-        read: Returns the text of one of the files.
+        read: Returns the content of one of the files.
 
     Raises:
         PickledCheckpoint: There are only pickles.
@@ -112,8 +114,8 @@ def weight_names(names: Collection[str], where: str, read: Callable[[str], str])
     if WEIGHTS_INDEX in names:
         index = f"{where}/{WEIGHTS_INDEX}"
         try:
-            shards = sorted(set(json.loads(read(WEIGHTS_INDEX))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            shards = sorted(set(map(_named, parsed(read(WEIGHTS_INDEX))["weight_map"].values())))
+        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
             raise UnreadableCheckpoint(f"{index}: cannot be read as an index of shards: {error!r}") from error
         missing = [name for name in shards if name not in names]
         if missing:
@@ -126,6 +128,12 @@ def weight_names(names: Collection[str], where: str, read: Callable[[str], str])
             "allowed: safetensors; convert to safetensors first"
         )
     raise UnreadableCheckpoint(f"{where}: holds neither {WEIGHTS} nor {WEIGHTS_INDEX}")
+
+
+def _named(name: Any) -> str:
+    if not isinstance(name, str) or not name.isprintable():
+        raise ValueError(f"found a shard called {name!r}")
+    return name
 
 
 def tokenizer_files(directory: Path) -> list[Path]:
@@ -142,7 +150,7 @@ def _check_whole(path: Path) -> None:
     """Compare a safetensors file's length with what its header says."""
     try:
         size, expected = path.stat().st_size, _expected_bytes(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UnreadableCheckpoint(f"{path}: cannot be read as safetensors: {error!r}") from error
     if size != expected:
         raise UnreadableCheckpoint(f"{path}: found {size} bytes, allowed by its header: {expected}")
@@ -152,7 +160,7 @@ def _expected_bytes(path: Path) -> int:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_HEADER_LENGTH_BYTES), "little")
         # Longer is none that any writer makes, and would be read whole.
-        header = json.loads(file.read(min(length, _MAX_HEADER_BYTES)))
+        header = parsed(file.read(min(length, _MAX_HEADER_BYTES)))
     ends = (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
     return _HEADER_LENGTH_BYTES + length + max(ends, default=0)
 

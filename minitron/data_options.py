@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from minitron.errors import InvalidRecipe
+from minitron.foreign_json import parsed
 from minitron.recipe import DataRecipe, DataSource
 from minitron.sources import pinned
 
@@ -60,7 +61,7 @@ def _source(option: str, text: str) -> DataSource:
     if not text.startswith("{"):
         return DataSource(source=text)
     try:
-        content = json.loads(text)
+        content = parsed(text)
     except ValueError as error:
         raise InvalidRecipe(option, f"cannot be read as JSON: {error}") from error
     for name, value in content.items():

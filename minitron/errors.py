@@ -8,6 +8,7 @@ MinitronError
 ├── UnreadableCheckpoint    a checkpoint directory that is missing, incomplete or corrupt
 │   └── PickledCheckpoint   weights in a format that can run code when loaded
 ├── UnreadableData          a data source that is missing or holds no text
+│   ├── TooManyFiles        more below a directory than can be meant
 │   └── DatasetTooSmall     fewer tokens than a recipe needs
 ├── HubError                what was asked of the Hugging Face hub, and in vain
 │   ├── RefusedByHub        no such repository, revision or file there, or no access to it
@@ -63,6 +64,10 @@ class PickledCheckpoint(UnreadableCheckpoint):
 
 class UnreadableData(MinitronError):
     """Raised for a data source that is missing or holds no text."""
+
+
+class TooManyFiles(UnreadableData):
+    """Raised for a directory or a pattern below which there is more than can be meant."""
 
 
 class DatasetTooSmall(UnreadableData):

@@ -23,6 +23,10 @@ OPTIONAL_SIZES = ("num_key_value_heads", "head_dim")
 """Follow from the others where a config leaves them out or has null."""
 
 
+POSITIONS = "max_position_embeddings"
+LARGEST_SIZE = 2**31 - 1
+"""No tensor has more rows: what is larger comes from a damaged file."""
+
 TRAITS = ("tie_word_embeddings", "attention_bias", "mlp_bias")
 """Config entries that an architecture has in common with every student."""
 
@@ -69,9 +73,9 @@ FAMILIES = {
 }
 
 
-def family_named(model_type: str | None) -> Family:
+def family_named(model_type: Any) -> Family:
     """Return the family of a ``model_type``; raise UnsupportedModel when there is none."""
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise UnsupportedModel(
             f"config.json: model_type: found {model_type!r}, allowed: {', '.join(FAMILIES)}"
         )
@@ -86,7 +90,7 @@ def read_architecture(config: Config) -> Architecture:
         InvalidArchitecture: Sizes that contradict each other.
     """
     family = family_named(config.get("model_type"))
-    _check_sizes(config)
+    _check_entries(config)
     heads = config["num_attention_heads"]
     attention_bias = family.reads_attention_bias and bool(config.get("attention_bias", False))
     return Architecture(
@@ -132,21 +136,26 @@ def checked_architecture(config: Config, where: str) -> Architecture:
 
 def planning_config(config: Config) -> dict[str, Any]:
     """Return the entries of a config from which a search is planned; without the rest it is small."""
-    planned = ("model_type", *SIZES, *OPTIONAL_SIZES, *TRAITS, "max_position_embeddings")
+    planned = ("model_type", *SIZES, *OPTIONAL_SIZES, *TRAITS, POSITIONS)
     return {name: config[name] for name in planned if name in config}
 
 
-def _check_sizes(config: Config) -> None:
-    """Raise UnsupportedModel unless every size is there, and is a size."""
+def _check_entries(config: Config) -> None:
+    """Raise UnsupportedModel unless every size is there, and each entry that is read is what it should be."""
     missing = [name for name in SIZES if name not in config]
     if missing:
         raise UnsupportedModel(f"config.json: {', '.join(missing)}: missing")
-    for name in (*SIZES, *OPTIONAL_SIZES):
+    for name in (*SIZES, *OPTIONAL_SIZES, POSITIONS):
         size = config.get(name)
-        if size is None and name in OPTIONAL_SIZES:
+        if size is None and name not in SIZES:
             continue
-        if type(size) is not int or size < 1:
-            raise UnsupportedModel(f"config.json: {name}: found {size!r}, allowed: a whole number from 1")
+        if type(size) is not int or not 1 <= size <= LARGEST_SIZE:
+            raise UnsupportedModel(
+                f"config.json: {name}: found {size!r}, allowed: a whole number from 1 to {LARGEST_SIZE}"
+            )
+    for name in TRAITS:
+        if not isinstance(config.get(name), bool | None):
+            raise UnsupportedModel(f"config.json: {name}: found {config[name]!r}, allowed: true or false")
 
 
 def student_config(parent: Config, student: Architecture, kept_layers: Sequence[int]) -> dict[str, Any]:

@@ -24,8 +24,13 @@ _NUMBERS = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d",
 }  # fmt: skip
 _TEXT, _ARRAY = 8, 9
-_MAX_BYTES = 2**26
-"""Of one text: longer is none that any writer makes, and would be read whole."""
+MAX_BYTES = 2**27
+"""Of a whole header: the largest vocabularies, with a whole ``tokenizer.json`` beside them, take a third."""
+MAX_ENTRIES = 2**16
+"""Of fields, and of tensors: real files have some dozens, and some thousands."""
+MAX_TEXTS = 2**21
+"""Of texts in arrays: the largest vocabularies and their merges have a million."""
+_PART_BYTES = 2**20
 _SIZES = {
     "block_count": "num_hidden_layers",
     "embedding_length": "hidden_size",
@@ -44,12 +49,16 @@ _BIASED = ("qwen2",)
 _TOKENS = "tokenizer.ggml.tokens"
 
 
+class Length(int):
+    """Of an array, whose items are read over."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufHeader:
     """Everything before the weights."""
 
     fields: dict[str, Any]
-    """By key; of an array only its length."""
+    """By key; of an array its ``Length``."""
     tensors: frozenset[str]
     """Names."""
 
@@ -70,20 +79,18 @@ class GgufHeader:
         head_dim = {_HEAD_DIM.get(family, "attention.key_length"): "head_dim"}
         for key, name in (_SIZES | head_dim).items():
             if f"{found}.{key}" in self.fields:
-                config[name] = self.fields[f"{found}.{key}"]
-        if "vocab_size" not in config and _TOKENS in self.fields:
-            config["vocab_size"] = self.fields[_TOKENS]
-        return config
+                config[name] = self._one(f"{found}.{key}")
+        return {"vocab_size": int(self.fields[_TOKENS])} | config
 
     def _check(self, architecture: str) -> None:
         """Refuse what transformers would leave out without a word."""
-        if self.fields.get("split.count", 0) > 1:
+        if self._number("split.count") > 1:
             raise UnsupportedModel(
                 "split.count: found one file of several, allowed: a whole model in one file"
             )
-        if self.fields.get(f"{architecture}.expert_count", 0):
+        if self._number(f"{architecture}.expert_count"):
             raise UnsupportedModel(f"{architecture}.expert_count: found a mixture of experts, allowed: none")
-        if _TOKENS not in self.fields:
+        if not isinstance(self.fields.get(_TOKENS), Length):
             raise UnsupportedModel(f"{_TOKENS}: missing, allowed: a file with its tokenizer")
         scaling = self.fields.get(f"{architecture}.rope.scaling.type", "none")
         if scaling != "none" or _ROPE_FACTORS in self.tensors:
@@ -95,6 +102,20 @@ class GgufHeader:
                 f"{_BIAS}: found a bias, which is not read from GGUF; allowed: the model's safetensors"
             )
 
+    def _number(self, key: str) -> int:
+        """Return a whole number, 0 where there is none."""
+        found = self._one(key) if key in self.fields else 0
+        if not isinstance(found, int):
+            raise UnsupportedModel(f"{key}: found {found!r}, allowed: a whole number")
+        return found
+
+    def _one(self, key: str) -> Any:
+        """Return a value that is none of many: layers that differ cannot be pruned here."""
+        found = self.fields[key]
+        if isinstance(found, Length):
+            raise UnsupportedModel(f"{key}: found an array of {found}, allowed: one value for all layers")
+        return found
+
 
 def read_header_of(path: Path) -> GgufHeader:
     """Return the header of a local file.
@@ -103,6 +124,8 @@ def read_header_of(path: Path) -> GgufHeader:
         UnreadableCheckpoint: As ``read_header``; also where there is no file.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UnreadableCheckpoint(f"{path}: cannot be read: it is no ordinary file")
         with path.open("rb") as file:
             return read_header(file, str(path))
     except OSError as error:
@@ -113,70 +136,102 @@ def read_header(file: BinaryIO, where: str) -> GgufHeader:
     """Return the header at the beginning of a stream, of which no more is read.
 
     Raises:
-        UnreadableCheckpoint: No GGUF, of another version, or cut short.
+        UnreadableCheckpoint: No GGUF, of another version, cut short, or larger than any real header.
     """
-    if file.read(len(_MAGIC)) != _MAGIC:
-        raise UnreadableCheckpoint(
-            f"{where}: cannot be read as GGUF: it does not begin with {_MAGIC.decode()}"
-        )
+    stream = _Stream(file)
     try:
-        version, num_tensors, num_fields = _unpack(file, "IQQ")
-        _check_version(version)
-        fields = {_text(file): _value(file, _unpack(file, "I")[0]) for _ in range(num_fields)}
-        names = frozenset(_tensor(file) for _ in range(num_tensors))
-    except (ValueError, EOFError, KeyError) as error:
+        num_tensors, num_fields = _counts(stream)
+        fields = {_text(stream): _value(stream) for _ in range(num_fields)}
+        names = frozenset(_tensor(stream) for _ in range(num_tensors))
+    except (ValueError, EOFError) as error:
         raise UnreadableCheckpoint(f"{where}: cannot be read as GGUF: {error}") from error
     return GgufHeader(fields=fields, tensors=names)
 
 
-def _check_version(version: int) -> None:
+class _Stream:
+    """What is left of a header's allowance is taken from the front of a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._bytes_left = MAX_BYTES
+        self._texts_left = MAX_TEXTS
+
+    def take(self, num_bytes: int) -> bytes:
+        """Return exactly so many bytes."""
+        self._allow(num_bytes)
+        self._bytes_left -= num_bytes
+        content = self._file.read(num_bytes)
+        if len(content) < num_bytes:
+            raise EOFError("the file is cut short")
+        return content
+
+    def skip(self, num_bytes: int) -> None:
+        """Read over so many bytes, and hold few at a time."""
+        self._allow(num_bytes)  # of the whole, before any of it is read
+        while num_bytes:
+            num_bytes -= len(self.take(min(num_bytes, _PART_BYTES)))
+
+    def unpack(self, layout: str) -> tuple[Any, ...]:
+        """Return numbers in a layout of ``struct``."""
+        return struct.unpack(f"<{layout}", self.take(struct.calcsize(f"<{layout}")))
+
+    def skip_texts(self, num_texts: int) -> None:
+        """Read over so many texts."""
+        if num_texts > self._texts_left:
+            raise ValueError(f"found arrays of more than {MAX_TEXTS:,} texts")
+        self._texts_left -= num_texts
+        for _ in range(num_texts):
+            self.skip(*self.unpack("Q"))
+
+    def _allow(self, num_bytes: int) -> None:
+        if num_bytes > self._bytes_left:
+            raise ValueError(f"found a header of more than {MAX_BYTES:,} bytes")
+
+
+def _counts(stream: _Stream) -> tuple[int, int]:
+    """Return how many tensors and fields are told of, once it is clear that this is GGUF."""
+    if stream.take(len(_MAGIC)) != _MAGIC:
+        raise ValueError(f"it does not begin with {_MAGIC.decode()}")
+    version, num_tensors, num_fields = stream.unpack("IQQ")
     if version not in (2, 3):
         raise ValueError(f"found version {version}, allowed: 2 or 3")
+    if max(num_fields, num_tensors) > MAX_ENTRIES:
+        raise ValueError(f"found {num_fields} fields and {num_tensors} tensors, allowed: {MAX_ENTRIES:,}")
+    return num_tensors, num_fields
 
 
-def _tensor(file: BinaryIO) -> str:
+def _tensor(stream: _Stream) -> str:
     """Read the name of a tensor, and over its shape, type and place."""
-    name = _text(file)
-    (num_dimensions,) = _unpack(file, "I")
+    name = _text(stream)
+    (num_dimensions,) = stream.unpack("I")
     if num_dimensions > 8:
         raise ValueError(f"found a tensor of {num_dimensions} dimensions")
-    _unpack(file, f"{num_dimensions}QIQ")
+    stream.unpack(f"{num_dimensions}QIQ")
     return name
 
 
-def _value(file: BinaryIO, kind: int) -> Any:
-    """Read one value; of an array return the length."""
+def _value(stream: _Stream) -> Any:
+    """Read the type of a value, and the value; of an array return the length."""
+    (kind,) = stream.unpack("I")
     if kind == _TEXT:
-        return _text(file)
+        return _text(stream)
     if kind != _ARRAY:
-        return _unpack(file, _NUMBERS[kind])[0]
-    of, length = _unpack(file, "IQ")
-    if of in _NUMBERS:
-        _skip(file, length * struct.calcsize(_NUMBERS[of]))
+        return stream.unpack(_layout(kind))[0]
+    of, length = stream.unpack("IQ")
+    if of == _TEXT:
+        stream.skip_texts(length)
     else:
-        for _ in range(length):
-            _value(file, of)
-    return length
+        stream.skip(length * struct.calcsize(_layout(of)))
+    return Length(length)
 
 
-def _text(file: BinaryIO) -> str:
-    (length,) = _unpack(file, "Q")
-    return _exactly(file, length).decode("utf-8", errors="replace")
+def _layout(kind: int) -> str:
+    if kind == _ARRAY:
+        raise ValueError("found an array of arrays, allowed: of numbers or texts")
+    if kind not in _NUMBERS:
+        raise ValueError(f"found a value of type {kind}, allowed: 0 to {max(_NUMBERS)}")
+    return _NUMBERS[kind]
 
 
-def _unpack(file: BinaryIO, layout: str) -> tuple[Any, ...]:
-    return struct.unpack(f"<{layout}", _exactly(file, struct.calcsize(f"<{layout}")))
-
-
-def _skip(file: BinaryIO, num_bytes: int) -> None:
-    while num_bytes:
-        num_bytes -= len(_exactly(file, min(num_bytes, _MAX_BYTES)))
-
-
-def _exactly(file: BinaryIO, num_bytes: int) -> bytes:
-    if num_bytes > _MAX_BYTES:
-        raise ValueError(f"found a text of {num_bytes} bytes")
-    content = file.read(num_bytes)
-    if len(content) < num_bytes:
-        raise EOFError("the file is cut short")
-    return content
+def _text(stream: _Stream) -> str:
+    return stream.take(*stream.unpack("Q")).decode("utf-8", errors="replace")

@@ -5,6 +5,7 @@ or ``hf auth login``), so that no token ever passes through this project. Knows 
 free of torch, and loads ``huggingface_hub`` when the hub is first asked.
 """
 
+import hashlib
 import io
 import re
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ _NAME = re.compile(
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _WHOAMI = "/api/whoami"
 _RETRYABLE = (408, 429)
+_SHOWN_CHARACTERS = 48
+"""Of a file's name in that of a directory, which file systems end at 255 bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +71,15 @@ class HubName:
     def directory(self) -> str:
         """The name of a directory for what this names, by content.
 
-        Call it only where the revision is a commit.
+        Call it only where the revision is a commit. Of a file it holds a hash of the whole path, which no
+        two share however they are written, and the end of its name for people.
         """
         assert self.commit is not None, f"{self}: may move"
-        parts = (*self.repository.split("/"), self.commit, *(self.file or "").split("/"))
-        return "--".join(part for part in parts if part)
+        parts = [*self.repository.split("/"), self.commit]
+        if self.file:
+            digest = hashlib.sha256(self.file.encode()).hexdigest()[:16]
+            parts += [digest, self.file.rpartition("/")[2][-_SHOWN_CHARACTERS:]]
+        return "--".join(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ make it unusable is told before anything large is fetched. Knows nothing of wher
 """
 
 import io
-import json
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, cast
 
@@ -19,12 +18,11 @@ from minitron.checkpoint_files import (
 )
 from minitron.errors import PickledCheckpoint, RefusedByHub, UnreadableCheckpoint, UnsupportedModel
 from minitron.families import checked_architecture
+from minitron.foreign_json import MAX_BYTES, parsed
 from minitron.gguf_header import SUFFIX, read_header
 from minitron.hub import HubName, Snapshot, look_up, reading
 
 CONFIG = "config.json"
-MAX_TEXT_BYTES = 32 * 2**20
-"""Of a config or an index of shards; real ones have at most a few hundred kB."""
 BUFFER_BYTES = 2**20
 
 
@@ -93,7 +91,7 @@ def _checkpoint(snapshot: Snapshot, paths: set[str]) -> HubParent:
 
 def _json(snapshot: Snapshot, path: str) -> dict[str, Any]:
     try:
-        content = json.loads(_text(snapshot, path))
+        content = parsed(_text(snapshot, path))
     except ValueError as error:
         raise UnreadableCheckpoint(f"{snapshot.name}/{path}: cannot be read as JSON: {error}") from None
     if not isinstance(content, dict):
@@ -101,12 +99,12 @@ def _json(snapshot: Snapshot, path: str) -> dict[str, Any]:
     return content
 
 
-def _text(snapshot: Snapshot, path: str) -> str:
+def _text(snapshot: Snapshot, path: str) -> bytes:
     with reading(snapshot, path) as stream:
-        content = stream.read(MAX_TEXT_BYTES + 1)
-    if len(content) > MAX_TEXT_BYTES:
-        raise UnreadableCheckpoint(f"{snapshot.name}/{path}: is longer than {MAX_TEXT_BYTES:,} bytes")
-    return content.decode("utf-8")
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise UnreadableCheckpoint(f"{snapshot.name}/{path}: is longer than {MAX_BYTES:,} bytes")
+    return content
 
 
 def _instead(name: HubName, paths: set[str]) -> str:

@@ -6,7 +6,6 @@ Hugging Face directory or a local GGUF file. ``minitron.builtin`` makes or fetch
 directories. Only what is on the hub needs the network, and nothing where its config is given.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,11 @@ from minitron.errors import (
     UnsupportedModel,
 )
 from minitron.families import checked_architecture
+from minitron.foreign_json import read_parsed
 from minitron.gguf_header import SUFFIX, VERSION, read_header_of
 from minitron.hub import PREFIX, HubName, look_up
 from minitron.hub_parent import CONFIG, examine
+from minitron.local_paths import expanded, is_directory
 
 BUILTIN_PREFIX = "builtin:"
 TINY = "builtin:tiny"
@@ -83,7 +84,7 @@ def is_local(parent: str) -> bool:
 
 def is_gguf(parent: str) -> bool:
     """Return whether a parent is a local GGUF file."""
-    return is_local(parent) and parent.endswith(SUFFIX) and not Path(parent).expanduser().is_dir()
+    return is_local(parent) and parent.endswith(SUFFIX) and not is_directory(expanded(parent))
 
 
 def pinned(parent: str) -> str:
@@ -119,17 +120,17 @@ def read_config(parent: str) -> dict[str, Any]:
     if name is not None:
         return examine(name).config
     if is_gguf(parent):
-        return _gguf_config(Path(parent).expanduser())
-    path = Path(parent).expanduser() / CONFIG
-    if path.parent.is_file():
-        raise UnreadableCheckpoint(f"parent: {path.parent}: found a file, allowed: {FORMS}")
+        return _gguf_config(expanded(parent))
+    path = expanded(parent) / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        if path.parent.is_file():
+            raise UnreadableCheckpoint(f"parent: {path.parent}: found a file, allowed: {FORMS}")
+        config = read_parsed(path)
     except FileNotFoundError:
         raise UnreadableCheckpoint(
             f"parent: {path}: no such file; a checkpoint directory holds one{_perhaps(parent)}"
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UnreadableCheckpoint(f"parent: {path}: cannot be read as JSON: {error}") from None
     if not isinstance(config, dict):
         raise UnreadableCheckpoint(f"parent: {path}: holds no JSON object")
@@ -163,7 +164,7 @@ def check_parent(parent: str) -> Architecture:
     """
     architecture = parent_architecture(parent)
     if is_local(parent) and not is_gguf(parent):
-        directory = Path(parent).expanduser()
+        directory = expanded(parent)
         check_weights(directory, read_config(parent))
         check_tokenizer(directory, vocab_size=architecture.vocab_size)
     return architecture
@@ -196,7 +197,7 @@ def _where(parent: str) -> str:
     """Return where the config of a parent stands, for people."""
     if is_gguf(parent):
         return parent
-    return str(Path(parent).expanduser() / CONFIG) if is_local(parent) else f"{parent}/{CONFIG}"
+    return str(expanded(parent) / CONFIG) if is_local(parent) else f"{parent}/{CONFIG}"
 
 
 def _perhaps(parent: str) -> str:

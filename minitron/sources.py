@@ -4,14 +4,15 @@ Free of torch and of readers, so that a source is checked when a search is submi
 content's digest without parsing it, so that blocks made from it earlier are found again cheaply.
 """
 
-import glob
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from minitron.errors import HubError, UnreadableData
+from minitron.errors import HubError, TooManyFiles, UnreadableData
 from minitron.hub import PREFIX, HubName, at_its_commit
+from minitron.local_paths import expanded, paths_below, paths_like
 from minitron.progress import Progress, Report, silent
 from minitron.python_docs import python_docs
 from minitron.recipe import DataRecipe, DataSource
@@ -46,7 +47,7 @@ def check_sources(recipe: DataRecipe) -> None:
                     "none"
                 )
         if source.source != PYTHON_DOCS:
-            local_files(field, source)
+            next(_found_files(field, source))
 
 
 def with_absolute_paths(recipe: DataRecipe) -> DataRecipe:
@@ -54,7 +55,7 @@ def with_absolute_paths(recipe: DataRecipe) -> DataRecipe:
 
     def absolute(_: str, name: str) -> str:
         is_path = not name.startswith(("builtin:", PREFIX))
-        return str(Path(name).expanduser().absolute()) if is_path else name
+        return str(expanded(name).absolute()) if is_path else name
 
     return recipe.renamed(absolute)
 
@@ -132,28 +133,48 @@ def state_of(field: str, source: DataSource) -> list[tuple[Path, int, int]]:
 def local_files(field: str, source: DataSource) -> list[Path]:
     """Return the files of a known suffix at a path, below a directory, or matching a pattern; sorted.
 
+    Only ordinary files: no sockets, pipes or devices. ``minitron.local_paths`` says which links are followed.
+
     Raises:
-        UnreadableData: An unknown name, a missing path, or nothing readable there.
+        UnreadableData: An unknown name, a missing path, nothing readable there, or more than can be meant.
     """
+    return sorted(_found_files(field, source))
+
+
+def _found_files(field: str, source: DataSource) -> Iterator[Path]:
+    """Yield what ``local_files`` returns, as it is found."""
     if source.source.startswith("builtin:"):
         raise UnreadableData(
             f"{field}: found {source.source!r}, allowed: {PYTHON_DOCS}, hub:ORG/NAME or a local path"
         )
-    path = Path(source.source).expanduser()
+    path = expanded(source.source)
+    is_empty = True
+    try:
+        for file in _candidates(field, path):
+            if _is_readable(file) and file.is_file():
+                is_empty = False
+                yield file
+    except OSError as error:
+        raise UnreadableData(f"{field}: {path}: cannot be read: {error}") from error
+    except TooManyFiles as error:
+        raise TooManyFiles(f"{field}: {path}: {error}") from None
+    if is_empty:
+        raise UnreadableData(f"{field}: {path}: holds no file with a suffix of {_FILES}")
+
+
+def _candidates(field: str, path: Path) -> Iterator[Path]:
     if path.is_file():
         if not _is_readable(path):
             raise UnreadableData(f"{field}: {path}: found suffix {path.suffix!r}, allowed: {_FILES}")
-        return [path]
-    if path.is_dir():
-        candidates = list(path.rglob("*"))
+        yield path
+    elif path.is_dir():
+        yield from paths_below(path)
     else:
-        candidates = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207 - absolute patterns too
-        if not candidates:
+        matches = paths_like(path)
+        first = next(matches, None)
+        if first is None:
             raise UnreadableData(f"{field}: {path}: no such file, directory or match")
-    files = sorted(file for file in candidates if _is_readable(file) and file.is_file())
-    if not files:
-        raise UnreadableData(f"{field}: {path}: holds no file with a suffix of {_FILES}")
-    return files
+        yield from itertools.chain([first], matches)
 
 
 def kind_of(path: Path) -> str:

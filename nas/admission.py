@@ -8,9 +8,10 @@ from pathlib import Path
 
 from minitron.errors import HubError, InvalidRecipe, MinitronError, UnreachableHub, UnreadableCheckpoint
 from minitron.hub import PREFIX
+from minitron.local_paths import expanded
 from minitron.parents import BUILTIN_PREFIX
 from minitron.sources import pinned, with_absolute_paths
-from nas.errors import InvalidSpec
+from nas.errors import HubUnavailable, InvalidSpec, SearchError
 from nas.estimate import estimate, require_memory
 from nas.parent import described
 from nas.search import SearchSpec
@@ -23,7 +24,7 @@ FIELDS = ("parent: ", "data.")
 def resolved(spec: SearchSpec) -> SearchSpec:
     """Return a spec whose local paths, counted from the directory of this process, are absolute."""
     is_named = spec.parent.startswith((BUILTIN_PREFIX, PREFIX))
-    parent = spec.parent if is_named else str(Path(spec.parent).expanduser().absolute())
+    parent = spec.parent if is_named else str(expanded(spec.parent).absolute())
     return replace(spec, parent=parent, data=with_absolute_paths(spec.data))
 
 
@@ -36,13 +37,14 @@ def admitted(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchS
 
     Raises:
         InvalidSpec: The parent, the hub, the data or the sizes rule the search out.
+        HubUnavailable: The hub does not answer.
     """
     try:
         spec = described(spec, artifact_root)
         space = _sized(spec)
         return replace(spec, data=pinned(spec.data)), space
     except MinitronError as error:
-        raise _invalid(error) from error
+        raise _refusal(error) from error
 
 
 def planned(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSpace, tuple[str, ...]]:
@@ -52,7 +54,7 @@ def planned(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSp
     says what a plan needs.
 
     Raises:
-        InvalidSpec: As ``admitted``.
+        InvalidSpec, HubUnavailable: As ``admitted``.
     """
     unchecked: list[str] = []
     try:
@@ -68,7 +70,7 @@ def planned(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSp
         except UnreachableHub as error:
             unchecked.append(_told(error))
     except MinitronError as error:
-        raise _invalid(error) from error
+        raise _refusal(error) from error
     return spec, space, tuple(unchecked)
 
 
@@ -88,7 +90,9 @@ def _told(error: MinitronError) -> str:
     return text if text.startswith(FIELDS) else f"parent: {text}"
 
 
-def _invalid(error: MinitronError) -> InvalidSpec:
+def _refusal(error: MinitronError) -> SearchError:
+    if isinstance(error, UnreachableHub):
+        return HubUnavailable(_told(error))
     if isinstance(error, InvalidRecipe):
         return InvalidSpec(((error.field, error.reason),))
     field, _, reason = _told(error).partition(": ")

@@ -88,7 +88,7 @@ def run(
     from nas import local_run  # the other commands need no database
 
     try:
-        search = local_run.run(task, _settings(host, port), display.terminal(), serves=serve)
+        search = local_run.run(task, _settings(host=host, port=port), display.terminal(), serves=serve)
     except local_run.Interrupted as interrupted:
         typer.echo(f"go on with: nas run --resume {interrupted.search_id}", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -102,7 +102,8 @@ def plan(
     device_flops: Annotated[
         float | None,
         typer.Option(
-            help="Operations a second that a trial's resources reach; default: as measured earlier."
+            help="Operations a second that a trial's resources reach; default NAS_DEVICE_FLOPS, else as "
+            "measured earlier."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the estimate as JSON.")] = False,
@@ -110,7 +111,7 @@ def plan(
     """Say what a search would cost, and whether it can run; nothing is started or stored."""
     from nas import local_run
 
-    found = local_run.plan(load_spec(spec), _settings(None, None), flops_per_second=device_flops)
+    found = local_run.plan(load_spec(spec), _settings(device_flops=device_flops))
     if as_json:
         typer.echo(json.dumps(dump(found), indent=1))
     else:
@@ -132,7 +133,7 @@ def gc(
     """Show what takes space below the artifact root and what may go, then delete that if told to."""
     from nas import collect
 
-    settings = _settings(None, None)
+    settings = _settings()
     limit = settings.cache_bytes if cache_bytes is None else cache_bytes
     found = collect.collect(settings, cache_bytes=limit, keeps_students=not students)
     display.disk(display.terminal(), settings.artifact_root, found.usage, found.items)
@@ -148,7 +149,7 @@ def gc(
 @app.command()
 def serve(host: Host = None, port: Port = None) -> None:
     """Serve the REST interface and the dashboard, and run the searches that are submitted."""
-    settings = _settings(host, port)
+    settings = _settings(host=host, port=port)
     command = [sys.executable, "-P", "-m", "api", "--host", settings.host, "--port", str(settings.port)]
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - the server takes our place, and our signals
@@ -160,9 +161,9 @@ def main() -> None:
     app()
 
 
-def _settings(host: str | None, port: int | None) -> Settings:
-    chosen = {"host": host, "port": port}
-    return Settings(**{name: value for name, value in chosen.items() if value is not None})
+def _settings(**options: Any) -> Settings:
+    """Return the settings, with those options in place of them that were given."""
+    return Settings(**{name: value for name, value in options.items() if value is not None})
 
 
 def _lines(error: Exception) -> list[str]:

@@ -17,7 +17,7 @@ from nas.client import Client
 from nas.clock import utc_now
 from nas.errors import SearchError
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
-from nas.patch import patch_of, patched_spec
+from nas.patch import patch_of, patched_spec, refilled
 from nas.search import Search, SearchState
 from nas.settings import Settings
 from nas.spec import load_spec, spec_to_json
@@ -138,14 +138,17 @@ def clone(
     server: Server = None,
     key: Key = None,
 ) -> None:
-    """Submit a search like another, with some fields changed, and print its id."""
+    """Submit a search like another, with some fields changed, and print its id.
+
+    Relative paths count from here, as in a spec that is submitted.
+    """
     patch = patch_of(assignments or [])
     with _client(server) as client:
+        spec = spec_to_json(resolved(patched_spec(client.get(search_id).search.spec, patch)))
         if output is None:
-            typer.echo(client.clone(search_id, patch, key=key).search.id)
+            typer.echo(client.clone(search_id, refilled(patch, spec), key=key).search.id)
             return
-        spec = patched_spec(client.get(search_id).search.spec, patch)
-    _write_new(output, yaml.safe_dump(spec_to_json(spec), sort_keys=False, allow_unicode=True))
+    _write_new(output, yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
 
 
 @remote.command()

@@ -129,17 +129,22 @@ class Client:
 
     def download(self, search_id: str, directory: Path) -> None:
         """Write the winner's checkpoint to a directory that does not exist yet; whole or not at all."""
-        if directory.exists():
-            raise ClientError(f"output: {directory}: exists, allowed: a directory that does not")
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
         try:
-            with self._connection.stream(f"/searches/{search_id}/winner") as response:
-                _unpack(ChunkStream(response.iter_bytes()), partial)
-            partial.chmod(0o755)
-            partial.rename(directory)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            if directory.exists():
+                raise ClientError(f"output: {directory}: exists, allowed: a directory that does not")
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+            try:
+                with self._connection.stream(f"/searches/{search_id}/winner") as response:
+                    _unpack(ChunkStream(response.iter_bytes()), partial)
+                partial.chmod(0o755)
+                partial.rename(directory)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+        except OSError as error:
+            raise ClientError(f"output: {directory}: cannot be made: {error}") from error
+        except tarfile.TarError as error:
+            raise ClientError(f"server: sent no whole archive: {error}") from error
 
     def _pages(self, path: str, parameters: Mapping[str, Any], *, page_size: int) -> Iterator[dict[str, Any]]:
         """Yield the pages of a list."""

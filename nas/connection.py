@@ -13,7 +13,10 @@ import httpx
 
 from nas.errors import SearchError
 
-TIMEOUT_SECONDS = 30.0
+TIMEOUT_SECONDS = 60.0
+"""A server may have to ask the hub before it answers, which it does for half as long."""
+RETRY_SECONDS = 20.0
+"""After this long no request is sent again: whoever waits is told why."""
 MAX_RETRIES = 3
 """Of a request whose connection was lost, or whose server could not serve for the moment."""
 MAX_PAUSE_SECONDS = 30.0
@@ -69,7 +72,7 @@ class Connection:
 
     def call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         """Send a request, again if need be, and return the JSON of its answer."""
-        num_tries = 0
+        num_tries, begun = 0, time.monotonic()
         while True:
             num_tries += 1
             try:
@@ -78,9 +81,11 @@ class Connection:
                 # A server that was never there is told at once; one that was may be starting again.
                 is_restarting = isinstance(error, ServerAbsent) and num_tries > 1
                 may_pass = error.pause is not None or is_restarting
-                if not may_pass or num_tries > MAX_RETRIES:
+                pause = max(error.pause or 0.0, num_tries / 2)
+                is_late = time.monotonic() + pause > begun + RETRY_SECONDS
+                if not may_pass or is_late or num_tries > MAX_RETRIES:
                     raise
-                time.sleep(max(error.pause or 0.0, num_tries / 2))
+                time.sleep(pause)
 
     @contextmanager
     def stream(

@@ -12,6 +12,7 @@ SearchError
 ├── Conflict            not possible in the present state (finished, no winner yet)
 │   ├── LostLease       another process has taken the search over
 │   └── KeyReused       an idempotency key that came before with another request
+├── HubUnavailable      the Hugging Face hub does not answer, and a search cannot be checked without
 ├── FinalTrialChanged   an attempt to rewrite a trial that is final
 └── StoreUnavailable    the database cannot be reached
     └── StoreFull       the disk that holds the database is full
@@ -89,6 +90,10 @@ class KeyReused(Conflict):
 
 class FinalTrialChanged(SearchError):
     """Raised on an attempt to rewrite a trial that is final."""
+
+
+class HubUnavailable(SearchError):
+    """Raised when a search cannot be checked because the hub does not answer: the same may succeed later."""
 
 
 class StoreUnavailable(SearchError):

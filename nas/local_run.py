@@ -104,18 +104,19 @@ def local_winner(search_id: str, settings: Settings) -> Path | None:
         store.close()
 
 
-def plan(spec: SearchSpec, settings: Settings, *, flops_per_second: float | None) -> Estimate:
+def plan(spec: SearchSpec, settings: Settings) -> Estimate:
     """Return what a search would cost; rates that earlier searches here measured are used.
 
     Raises:
         InvalidSpec: It cannot run.
+        HubUnavailable: The hub does not answer, and the spec does not say what a plan needs.
     """
     # Asking costs nothing, so it makes no database either.
     file = settings.database_url.removeprefix("sqlite:///")
     is_new = file != settings.database_url and not Path(unquote(file)).exists()
     store = InMemoryStore() if is_new else open_store(settings.database_url)
     service = SearchService(store, artifact_root=settings.artifact_root, device_flops=settings.device_flops)
-    return service.plan(spec, flops_per_second=flops_per_second)
+    return service.plan(spec)
 
 
 def _follow(service: SearchService, supervisor: Supervisor, search: Search, console: Console) -> None:

@@ -48,6 +48,18 @@ def patch_of(assignments: Iterable[str]) -> dict[str, Any]:
     return patch
 
 
+def refilled(patch: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a patch of the same fields, each with what ``values`` says of it; null stays null."""
+
+    def value_of(name: str, change: Any) -> Any:
+        found = values.get(name)
+        if isinstance(change, Mapping) and isinstance(found, Mapping):
+            return refilled(change, found)
+        return None if change is None else found
+
+    return {name: value_of(name, change) for name, change in patch.items()}
+
+
 def _merged(target: Any, patch: Any) -> Any:
     """Return what a merge patch makes of a value, as RFC 7396 defines it."""
     if not isinstance(patch, Mapping):

@@ -72,6 +72,7 @@ class SearchService:
         Raises:
             KeyReused: The key came before with another request.
             InvalidSpec: A field that cannot be run; EmptySpace when nothing fits the budget.
+            HubUnavailable: The hub does not answer for its parent or its data.
         """
         if key and (earlier := self._store.keyed_search(key)):
             return earlier
@@ -92,7 +93,7 @@ class SearchService:
 
         Raises:
             InvalidSpec: As ``create``, or the patch is none.
-            KeyReused: As ``create``.
+            KeyReused, HubUnavailable: As ``create``.
         """
         source = self._store.get_search(search_id)
         return self.create(patched_spec(source.spec, patch), key=key, cloned_from=source.id)
@@ -108,7 +109,7 @@ class SearchService:
                 service, else what earlier trials with the same resources did, if there are any.
 
         Raises:
-            InvalidSpec: As ``create``.
+            InvalidSpec, HubUnavailable: As ``create``.
         """
         spec, space, unchecked = planned(resolved(spec), self._artifact_root)
         stated = flops_per_second or self._device_flops

@@ -11,13 +11,14 @@ from urllib.parse import quote
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from minitron.local_paths import expanded
 from nas.errors import InvalidSettings
 
 _SQLITE = "sqlite:///"
 
 
 def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
+    return expanded(str(path)).absolute()
 
 
 def _sqlite_address(path: Path) -> str:
@@ -34,6 +35,8 @@ def _absolute_address(address: str) -> str:
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Address = Annotated[str, AfterValidator(_absolute_address)]
+DeviceFlops = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+"""Operations a second that can be: the one check of the setting, of the option and of the parameter."""
 
 
 class Settings(BaseSettings):
@@ -64,7 +67,7 @@ class Settings(BaseSettings):
     """``MLFLOW_TRACKING_URI``: a server or a local SQLite store of MLflow."""
     ray_address: str | None = None
     """``NAS_RAY_ADDRESS``: a running Ray cluster; None starts a local one for each search."""
-    device_flops: float | None = Field(default=None, ge=1, allow_inf_nan=False)
+    device_flops: DeviceFlops | None = None
     """``NAS_DEVICE_FLOPS``: operations a second that the resources of a trial reach; None asks earlier trials."""
     host: str = "127.0.0.1"
     """``NAS_HOST``: the address that ``nas serve`` listens on."""

@@ -24,6 +24,7 @@ from api.schemas import EstimateResource, LogResource, SearchPage, SearchResourc
 from nas.leaderboard import comparison_of
 from nas.listing import SearchOrder
 from nas.search import Search
+from nas.settings import DeviceFlops
 from nas.spec import dump
 
 router = APIRouter(tags=["searches"])
@@ -57,12 +58,8 @@ def create_search(
     key: Key,
     validate_only: Annotated[bool, Query(description="Store nothing: say what it would cost.")] = False,
     device_flops: Annotated[
-        float | None,
-        Query(
-            ge=1,
-            allow_inf_nan=False,
-            description="Operations a second of a trial's resources, for the hours.",
-        ),
+        DeviceFlops | None,
+        Query(description="Operations a second of a trial's resources, for the hours."),
     ] = None,
 ) -> SearchResource | Response:
     """Submit a search, as JSON or YAML. Once this has answered, the search is stored and will be run."""
@@ -151,4 +148,4 @@ def download_winner(service: Service, search_id: SearchId) -> StreamingResponse:
 def _created(request: Request, response: Response, service: Service, search: Search) -> SearchResource:
     """Answer with a search that was made, and say where it is."""
     response.headers["Location"] = str(request.url_for("get_search", search_id=search.id))
-    return SearchResource.of(service.get(search.id))
+    return get_search(service, search.id)

@@ -11,6 +11,7 @@ from nas.estimate import Estimate
 from nas.search import Search
 from nas.spec import load, load_spec, spec_to_json
 from nas.trial import FailureKind
+from tests import hub
 from tests.fakes import ManualClock
 from tests.unit.api.answers import problem_in
 from tests.unit.api.seeded import DEMO, NOW, PARENT_LOSS, TRACEBACK, Played, demo_spec
@@ -78,6 +79,23 @@ class TestSubmit:
         spec = yaml.safe_load(DEMO.read_text(encoding="utf-8")) | {"parent": "builtin:huge"}
         problem = problem_in(fresh.http.post("/api/v1/searches", json=spec), 422, "invalid_spec")
         assert problem["errors"][0]["field"] == "parent"
+
+    def test_a_hub_that_is_down_is_worth_another_try(self, fresh, monkeypatch, tmp_path):
+        spec = yaml.safe_load(DEMO.read_text(encoding="utf-8")) | {"parent": "hub:org/tiny"}
+        source = fresh.service.create(demo_spec())
+        with hub.serving(hub.FakeHub()) as down, hub.asked_here(down, monkeypatch, tmp_path):
+            down.is_down = True
+            for answer in (
+                fresh.http.post("/api/v1/searches", json=spec),
+                fresh.http.post("/api/v1/searches?validate_only=true", json=spec),
+                fresh.http.post(
+                    f"/api/v1/searches/{source.id}:clone", json={"data": {"source": "hub:org/tiny"}}
+                ),
+            ):
+                problem = problem_in(answer, 503, "hub_unavailable")
+                assert "hub:org/tiny: http" in problem["detail"]
+                assert int(answer.headers["retry-after"]) > 0
+        assert fresh.store.list_searches() == [source]
 
     def test_text_that_is_no_spec(self, fresh):
         response = fresh.http.post("/api/v1/searches", content=b"{[", headers=YAML)

@@ -2,15 +2,21 @@
 
 import io
 import json
+import os
+import re
+import struct
+from dataclasses import replace
 
 import pytest
 import torch
 from gguf import GGMLQuantizationType
 
+from minitron import gguf_header
 from minitron.builtin import materialize
 from minitron.checkpoint import load_parent, load_tokenizer
 from minitron.errors import RefusedByHub, UnreadableCheckpoint, UnsupportedModel
-from minitron.gguf_header import read_header, read_header_of
+from minitron.families import checked_architecture
+from minitron.gguf_header import Length, read_header, read_header_of
 from minitron.parents import check_parent, parent_architecture
 from tests.gguf_files import TOKENS, reader_of, write_gguf
 from tests.hub import FakeHub, asked_here, serving
@@ -59,11 +65,98 @@ def test_every_cut_in_the_header_is_told(file):
             read_header(io.BytesIO(content[:length]), "x")
 
 
-def test_a_length_that_no_file_has_reads_nothing(file):
-    with pytest.raises(UnreadableCheckpoint, match="found a text of 1844674"):
-        read_header(io.BytesIO(file.read_bytes()[:24] + b"\xff" * 8), "x")
+def test_another_version_is_told():
     with pytest.raises(UnreadableCheckpoint, match="found version 9, allowed: 2 or 3"):
         read_header(io.BytesIO(b"GGUF\x09" + bytes(40)), "x")
+
+
+class Endless(io.RawIOBase):
+    """The begin of a file, then the same field again and again, as a hub could send it."""
+
+    def __init__(self, begin, field):
+        self._rest, self._field = begin, field
+        self.num_read = 0
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        self._rest = self._rest or self._field
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        self.num_read += count
+        return count
+
+
+def begin_of(*, num_fields=1, num_tensors=0):
+    return b"GGUF" + struct.pack("<IQQ", 3, num_tensors, num_fields)
+
+
+def sized(content):
+    return struct.pack("<Q", len(content)) + content
+
+
+TEXTS = sized(b"key") + struct.pack("<I", 8) + sized(bytes(5_000))
+NUMBERS = sized(b"key") + struct.pack("<IIQ", 9, 0, 5_000) + bytes(5_000)
+
+
+@pytest.mark.parametrize("field", [TEXTS, NUMBERS], ids=["texts", "arrays"])
+def test_an_endless_header_is_read_no_further_than_its_limit(monkeypatch, field):
+    monkeypatch.setattr(gguf_header, "MAX_BYTES", 100_000)
+    stream = Endless(begin_of(num_fields=1_000), field)
+    with pytest.raises(UnreadableCheckpoint, match="found a header of more than 100,000 bytes"):
+        read_header(io.BufferedReader(stream, 1_000), "x")
+    assert stream.num_read <= 101_000
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (begin_of() + b"\xff" * 8, "found a header of more than"),
+        (begin_of() + sized(b"key") + struct.pack("<IIQ", 9, 0, 2**40), "found a header of more than"),
+        (begin_of() + sized(b"key") + struct.pack("<IIQ", 9, 8, 2**40), "found arrays of more than"),
+        (begin_of(num_fields=2**40), "found 1099511627776 fields and 0 tensors, allowed: 65,536"),
+        (begin_of(num_tensors=2**40), "found 1 fields and 1099511627776 tensors, allowed: 65,536"),
+    ],
+    ids=["text", "array", "texts", "fields", "tensors"],
+)
+def test_a_length_that_no_file_has_reads_nothing(content, message):
+    stream = Endless(content, b"\0")
+    with pytest.raises(UnreadableCheckpoint, match=f"^x: cannot be read as GGUF: {message}"):
+        read_header(io.BufferedReader(stream, 100), "x")
+    assert stream.num_read <= len(content) + 100
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (struct.pack("<I", 77), "found a value of type 77, allowed: 0 to 12"),
+        (struct.pack("<IIQ", 9, 77, 1), "found a value of type 77, allowed: 0 to 12"),
+        (struct.pack("<IIQ", 9, 9, 1) * 100_000, "found an array of arrays, allowed: of numbers or texts"),
+    ],
+    ids=["value", "items", "nested"],
+)
+def test_a_value_of_another_kind_is_named(value, message):
+    with pytest.raises(UnreadableCheckpoint, match=f"^x: cannot be read as GGUF: {message}$"):
+        read_header(io.BytesIO(begin_of() + sized(b"key") + value), "x")
+
+
+@pytest.mark.parametrize(
+    "key", ["split.count", "llama.expert_count", "llama.embedding_length", "llama.block_count"]
+)
+@pytest.mark.parametrize("found", ["two", [2, 2], 2.5])
+def test_a_number_that_is_none_is_named(file, key, found):
+    """Of layers that differ a writer gives an array: its length is no size."""
+    header = read_header_of(file)
+    value = Length(len(found)) if isinstance(found, list) else found
+    with pytest.raises(UnsupportedModel, match=r"found .*, allowed: "):
+        checked_architecture(replace(header, fields=header.fields | {key: value}).config, "x")
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "x.gguf")
+    with pytest.raises(UnreadableCheckpoint, match="cannot be read: it is no ordinary file"):
+        check_parent(str(tmp_path / "x.gguf"))
 
 
 @pytest.mark.parametrize("kind", [GGMLQuantizationType.Q8_0, GGMLQuantizationType.Q4_1], ids=str)
@@ -144,7 +237,7 @@ def test_a_file_on_the_hub_is_planned_from_its_header_and_fetched_once(hub, file
     name = "hub:org/tiny#sub/tiny.Q8_0.gguf"
     assert check_parent(name) == check_parent(str(file))
     directory = materialize(name, tmp_path)
-    assert directory.name == f"org--tiny--{commit}--sub--tiny.Q8_0.gguf--v1"
+    assert re.fullmatch(rf"org--tiny--{commit}--\w{{16}}--tiny\.Q8_0\.gguf--v1", directory.name)
     assert [each.name for each in directory.parent.iterdir() if each.is_dir()] == [directory.name]
     load_parent(directory)
     hub.is_down = True

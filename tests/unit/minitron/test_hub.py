@@ -1,5 +1,6 @@
 """Asking the hub: what names mean, and what each refusal is told as."""
 
+import re
 import subprocess
 import sys
 import traceback
@@ -48,7 +49,25 @@ def test_only_a_whole_hash_is_a_commit():
     assert HubName.parse(f"hub:a/b@{commit}").commit == commit
     assert HubName.parse(f"hub:a/b@{commit[:7]}").commit is None
     assert HubName.parse("hub:a/b").commit is None
-    assert HubName.parse(f"hub:a/b@{commit}#c/d.gguf").directory == f"a--b--{commit}--c--d.gguf"
+
+
+def test_no_two_files_share_a_directory():
+    commit = "0123456789abcdef" * 2 + "01234567"
+    files = [
+        "q4/m.gguf",
+        "q4--m.gguf",
+        "m.gguf",
+        "q4//m.gguf",
+        "Q4/m.gguf",
+        "é" * 200 + "/m.gguf",
+        "m" * 300 + ".gguf",
+    ]
+    names = {HubName.parse(f"hub:a/b@{commit}#{file}").directory for file in files}
+    assert len(names) == len(files)
+    for name in names:
+        assert re.fullmatch(rf"a--b--{commit}--[0-9a-f]{{16}}--.*m\.gguf", name)
+        assert len(f".{name}--v1.partial".encode()) < 255
+    assert HubName.parse(f"hub:a/b@{commit}").directory == f"a--b--{commit}"
 
 
 @pytest.mark.parametrize("kind", ["model", "dataset"])

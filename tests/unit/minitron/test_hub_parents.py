@@ -108,6 +108,8 @@ def test_shards_load_as_one_file_does(hub, checkpoint, sharded, tmp_path):
         ),
         (["tokenizer.json", "tokenizer_config.json"], {}, (UnreadableCheckpoint, "holds no tokenizer")),
         ([], {"config.json": b"{"}, (UnreadableCheckpoint, "config.json: cannot be read as JSON")),
+        ([], {"config.json": b"[" * 10**5}, (UnreadableCheckpoint, "config.json: cannot be read as JSON: nes")),
+        ([], {"config.json": b"\xff"}, (UnreadableCheckpoint, "config.json: cannot be read as JSON: 'utf-8'")),
         ([], {"config.json": b"[]"}, (UnreadableCheckpoint, "config.json: holds no JSON object")),
         (
             [], {"config.json": b'{"model_type": "bert"}'},
@@ -118,7 +120,7 @@ def test_shards_load_as_one_file_does(hub, checkpoint, sharded, tmp_path):
             (UnsupportedModel, "quantization_config: found 'awq', allowed: plain weights"),
         ),
     ],
-    ids=["config", "pickles", "weights", "GGUF", "tokenizer", "cut", "list", "family", "quantized"],
+    ids=["config", "pickles", "weights", "GGUF", "tokenizer", "cut", "deep", "binary", "list", "family", "quantized"],
 )  # fmt: skip
 def test_what_cannot_be_a_parent_is_refused_before_it_is_fetched(hub, checkpoint, lacking, extra, refusal):
     error, message = refusal

@@ -66,10 +66,12 @@ def test_an_unknown_name_lists_the_known():
         (b"{", UnreadableCheckpoint, "cannot be read as JSON"),
         (b"\xff", UnreadableCheckpoint, "cannot be read as JSON"),
         (b"[]", UnreadableCheckpoint, "holds no JSON object"),
+        (b"[" * 100_000, UnreadableCheckpoint, "cannot be read as JSON: nested more than 64 levels deep"),
         (b'{"model_type": "bert"}', UnsupportedModel, "model_type: found 'bert'"),
+        (b'{"model_type": ["llama"]}', UnsupportedModel, r"model_type: found \['llama'\]"),
         (b'{"model_type": "llama"}', UnsupportedModel, "num_hidden_layers, hidden_size"),
     ],
-    ids=["missing", "cut", "binary", "list", "family", "fields"],
+    ids=["missing", "cut", "binary", "list", "deep", "family", "families", "fields"],
 )
 def test_a_bad_config_is_named(tmp_path, content, error, message):
     if content is not None:
@@ -84,10 +86,52 @@ def test_a_file_is_no_parent(tmp_path):
         parent_architecture(str(tmp_path / "model.safetensors"))
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".gguf", "~nobody-at-all/x"])
+def test_a_path_that_no_file_can_have_is_named(name):
+    with pytest.raises(UnreadableCheckpoint, match=r"x.*(no such file|cannot be read)"):
+        check_parent(name)
+
+
 def test_a_shape_that_contradicts_itself_is_named_with_its_file(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(BUILTIN_CONFIGS[TINY] | {"num_key_value_heads": 3}))
     with pytest.raises(InvalidArchitecture, match=rf"{tmp_path}/config.json: num_attention_heads: found 8"):
         parent_architecture(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("hidden_size", 10**30), ("max_position_embeddings", "512"), ("attention_bias", []), ("head_dim", 16.0)],
+)
+def test_an_entry_of_another_kind_is_named(tmp_path, name, value):
+    (tmp_path / "config.json").write_text(json.dumps(BUILTIN_CONFIGS[TINY] | {name: value}))
+    with pytest.raises(UnsupportedModel, match=rf"config\.json: {name}: found .*, allowed: "):
+        check_parent(str(tmp_path))
+
+
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.json", DEEP),
+        ("tokenizer.json", b'{"model": []}'),
+        ("model.safetensors", len(DEEP).to_bytes(8, "little") + DEEP),
+        ("model.safetensors", (25).to_bytes(8, "little") + b'{"a": {"data_offsets":[]}}'),
+        ("model.safetensors.index.json", DEEP),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": 1}}'),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": "\\ud800"}}'),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": ["x"]}}'),
+    ],
+)
+def test_a_malformed_file_of_a_checkpoint_is_named(tmp_path, name, content):
+    directory = write_checkpoint(tmp_path / "parent")
+    if name.endswith("index.json"):
+        (directory / "model.safetensors").unlink()
+    (directory / name).write_bytes(content)
+    with pytest.raises(UnreadableCheckpoint, match=rf"{name}: cannot be read as ") as caught:
+        check_parent(str(directory))
+    str(caught.value).encode("utf-8")
 
 
 def test_what_the_files_tell_is_what_loading_would_find(tmp_path):

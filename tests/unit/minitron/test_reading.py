@@ -1,8 +1,11 @@
 """Sources and the documents in them: every format read lazily, every mistake named with its field."""
 
 import csv
+import errno
 import gzip
 import json
+import os
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -10,12 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from minitron import reading, sources
+from minitron import local_paths, reading, sources
 from minitron.documents import PASSAGE_CHARACTERS, Document, document_of, passages, passages_of
-from minitron.errors import UnreadableData
+from minitron.errors import TooManyFiles, UnreadableData
 from minitron.reading import read_documents
 from minitron.recipe import DataRecipe, DataSource
-from minitron.sources import PYTHON_DOCS, check_sources, content_digest, with_absolute_paths
+from minitron.sources import (
+    PYTHON_DOCS,
+    check_sources,
+    content_digest,
+    local_files,
+    state_of,
+    with_absolute_paths,
+)
 from tests.checkpoints import sentences
 
 FIELD = "data.source"
@@ -266,6 +276,61 @@ def test_sources_that_cannot_hold_text_are_refused_when_they_are_checked(tmp_pat
     ):
         with pytest.raises(UnreadableData, match=f"^{field}: .*{message}"):
             check_sources(recipe)
+
+
+def test_a_check_stops_at_the_first_file_and_a_reading_at_more_than_can_be_meant(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_paths, "MAX_ENTRIES", 10)
+    for number in range(20):
+        (tmp_path / f"{number}.txt").write_text("text")
+    recipe = DataRecipe(source=str(tmp_path))
+    check_sources(recipe)
+    for read_all in (content_digest, state_of, local_files):
+        with pytest.raises(TooManyFiles, match=rf"^{FIELD}: {tmp_path}: found more than 10 files"):
+            read_all(FIELD, DataSource(source=str(tmp_path)))
+    for path in tmp_path.iterdir():
+        path.rename(path.with_suffix(".png"))
+    with pytest.raises(TooManyFiles, match=rf"^{FIELD}: {tmp_path}: found more than 10 files"):
+        check_sources(recipe)
+
+
+def test_only_ordinary_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "zeros.txt").symlink_to("/dev/zero")
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "none")
+    (tmp_path / "loop.txt").symlink_to(tmp_path / "loop.txt")
+    with pytest.raises(UnreadableData, match="holds no file with a suffix"):
+        check_sources(DataRecipe(source=str(tmp_path)))
+    (tmp_path / "real.txt").write_text("text")
+    assert local_files(FIELD, DataSource(source=str(tmp_path))) == [tmp_path / "real.txt"]
+    for name in ("pipe.txt", "zeros.txt", "loop.txt"):
+        with pytest.raises(UnreadableData, match=f"^{FIELD}: {tmp_path / name}: no such file"):
+            check_sources(DataRecipe(source=str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("source", ["x" * 300, "~nobody-at-all/x.txt", "x" * 300 + "/*.txt"])
+def test_a_path_that_no_file_can_have_is_named(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UnreadableData, match=f"^{FIELD}: .*(no such file|cannot be read: .*File name too long)"
+    ):
+        check_sources(with_absolute_paths(DataRecipe(source=source)))
+
+
+def test_a_directory_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    """Nothing is left out in silence."""
+    (tmp_path / "secret").mkdir()
+
+    def refusing(directory):
+        if Path(directory).name == "secret":
+            raise PermissionError(errno.EACCES, "Permission denied", str(directory))
+        return scandir(directory)
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(
+        UnreadableData, match=rf"^{FIELD}: {tmp_path}: cannot be read: .*denied: '.*/secret'$"
+    ):
+        check_sources(DataRecipe(source=str(tmp_path)))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from nas.search import SearchState
 from nas.spec import load_spec
 from nas.storage.sql import SqlStore
 from nas.supervisor import STORE_FULL
+from tests.hub import FakeHub, serving
 from tests.unit.api.seeded import DEMO, LOG_TAIL, TRACEBACK
 from tests.unit.api.server import running
 
@@ -253,6 +254,25 @@ def test_clone_writes_a_spec_to_go_on_from(nas, server, tmp_path):
     assert len(server.store.list_searches(limit=1000)) == before
 
 
+def test_clone_counts_paths_from_where_it_is_called(nas, server, tmp_path):
+    """As ``nas submit`` does: the server runs in another directory."""
+    (tmp_path / "x.txt").write_text("text")
+    source = server.id("failed")
+    forms = (
+        "data.source=./x.txt",
+        "data.source={source: x.txt, weight: 2}",
+        "data.source=[{source: x.txt}, {source: 'builtin:python-docs'}]",
+    )
+    for form in forms:
+        made = server.store.get_search(nas("clone", source, "--set", form).strip())
+        assert made.cloned_from == source
+        assert str(tmp_path / "x.txt") in {each.source for each in made.spec.data.all_sources.values()}
+    nas("clone", source, "--set", forms[0], "-o", "next.yaml")
+    assert load_spec(tmp_path / "next.yaml").data.source == str(tmp_path / "x.txt")
+    (error,) = _errors(nas("clone", source, "--set", "parent=./none", code=2))
+    assert error.startswith(f"parent: {tmp_path}/none/config.json: no such file")
+
+
 def test_download(nas, server, tmp_path):
     search_id = server.id("succeeded")
     said = nas("download", search_id, "-o", "model")
@@ -279,6 +299,26 @@ def test_plan_says_what_a_search_would_cost_and_leaves_nothing_behind(nas, tmp_p
     (tmp_path / "spec.yaml").write_text(DEMO.read_text() + "resources: {memory_bytes: 1000}\n")
     (error,) = _errors(nas("plan", "spec.yaml", code=2))
     assert error.startswith("resources.memory_bytes: found 1 kB of memory stated, needed by a trial: ")
+
+
+def test_plan_where_the_hub_is_down(nas, tmp_path, monkeypatch):
+    """Not the user's mistake: exit code 1, and what helps."""
+    text = DEMO.read_text()
+    (tmp_path / "spec.yaml").write_text(text.replace("parent: builtin:tiny", "parent: hub:org/tiny"))
+    with serving(FakeHub()) as hub:
+        hub.is_down = True
+        for name, value in (hub.environment() | {"HF_HOME": str(tmp_path / "hf")}).items():
+            monkeypatch.setenv(name, value)
+        (error,) = _errors(nas("plan", "spec.yaml", code=1))
+    assert error.startswith("parent: hub:org/tiny: http")
+    assert "answered 503; allowed: try again, or take a local directory" in error
+
+
+@pytest.mark.parametrize("speed", ["nan", "inf", "-5", "0"])
+def test_a_speed_that_gives_no_hours(nas, speed):
+    """The option is held to what the setting is held to."""
+    (error,) = _errors(nas("plan", DEMO, "--device-flops", speed, code=2))
+    assert re.fullmatch(r"NAS_DEVICE_FLOPS: found \S+, allowed: .+", error)
 
 
 def test_run_goes_from_the_spec_to_the_leaderboard(local):

@@ -10,6 +10,7 @@ import pytest
 
 from api import errors
 from api.app import create_app
+from nas import connection
 from nas.client import Client
 from nas.connection import MAX_RETRIES, ClientError, Connection
 from nas.errors import StoreFull, StoreUnavailable
@@ -179,6 +180,20 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for(tmp_path, monkeypatc
     assert store.num_asked == 2 + 1 + MAX_RETRIES
 
 
+def test_nobody_waits_long_to_be_told(tmp_path, monkeypatch):
+    """Each pause that a server asks for may be short, and all of them long."""
+    monkeypatch.setattr(connection, "RETRY_SECONDS", errors.RETRY_SECONDS - 1)
+    store = Away(StoreUnavailable, times=100)
+    with (
+        serving(create_app(SearchService(store, artifact_root=tmp_path))) as address,
+        Client(address) as client,
+        pytest.raises(ClientError) as caught,
+    ):
+        client.create(demo_spec())
+    assert (caught.value.code, caught.value.pause) == ("store_unavailable", errors.RETRY_SECONDS)
+    assert store.num_asked == 1
+
+
 def test_a_full_disk_is_told_at_once(tmp_path):
     store = Away(StoreFull, times=1)
     with (
@@ -230,6 +245,17 @@ def test_download_never_overwrites(client, played, tmp_path):
     assert (tmp_path / "mine").read_text(encoding="utf-8") == "keep"
 
 
+@pytest.mark.parametrize("name", ["file/x", "file/x/y", "x" * 300])
+def test_download_names_a_place_that_cannot_be(client, played, tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ClientError,
+        match=rf"^output: {tmp_path / name}: cannot be made: .*(File exists|Not a dir|name too long)",
+    ):
+        client.download(played["succeeded"].id, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_refused_download_leaves_nothing(client, played, tmp_path):
     with pytest.raises(ClientError) as caught:
         client.download(played["running"].id, tmp_path / "model")
@@ -237,11 +263,14 @@ def test_a_refused_download_leaves_nothing(client, played, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_broken_off_download_leaves_nothing(tmp_path):
-    """A server that promises more bytes than it sends."""
-    answer = (
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\nContent-Length: 100000\r\n\r\n" + b"\0" * 5000
-    )
+@pytest.mark.parametrize(
+    ("length", "content", "message"),
+    [(100_000, bytes(5_000), "server: "), (5_000, b"x" * 5_000, "server: sent no whole archive: ")],
+    ids=["less than promised", "no archive"],
+)
+def test_a_broken_off_download_leaves_nothing(tmp_path, length, content, message):
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/x-tar\r\nContent-Length: {length}\r\n\r\n"
+    answer = head.encode() + content
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer_once():
@@ -252,7 +281,10 @@ def test_a_broken_off_download_leaves_nothing(tmp_path):
 
         thread = threading.Thread(target=answer_once)
         thread.start()
-        with Client(f"http://127.0.0.1:{server.getsockname()[1]}") as client, pytest.raises(ClientError):
+        with (
+            Client(f"http://127.0.0.1:{server.getsockname()[1]}") as client,
+            pytest.raises(ClientError, match=f"^{message}"),
+        ):
             client.download("x", tmp_path / "model")
         thread.join()
     assert list(tmp_path.iterdir()) == []

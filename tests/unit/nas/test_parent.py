@@ -9,7 +9,7 @@ from minitron.families import planning_config
 from minitron.parents import BUILTIN_CONFIGS, TINY, fetched_directory, hub_name, parent_architecture
 from nas.axes import Axes
 from nas.budget import Budget
-from nas.errors import InvalidSpec
+from nas.errors import HubUnavailable, InvalidSpec
 from nas.leaderboard import comparison_of
 from nas.parent import described
 from nas.service import SearchService, resolved
@@ -85,7 +85,7 @@ def test_without_network_a_commit_and_a_config_are_enough(hub, service, tmp_path
     assert service.create(spec).spec == replace(spec, parent_config=planning_config(CONFIG))
     for lacking in (replace(spec, parent="hub:org/tiny"), replace(spec, parent_config=None)):
         with pytest.raises(
-            InvalidSpec, match=r"^parent: hub:org/tiny.* or name a commit and give parent_config$"
+            HubUnavailable, match=r"^parent: hub:org/tiny.* or name a commit and give parent_config$"
         ):
             service.create(lacking)
 

@@ -2,12 +2,21 @@
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from nas.axes import Range
 from nas.errors import InvalidSpec
-from nas.patch import _merged, patch_of, patched_spec
+from nas.patch import _merged, patch_of, patched_spec, refilled
 from tests import searches
 from tests.searches import make_spec
+
+OBJECTS = st.dictionaries(
+    st.sampled_from("abc"),
+    st.recursive(
+        st.none() | st.integers(0, 2),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("abc"), inner),
+    ),
+)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +107,15 @@ def test_what_is_no_assignment(assignments, field):
     with pytest.raises(InvalidSpec) as caught:
         patch_of(assignments)
     assert [name for name, _ in caught.value.problems] == [field]
+
+
+@given(OBJECTS, OBJECTS)
+def test_a_patch_refilled_from_what_it_makes_makes_the_same(value, patch):
+    merged = _merged(value, patch)
+    assert _merged(value, refilled(patch, merged)) == merged
+
+
+def test_a_refilled_patch_names_the_same_fields():
+    values = {"a": "/here/x", "b": {"c": 1, "d": 2}, "e": 5, "f": [1]}
+    patch = {"a": "x", "b": {"c": 0}, "e": None, "f": {"g": 1}, "gone": 3}
+    assert refilled(patch, values) == {"a": "/here/x", "b": {"c": 1}, "e": None, "f": [1], "gone": None}

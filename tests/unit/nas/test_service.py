@@ -11,7 +11,7 @@ from minitron.parents import BUILTIN_CONFIGS, TINY
 from minitron.recipe import DataRecipe, DataSource, DistillationRecipe, TrainingRecipe
 from nas.axes import Axes
 from nas.budget import Budget
-from nas.errors import Conflict, EmptySpace, InvalidSpec, LogUnavailable, NotFound
+from nas.errors import Conflict, EmptySpace, HubUnavailable, InvalidSpec, LogUnavailable, NotFound
 from nas.estimate import estimate
 from nas.listing import SearchFilter
 from nas.search import Comparisons, Resources, Rungs, SearchState, Winner
@@ -251,8 +251,10 @@ def test_a_dataset_that_cannot_be_had_is_refused_with_its_field(service, hub, st
         assert list(found) == ["data.validation"]
         assert found["data.validation"].startswith(reason)
     hub.is_down = True
-    found = refusal(service, make_spec(data=DataRecipe(source="hub:org/gated")))
-    assert "answered 503" in found["data.source"]
+    with pytest.raises(
+        HubUnavailable, match=r"^data\.source: hub:org/gated: http\S+ answered 503; allowed: try"
+    ):
+        service.create(make_spec(data=DataRecipe(source="hub:org/gated")))
     assert store.list_searches() == []
 
 

@@ -101,3 +101,9 @@ def test_a_wrong_value_names_its_variable_in_one_line(monkeypatch, port, reason)
 def test_settings_do_not_change():
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1
+
+
+def test_a_home_that_nobody_has_is_a_name_as_others_are(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAS_HOME", "~nobody-at-all")
+    assert Settings().home == tmp_path / "~nobody-at-all"
