@@ -10,6 +10,7 @@ from minitron.errors import DivergedTraining
 from minitron.losses import label_loss
 from minitron.progress import Progress, Report, silent
 from minitron.recipe import Precision
+from minitron.sharding import ALONE, Group
 
 # N blocks in all, B blocks of a batch, T tokens of a block, V vocabulary
 
@@ -20,24 +21,30 @@ def held_out_loss(
     *,
     batch_size: int = 8,
     precision: Precision = "float32",
+    group: Group = ALONE,
     report: Report = silent,
 ) -> float:
     """Return the mean next-token cross entropy over all predicted tokens of all blocks, in nats.
+
+    The processes of a ``group`` that hold the model together all call this, and each computes some batches.
 
     Raises:
         DivergedTraining: The loss is not finite.
     """
     total = 0.0
     with inference(model):
-        for start in range(0, len(blocks_NT), batch_size):
-            batch_BT = torch.from_numpy(blocks_NT[start : start + batch_size].astype(np.int64))
-            batch_BT = batch_BT.to(model.device)
+        for first in range(0, len(blocks_NT), batch_size * group.count):
+            start = first + group.rank * batch_size
+            num_blocks = len(blocks_NT[start : start + batch_size])
+            # Whoever has no blocks left computes one for the others' sake.
+            taken_NT = blocks_NT[start : start + batch_size] if num_blocks else blocks_NT[:1]
+            batch_BT = torch.from_numpy(taken_NT.astype(np.int64)).to(model.device)
             with autocast(model.device, precision):
                 logits_BTV = model(input_ids=batch_BT, use_cache=False).logits
-            total += float(label_loss(logits_BTV, batch_BT)) * len(batch_BT)
-            done = start + len(batch_BT)
+            total += float(label_loss(logits_BTV, batch_BT)) * num_blocks
+            done = min(first + batch_size * group.count, len(blocks_NT))
             report(Progress(stage="held-out loss", done=done, total=len(blocks_NT), unit="blocks"))
-    loss = total / len(blocks_NT)
+    loss = float(group.total(torch.tensor(total, dtype=torch.float64))) / len(blocks_NT)
     if not np.isfinite(loss):
         raise DivergedTraining(f"held-out loss: found {loss}, allowed: a finite number")
     return loss

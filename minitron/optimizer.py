@@ -16,6 +16,7 @@ from torch.optim.adamw import adamw
 from minitron import extras
 from minitron.errors import MissingExtra
 from minitron.recipe import OptimizerState, TrainingRecipe
+from minitron.sharding import local
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 LARGEST_BLOCK, SMALLEST_BLOCK = 256, 32
@@ -56,12 +57,16 @@ def empty_state(parameter: Tensor, kept: OptimizerState, *, num_steps: int) -> d
 
 
 def parts_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the plain tensors that hold the moments of a weight, by name; writing to them changes the moments."""
+    """Return the plain tensors that hold the moments of a weight here, by name; writing to them changes the moments.
+
+    Each has as many rows as this process holds of the weight.
+    """
     parts: dict[str, Tensor] = {}
     for moment in MOMENTS:
-        tensor = state[moment]
+        tensor = local(state[moment])
         if _is_int8(tensor):
-            parts |= {f"{moment}.codes": tensor.codes, f"{moment}.scale": tensor.scale}  # type: ignore[attr-defined]
+            codes, scale = tensor.codes, tensor.scale  # type: ignore[attr-defined]
+            parts |= {f"{moment}.codes": codes, f"{moment}.scale": scale.view(len(codes), -1)}
         else:
             parts[moment] = tensor
     return parts
@@ -105,14 +110,15 @@ class _NarrowAdamW(AdamW):
 
     def _step(self, parameter: nn.Parameter, state: dict[str, Tensor], group: dict[str, Any]) -> None:
         assert parameter.grad is not None
-        average, square = (torch.empty_like(parameter).copy_(state[moment]) for moment in MOMENTS)
+        weight, gradient = local(parameter), local(parameter.grad)
+        average, square = (torch.empty_like(weight).copy_(local(state[moment])) for moment in MOMENTS)
         adamw(
-            [parameter], [parameter.grad], [average], [square], [], [state["step"]],
+            [weight], [gradient], [average], [square], [], [state["step"]],
             fused=True, amsgrad=False, maximize=False, lr=group["lr"], eps=group["eps"],
             beta1=group["betas"][0], beta2=group["betas"][1], weight_decay=group["weight_decay"],
         )  # fmt: skip
         for moment, wide in zip(MOMENTS, (average, square), strict=True):
-            state[moment].copy_(wide)
+            local(state[moment]).copy_(wide)
 
 
 def _zeros(parameter: Tensor, moment: str, kept: OptimizerState) -> Tensor:
@@ -121,7 +127,7 @@ def _zeros(parameter: Tensor, moment: str, kept: OptimizerState) -> Tensor:
         from torchao.optim.subclass_8bit import OptimState8bit
 
         zeros: Tensor = OptimState8bit.zeros(
-            parameter.shape, signed=moment == "exp_avg", block_size=block, device=parameter.device
+            local(parameter).shape, signed=moment == "exp_avg", block_size=block, device=parameter.device
         )
         return zeros
     dtype = torch.bfloat16 if kept == "bfloat16" else torch.float32

@@ -124,6 +124,19 @@ def random_plan(source: Architecture, target: Architecture, *, seed: int) -> Pru
     )
 
 
+def whole_plan(source: Architecture) -> PruningPlan:
+    """Keep everything, as a teacher does that is loaded like a student."""
+    layers = range(source.num_layers)
+    return PruningPlan(
+        source=source,
+        target=source,
+        layers=tuple(layers),
+        hidden=tuple(range(source.hidden_size)),
+        neurons=tuple(tuple(range(source.intermediate_size)) for _ in layers),
+        heads=tuple(tuple(range(source.num_attention_heads)) for _ in layers),
+    )
+
+
 def _best(scores: npt.NDArray[np.float32], kept: int) -> Indices:
     return tuple(np.sort(np.argsort(-scores, kind="stable")[:kept]).tolist())
 

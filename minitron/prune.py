@@ -9,8 +9,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
+from minitron.assemble import empty_model, put
 from minitron.errors import ArtifactMismatch, UnsupportedModel
 from minitron.families import read_architecture, student_config
 from minitron.plan import Indices, PruningPlan
@@ -51,15 +52,16 @@ def prune(model: PreTrainedModel, plan: PruningPlan) -> PreTrainedModel:
     if found != plan.source:
         raise ArtifactMismatch(f"model: found {found}, allowed for this plan: {plan.source}")
     weights = dict(model.named_parameters())
-    axes = {name: _axes_of(name) for name in weights}
-    student = _empty_student(model, plan)
+    for name in weights:
+        _axes_of(name)
+    student = student_of(model.config, plan, dtype=model.dtype)
     with torch.no_grad():
         for name, _ in list(student.named_parameters()):
-            source, layer = _in_parent(name, plan)
-            _put(student, name, nn.Parameter(_slice(weights[source], axes[source], plan, layer)))
+            source = in_parent(name, plan)
+            put(student, name, nn.Parameter(kept_of(weights[source], name, plan)))
         for name, buffer in model.named_buffers():
             # Position tables: no axis of a plan runs through them.
-            _put(student, name, buffer.clone())
+            put(student, name, buffer.clone())
     student.tie_weights()
     student.generation_config = copy.deepcopy(model.generation_config)
     real = sum(parameter.numel() for parameter in student.parameters())
@@ -68,25 +70,20 @@ def prune(model: PreTrainedModel, plan: PruningPlan) -> PreTrainedModel:
     return student
 
 
-def _empty_student(model: PreTrainedModel, plan: PruningPlan) -> PreTrainedModel:
-    """Return a student without storage, so that no weight is initialised only to be replaced."""
-    entries = student_config(model.config.to_dict(), plan.target, plan.layers)
+def student_of(config: PretrainedConfig, plan: PruningPlan, *, dtype: torch.dtype) -> PreTrainedModel:
+    """Return the student of a parent's config, without storage."""
+    entries = student_config(config.to_dict(), plan.target, plan.layers)
     entries.pop("_name_or_path", None)
-    config = AutoConfig.for_model(**entries)
-    attention = model.config._attn_implementation  # noqa: SLF001  # transformers has no public name for it
-    with torch.device("meta"):
-        student: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            config, dtype=model.dtype, attn_implementation=attention
-        )
-    return student
+    attention = config._attn_implementation  # noqa: SLF001  # transformers has no public name for it
+    return empty_model(AutoConfig.for_model(**entries), dtype=dtype, attention=attention)
 
 
-def _in_parent(name: str, plan: PruningPlan) -> tuple[str, int]:
-    """Return the parent's name of a student's weight, and the student's layer (0 outside of layers)."""
+def in_parent(name: str, plan: PruningPlan) -> str:
+    """Return the parent's name of a student's weight."""
     if not name.startswith(_LAYERS):
-        return name, 0
+        return name
     layer, rest = name.removeprefix(_LAYERS).split(".", 1)
-    return f"{_LAYERS}{plan.layers[int(layer)]}.{rest}", int(layer)
+    return f"{_LAYERS}{plan.layers[int(layer)]}.{rest}"
 
 
 def _axes_of(name: str) -> tuple[Axis | None, ...]:
@@ -98,22 +95,34 @@ def _axes_of(name: str) -> tuple[Axis | None, ...]:
     return AXES[module]
 
 
-def _slice(weight: Tensor, axes: tuple[Axis | None, ...], plan: PruningPlan, layer: int) -> Tensor:
+def kept_of(weight: Tensor, name: str, plan: PruningPlan, rows: slice = slice(None)) -> Tensor:
+    """Return what a plan keeps of a parent's weight, as a tensor of its own.
+
+    Args:
+        weight: Of the parent.
+        name: Of the student's weight that it becomes.
+        plan: What is kept.
+        rows: Of the student's weight, where only some are wanted.
+    """
+    layer = int(name.removeprefix(_LAYERS).split(".", 1)[0]) if name.startswith(_LAYERS) else 0
     kept: dict[Axis, Indices] = {
         "hidden": plan.hidden,
         "neurons": plan.neurons[layer],
         "heads": plan.heads[layer],
     }
     piece = weight
-    for dimension, axis in enumerate(axes[: weight.ndim]):
+    for dimension, axis in enumerate(_axes_of(name)[: weight.ndim]):
+        wanted = rows if dimension == 0 else slice(None)
         if axis is None or len(kept[axis]) == getattr(plan.source, _SIZES[axis]):
+            piece = piece[wanted]
             continue
         index = torch.tensor(kept[axis], device=weight.device)
         if axis == "heads":
             channels_H = torch.arange(plan.source.head_dim, device=weight.device)
             index = (index[:, None] * plan.source.head_dim + channels_H).flatten()
-        piece = piece.index_select(dimension, index)
-    return piece.clone() if piece is weight else piece
+        piece = piece.index_select(dimension, index[wanted])
+    is_view = piece.untyped_storage().data_ptr() == weight.untyped_storage().data_ptr()
+    return piece.clone() if is_view else piece
 
 
 _SIZES: dict[Axis, str] = {
@@ -121,8 +130,3 @@ _SIZES: dict[Axis, str] = {
     "neurons": "intermediate_size",
     "heads": "num_attention_heads",
 }
-
-
-def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
-    module, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(module), leaf, tensor)

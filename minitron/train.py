@@ -18,17 +18,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from minitron.device import autocast
-from minitron.errors import ArtifactMismatch, DivergedTraining
+from minitron.errors import ArtifactMismatch, DivergedTraining, InvalidRecipe
 from minitron.files import new_file
 from minitron.losses import distillation_loss, label_loss
 from minitron.optimizer import bfloat16_weights, empty_state, make_optimizer, parts_of
 from minitron.recipe import DistillationRecipe, TrainingRecipe
+from minitron.sharding import ALONE, Group, everywhere, local
 from minitron.teacher import Teacher
+from minitron.tensor_file import write_tensors
 
 # N training blocks, S blocks of an optimiser step, B blocks of a micro-batch, T tokens of a block
 
@@ -39,6 +40,13 @@ class Retraining:
     """One student's retraining: forward to a token count, saved, loaded, forward again.
 
     The student is trained in place. ``teacher`` None trains on the labels alone.
+
+    The processes of a ``group`` that hold the student together, and a live teacher, each make one of these and call
+    the same methods in the same order; each trains on its share of a step's blocks, and is told the same losses.
+
+    Raises:
+        InvalidRecipe: A recipe that these processes cannot train by together.
+        MissingExtra: Moments that need a library which is not installed.
     """
 
     def __init__(
@@ -50,7 +58,9 @@ class Retraining:
         training: TrainingRecipe,
         distillation: DistillationRecipe,
         device: torch.device,
+        group: Group = ALONE,
     ) -> None:
+        _check_group(training, group, sequence_length=int(training_NT.shape[1]))
         self.student = student
         self.student.to(device)  # type: ignore[arg-type]  # the stub loses self
         if training.activation_checkpointing:
@@ -62,6 +72,7 @@ class Retraining:
         self._training = training
         self._distillation = distillation
         self._device = device
+        self._group = group
         self._parameters = dict(student.named_parameters())
         self._optimizer = make_optimizer(self._parameters, training)
 
@@ -92,7 +103,7 @@ class Retraining:
         try:
             while self.num_tokens + self.step_tokens <= to_tokens:
                 losses.append(self._step())
-                if time.monotonic() >= deadline:
+                if self._group.first(time.monotonic() >= deadline):
                     break
         finally:
             self.student.eval()  # type: ignore[no-untyped-call]
@@ -108,11 +119,15 @@ class Retraining:
             seed=self._training.seed,
         )
         self._optimizer.zero_grad()
-        micro_batches = torch.split(torch.from_numpy(block_ids_S), self._training.micro_batch_size)
+        own_ids = self._group.share(torch.from_numpy(block_ids_S))
+        micro_batches = torch.split(own_ids, self._training.micro_batch_size)
         with self._running_weights():
             losses = [self._accumulate(block_ids_B, len(block_ids_S)) for block_ids_B in micro_batches]
-        norm = nn.utils.clip_grad_norm_(self._parameters.values(), self._training.max_gradient_norm)
-        loss, norm_value = torch.stack([sum(losses, torch.zeros_like(norm)), norm]).tolist()
+        norm = everywhere(
+            nn.utils.clip_grad_norm_(self._parameters.values(), self._training.max_gradient_norm)
+        )
+        loss_sum = self._group.total(sum(losses, torch.zeros_like(norm)))
+        loss, norm_value = torch.stack([loss_sum, norm]).tolist()
         if not math.isfinite(loss + norm_value):
             raise DivergedTraining(
                 f"training: found loss {loss} and gradient norm {norm_value} after {self.num_tokens} tokens, "
@@ -127,7 +142,8 @@ class Retraining:
     def _accumulate(self, block_ids_B: Tensor, step_blocks: int) -> Tensor:
         """Add the gradients of a micro-batch, weighted by its share of the step; return its share of the loss."""
         loss = self._loss(block_ids_B) * (len(block_ids_B) / step_blocks)
-        loss.backward()  # type: ignore[no-untyped-call]
+        # Gradients are averaged over the processes, where their sum is meant.
+        (loss * self._group.count).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def _loss(self, block_ids_B: Tensor) -> Tensor:
@@ -156,18 +172,34 @@ class Retraining:
     def save(self, directory: Path) -> None:
         """Write all that is needed to go on, as one file that replaces an earlier one whole.
 
+        The file is the same whether one process writes it or several together.
+
         Raises:
             OutOfSpace: The disk is full; the earlier file stands.
         """
-        tensors: dict[str, Tensor] = {
-            f"weights.{name}": parameter for name, parameter in self._parameters.items()
+        parts = self._parts()
+        layout = {
+            name: (part.dtype, (parameter.shape[0], *part.shape[1:]))
+            for name, (part, parameter) in parts.items()
+        }
+        whole = (self._group.gathered(part, parameter.shape[0]) for part, parameter in parts.values())
+        metadata = {"num_tokens": str(self.num_tokens), "identity": json.dumps(self._identity())}
+        if self._group.rank:
+            for _ in whole:
+                pass
+            return
+        with new_file(directory / STATE_FILE) as scratch:
+            write_tensors(scratch, layout, whole, metadata=metadata)
+
+    def _parts(self) -> dict[str, tuple[Tensor, nn.Parameter]]:
+        """Return what this process holds of the state, by name, with the weight that each belongs to."""
+        parts = {
+            f"weights.{name}": (local(parameter), parameter) for name, parameter in self._parameters.items()
         }
         for name, parameter in self._parameters.items() if self.num_tokens else ():
             for part, tensor in parts_of(self._optimizer.state[parameter]).items():
-                tensors[f"{part}.{name}"] = tensor
-        metadata = {"num_tokens": str(self.num_tokens), "identity": json.dumps(self._identity())}
-        with new_file(directory / STATE_FILE) as scratch:
-            save_file(tensors, scratch, metadata=metadata)
+                parts[f"{part}.{name}"] = (tensor, parameter)
+        return parts
 
     def load(self, directory: Path) -> None:
         """Go on from what ``save`` wrote, to the bit as if there had been no interruption.
@@ -186,18 +218,13 @@ class Retraining:
                 raise ArtifactMismatch(f"{path}: found another {', '.join(other)}, allowed: the same")
             self.num_tokens = int(metadata["num_tokens"])
             self._optimizer.state.clear()
+            for parameter in self._parameters.values() if self.num_tokens else ():
+                self._optimizer.state[parameter] = empty_state(
+                    parameter, self._training.optimizer_state, num_steps=self.num_tokens // self.step_tokens
+                )
             with torch.no_grad():
-                for name, parameter in self._parameters.items():
-                    parameter.copy_(file.get_tensor(f"weights.{name}"))
-                    if self.num_tokens:
-                        state = empty_state(
-                            parameter,
-                            self._training.optimizer_state,
-                            num_steps=self.num_tokens // self.step_tokens,
-                        )
-                        for part, tensor in parts_of(state).items():
-                            tensor.copy_(file.get_tensor(f"{part}.{name}"))
-                        self._optimizer.state[parameter] = state
+                for name, (part, parameter) in self._parts().items():
+                    part.copy_(file.get_slice(name)[self._group.rows(parameter)])
 
     def _identity(self) -> dict[str, object]:
         """What must be equal for a saved state to be continued, as a JSON value."""
@@ -208,6 +235,21 @@ class Retraining:
             "training recipe": asdict(self._training),
             "distillation recipe": asdict(self._distillation),
         }
+
+
+def _check_group(training: TrainingRecipe, group: Group, *, sequence_length: int) -> None:
+    """Raise InvalidRecipe for what several processes cannot do together."""
+    blocks = training.blocks_per_step(sequence_length)
+    if blocks % group.count:
+        raise InvalidRecipe(
+            "training.batch_tokens",
+            f"found {blocks} blocks of {sequence_length} tokens in a step, allowed: a multiple of the {group.count} "
+            "processes",
+        )
+    if group.count > 1 and training.weights != "float32":
+        raise InvalidRecipe(
+            "training.weights", f"found {training.weights!r}, allowed with {group.count} processes: 'float32'"
+        )
 
 
 def _complete(identity: dict[str, Any]) -> dict[str, Any]:

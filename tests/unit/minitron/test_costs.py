@@ -1,7 +1,5 @@
 """The arithmetic of costs, held to what torch computes, keeps and allocates."""
 
-import gc
-
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,6 +21,7 @@ from minitron.optimizer import parts_of
 from minitron.recipe import CalibrationRecipe, DistillationRecipe, TrainingRecipe
 from minitron.teacher import LiveTeacher, build_teacher_cache, open_teacher_cache
 from minitron.train import STATE_FILE, Retraining
+from tests.memory import peak_bytes
 from tests.tiny import NAMES, random_blocks, tiny_model
 
 B, T, VOCAB = 4, 32, 1000
@@ -101,25 +100,6 @@ def test_a_live_teacher_adds_its_forward_pass():
         for is_live in (False, True)
     )
     assert live - alone == 7 * parent.flops_per_token(context=T)
-
-
-def peak_bytes(work):
-    """Return the most that ``work`` has allocated at once, beyond what was there."""
-    gc.collect()
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profile:
-        work()
-    changes = sorted(
-        (event.start_ns(), event.nbytes())
-        for event in profile.profiler.kineto_results.events()
-        if event.name() == "[memory]"
-    )
-    held = peak = 0
-    for _, change in changes:
-        held += change
-        peak = max(peak, held)
-    return peak
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

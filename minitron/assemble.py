@@ -1,0 +1,28 @@
+"""Models put together from tensors: made without storage, filled by name.
+
+Knows neither files nor plans.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+
+def empty_model(
+    config: PretrainedConfig, *, dtype: torch.dtype, attention: str | None = None
+) -> PreTrainedModel:
+    """Return a model without storage, so that no weight is initialised only to be replaced."""
+    options: dict[str, Any] = {} if attention is None else {"attn_implementation": attention}
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=dtype, **options
+        )
+    return model
+
+
+def put(model: nn.Module, name: str, tensor: Tensor) -> None:
+    """Set a parameter or a buffer of a model by its dotted name."""
+    module, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(module), leaf, tensor)

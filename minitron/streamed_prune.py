@@ -1,0 +1,103 @@
+"""Cut a plan's indices out of a checkpoint, straight into what each process holds of the student.
+
+The parent's files are mapped, never loaded: a process reads the rows and columns that it keeps, one weight at a
+time. The same to the bit as ``minitron.prune`` on a loaded parent.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedModel
+
+from minitron.assemble import empty_model, put
+from minitron.checkpoint_files import check_weights, weight_files
+from minitron.errors import ArtifactMismatch, UnreadableCheckpoint
+from minitron.families import read_architecture
+from minitron.parents import parent_architecture, read_config
+from minitron.plan import PruningPlan
+from minitron.prune import in_parent, kept_of, student_of
+from minitron.sharding import Group, local
+
+
+def prune_checkpoint(
+    directory: Path,
+    plan: PruningPlan,
+    group: Group,
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> PreTrainedModel:
+    """Return this process's share of a checkpoint's student, on its device, in evaluation mode; collective.
+
+    Args:
+        directory: Of the parent.
+        plan: What is kept; ``minitron.plan.whole_plan`` keeps all, as a teacher wants it.
+        group: The processes that hold the student together.
+        device: Of this process.
+        dtype: Of the student's weights.
+
+    Raises:
+        ArtifactMismatch: The plan was made for another shape than the parent's.
+        UnsupportedModel: The model holds a weight whose axes are not known, or quantized weights.
+        PickledCheckpoint: Weights only as pickles.
+        UnreadableCheckpoint: Files or tensors that are missing or corrupt.
+    """
+    found = parent_architecture(str(directory))
+    if found != plan.source:
+        raise ArtifactMismatch(f"{directory}: found {found}, allowed for this plan: {plan.source}")
+    check_weights(directory, read_config(str(directory)))
+    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    student = student_of(config, plan, dtype=dtype)
+    group.shard(student)
+    weights: dict[str, Tensor] = {}
+    with _mapped(directory) as parent, torch.no_grad():
+        for name, parameter in student.named_parameters():
+            source = in_parent(name, plan)
+            if source not in parent:
+                raise UnreadableCheckpoint(f"{directory}: tensors are missing: {source}")
+            kept = kept_of(parent[source].get_tensor(source), name, plan, group.rows(parameter))
+            weights[name] = nn.Parameter(group.like(parameter, kept.to(device, dtype)))
+    student.load_state_dict(weights, strict=False, assign=True)
+    student.tie_weights()
+    _put_positions(student, device)
+    student.eval()  # type: ignore[no-untyped-call]
+    return student
+
+
+def gathered(model: PreTrainedModel, group: Group) -> PreTrainedModel | None:
+    """Return an ordinary model on the CPU with the weights that several processes hold; collective.
+
+    Only the process of rank 0 gets it, the others None.
+    """
+    whole = empty_model(model.config, dtype=model.dtype)
+    for name, parameter in model.named_parameters():
+        tensor = group.gathered(local(parameter.detach()), parameter.shape[0])
+        put(whole, name, nn.Parameter(tensor.cpu()))
+    if group.rank:
+        return None
+    whole.tie_weights()
+    _put_positions(whole, torch.device("cpu"))
+    assert read_architecture(whole.config.to_dict()).parameter_count == sum(
+        parameter.numel() for parameter in whole.parameters()
+    )
+    whole.eval()  # type: ignore[no-untyped-call]
+    return whole
+
+
+def _put_positions(model: PreTrainedModel, device: torch.device) -> None:
+    """Make the position tables, which no checkpoint holds, from the config."""
+    tables = model.model.rotary_emb
+    model.model.rotary_emb = type(tables)(config=model.config).to(device)
+
+
+@contextmanager
+def _mapped(directory: Path) -> Iterator[Mapping[str, Any]]:
+    """Give the open file that holds each tensor of a checkpoint; its tensors are views of mapped memory."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(safe_open(path, framework="pt")) for path in weight_files(directory)]
+        yield {name: file for file in files for name in file.keys()}  # noqa: SIM118  # no mapping
