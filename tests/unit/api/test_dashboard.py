@@ -12,6 +12,7 @@ import pytest
 from nas import wording
 from nas.search import SearchState
 from nas.service import SearchService
+from tests.hub import FakeHub, serving
 from tests.unit.api.chromium import chromium
 from tests.unit.api.seeded import TRACEBACK, demo_spec
 from tests.unit.api.server import running
@@ -131,6 +132,17 @@ class TestInTheBrowser:
         _press(browser, "Launch")
         browser.wait_for("typed here", "Queued")
         assert "typed here" in {search.spec.name for search in server.store.list_searches()}
+
+    def test_a_hub_that_is_down_is_told_where_the_spec_is_written(self, browser, tmp_path, monkeypatch):
+        with serving(FakeHub()) as hub:
+            hub.is_down = True
+            for name, value in (hub.environment() | {"HF_HOME": str(tmp_path / "hf")}).items():
+                monkeypatch.setenv(name, value)
+            with running(tmp_path, filled=False) as server:
+                browser.open(f"{server.address}/launch")
+                browser.wait_for("72 feasible")
+                _type(browser, "parent: hub:org/tiny\nbudget: {max_parameters: 10}\naxes: {num_layers: [5]}")
+                browser.wait_for("Not now", "hub:org/tiny: http", "allowed: try again")
 
     def test_nothing_submitted_yet(self, browser, tmp_path):
         with running(tmp_path, filled=False) as server:
