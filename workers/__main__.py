@@ -18,7 +18,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m workers", description="Run one search to its end.")
     parser.add_argument("--search", required=True, metavar="ID", help="the search to run")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for ours in ("minitron", "nas", "workers"):  # libraries tell addresses that are nobody's to read
+        logging.getLogger(ours).setLevel(logging.INFO)
     try:
         settings = Settings()
         # Ray puts this process's directory on the import path of its workers: none that holds packages, then.

@@ -269,6 +269,8 @@ def test_a_missing_extra_is_named(modules, tmp_path):
     )
     assert child.returncode == 1
     names = ", ".join(sorted(modules))
-    assert child.stderr == (
-        f"error: this command needs {names}, which this Python lacks: pip install 'minitron-nas[worker]'\n"
+    # Libraries that are here may say something of their own before.
+    assert child.stderr.splitlines()[-1] == (
+        f"error: this command needs {names}, which this Python lacks: pip install 'minitron-nas[worker]'"
     )
+    assert "Traceback" not in child.stderr
