@@ -54,13 +54,14 @@ class TrialEstimate:
     flops: Span
     """Training, and the held-out evaluations on the way."""
     memory: TrainingMemory
-    """Of the architecture that takes the most, on the device."""
+    """Of the architecture that takes the most, on the device of each process."""
     parent_bytes: int
-    """Of the float32 parent that a worker prunes from, in host memory."""
+    """Of the float32 parent that a worker prunes from, in host memory; several processes map its files instead."""
     memory_bytes: int
-    """What must fit where the trial trains; on a CPU the parent as well."""
+    """What must fit where each process trains; on a CPU the parent as well."""
     host_bytes: int
-    """What a worker takes of its node's memory: all of the above on a CPU, else parent and student."""
+    """What each process takes of its node's memory: all of the above on a CPU, else parent and student. The first
+    of several puts the student together to write it."""
     state_bytes: Span
     student_bytes: Span
     seconds: float | None
@@ -193,7 +194,8 @@ class _Costing:
 
     def _trial(self, work: Sequence[int], rate: Rate | None) -> TrialEstimate:
         most = max((self._memory(shape) for shape in self._sample), key=lambda memory: memory.total)
-        parent_bytes = self._parent.weight_bytes("float32")
+        is_alone = self._spec.resources.processes == 1
+        parent_bytes = self._parent.weight_bytes("float32") * is_alone
         students = _span(map(student_bytes, self._sample))
         is_on_host = not self._spec.resources.gpus
         return TrialEstimate(
@@ -202,7 +204,9 @@ class _Costing:
             memory=most,
             parent_bytes=parent_bytes,
             memory_bytes=most.total + parent_bytes * is_on_host,
-            host_bytes=parent_bytes + (most.total if is_on_host else students.most),
+            host_bytes=parent_bytes
+            + most.total * is_on_host
+            + students.most * (not is_on_host or not is_alone),
             state_bytes=_span(
                 state_bytes(shape, self._spec.training.optimizer_state) for shape in self._sample
             ),
@@ -225,6 +229,7 @@ class _Costing:
                     sequence_length=self._spec.data.sequence_length,
                     is_live=self._is_live,
                     precision=precision,
+                    processes=self._spec.resources.processes,
                 )
                 for precision in precisions
             ),

@@ -65,7 +65,7 @@ def connected(
         address: Of a running cluster.
         resources: What each trial gets.
         max_parallel: Trials at once.
-        host_bytes: What each trial takes of its node's memory.
+        host_bytes: What each process of a trial takes of its node's memory.
 
     Raises:
         InvalidSettings: No cluster answers at ``address``.
@@ -86,7 +86,7 @@ def connected(
             _require_room(resources, [{"CPU": cores, "GPU": math.inf}])
             ray.init(
                 address="local",
-                num_cpus=max(cores, math.ceil(max_parallel * resources.cpus)),
+                num_cpus=max(cores, math.ceil(max_parallel * resources.processes * resources.cpus)),
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 _temp_dir=str(stack.enter_context(scratch_directory("nas-ray-"))),
@@ -130,11 +130,11 @@ def _join(address: str, options: Mapping[str, Any]) -> None:
 def require_room(
     resources: Resources, *, host_bytes: int = 0, refused: Collection[str] = (), why: str = ""
 ) -> None:
-    """Raise InvalidSpec unless a node of the connected cluster has room for one trial.
+    """Raise InvalidSpec unless the nodes of the connected cluster have room for one trial.
 
     Args:
         resources: What a trial gets.
-        host_bytes: What it takes of its node's memory.
+        host_bytes: What each process of it takes of its node's memory.
         refused: Ids of nodes that are not used.
         why: Said where all are refused.
     """
@@ -146,13 +146,18 @@ def require_room(
 
 
 def _require_room(resources: Resources, nodes: list[dict[str, float]], *, host_bytes: int = 0) -> None:
-    """Raise InvalidSpec unless one node has room for one trial."""
+    """Raise InvalidSpec unless one node has room for a process of a trial, and all together for all of them."""
     wanted = {"resources.cpus": ("CPU", resources.cpus), "resources.gpus": ("GPU", resources.gpus)}
     fit = [node for node in nodes if all(node.get(kind, 0) >= count for kind, count in wanted.values())]
     # What a node has left for tasks when Ray starts on it.
     most_bytes = max((node.get("memory", math.inf) for node in fit), default=0)
     if fit and most_bytes >= host_bytes:
-        return
+        needs = dict(wanted.values()) | {"memory": host_bytes}
+        room = sum(_fitting(node, needs) for node in nodes)
+        if room >= resources.processes:
+            return
+        found = f"found {resources.processes}, allowed: at most {room:g}, for which the nodes have room"
+        raise InvalidSpec((("resources.processes", found),))
     if fit:
         found = f"found nodes with at most {in_bytes(most_bytes)} of memory"
         needed = f"needed by a trial: {in_bytes(host_bytes)}; `nas plan` shows its parts"
@@ -164,6 +169,15 @@ def _require_room(resources: Resources, nodes: list[dict[str, float]], *, host_b
             problems.append((field, f"found {count:g}, allowed: at most {most:g}, the {kind}s of a node"))
     raise InvalidSpec(
         tuple(problems) or (("resources", "found no node that has both the CPUs and the GPUs of one trial"),)
+    )
+
+
+def _fitting(node: Mapping[str, float], needs: Mapping[str, float]) -> float:
+    """Return how many processes a node has room for; one that states no memory has enough."""
+    unstated = {"memory": math.inf}
+    return min(
+        (node.get(kind, unstated.get(kind, 0)) // count for kind, count in needs.items() if count),
+        default=math.inf,
     )
 
 

@@ -119,6 +119,21 @@ def test_memory_must_be_on_a_node_that_has_the_rest():
         _require_room(Resources(cpus=4), nodes, host_bytes=9_000_000_000)
 
 
+def test_the_processes_of_a_trial_may_lie_on_several_nodes():
+    nodes = [{"CPU": 4, "memory": 8e9}, {"CPU": 2}, {"CPU": 0.5, "memory": 64e9}]
+    _require_room(Resources(cpus=2, processes=3), nodes, host_bytes=4_000_000_000)
+    for resources, host_bytes, most in (
+        (Resources(cpus=2, processes=4), 0, 3),
+        (Resources(cpus=2, processes=3), 5_000_000_000, 2),
+        (Resources(cpus=3, processes=2), 0, 1),
+    ):
+        with pytest.raises(
+            InvalidSpec,
+            match=rf"resources\.processes: found {resources.processes}, allowed: at most {most}, for which",
+        ):
+            _require_room(resources, nodes, host_bytes=host_bytes)
+
+
 def test_cpus_and_gpus_must_be_on_the_same_node():
     with pytest.raises(InvalidSpec, match="both"):
         _require_room(Resources(cpus=4, gpus=1), [{"CPU": 4}, {"CPU": 2, "GPU": 1}])
