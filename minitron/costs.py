@@ -60,11 +60,16 @@ def training_memory(
     sequence_length: int,
     is_live: bool,
     precision: ComputePrecision,
+    processes: int = 1,
 ) -> TrainingMemory:
-    """Return what training a student takes on its device; a live teacher is the parent."""
+    """Return what training a student takes on its device; a live teacher is the parent.
+
+    Of several processes, each has its share of weights, gradients and moments, and whole the layers that are just
+    computed, what is outside of layers, and all copies that autocast makes.
+    """
     copied = student.parameter_count if training.weights == "bfloat16" else student.matrix_parameters
     copies = copied * BFLOAT16 if precision == "bfloat16" else 0
-    tokens = training.blocks_at_once(sequence_length) * sequence_length
+    tokens = training.blocks_at_once(sequence_length, processes) * sequence_length
     reads_whole_logits = is_live or distillation.cache_form == "hidden"
     head = parent.vocab_size * parent.hidden_size * FLOAT32 if distillation.cache_form == "hidden" else 0
     logits = student.vocab_size * (WHOLE_LOGIT_BYTES if reads_whole_logits else LOGIT_BYTES)
@@ -76,12 +81,12 @@ def training_memory(
     gradients = (2 * student.intermediate_size + 3 * student.hidden_size) * _bytes(precision)
     activations = kept + max(rest, again + gradients - logits)
     return TrainingMemory(
-        weights=student.parameter_count * FLOAT32 + copies,
-        gradients=student.parameter_count * _bytes(training.weights),
-        optimizer=moments_bytes(student, training.optimizer_state),
+        weights=_shared(student, FLOAT32, processes) + copies,
+        gradients=_shared(student, _bytes(training.weights), processes),
+        optimizer=moments_bytes(student, training.optimizer_state) // processes,
         activations=tokens * activations,
         logits=tokens * logits,
-        teacher=parent.parameter_count * _bytes(precision) if is_live else head,
+        teacher=_shared(parent, _bytes(precision), processes) if is_live else head,
     )
 
 
@@ -160,6 +165,16 @@ def state_bytes(student: Architecture, kept: OptimizerState = "float32") -> int:
 def student_bytes(student: Architecture) -> int:
     """Return the size of a student's checkpoint: float32 weights."""
     return student.weight_bytes("float32")
+
+
+def _shared(shape: Architecture, element: int, processes: int) -> int:
+    """Return the bytes of a model's weights that one of several processes has: its share, and what is gathered."""
+    if processes == 1:
+        return shape.parameter_count * element
+    # The layer that is computed, one on its way with the copy that a collective makes, and what is in no layer.
+    outside = shape.parameter_count - shape.num_layers * shape.layer_parameters
+    gathered = outside + min(3, shape.num_layers) * shape.layer_parameters
+    return (shape.parameter_count // processes + gathered) * element
 
 
 def _bytes(precision: ComputePrecision) -> int:

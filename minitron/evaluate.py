@@ -44,6 +44,7 @@ def held_out_loss(
             total += float(label_loss(logits_BTV, batch_BT)) * num_blocks
             done = min(first + batch_size * group.count, len(blocks_NT))
             report(Progress(stage="held-out loss", done=done, total=len(blocks_NT), unit="blocks"))
+    group.reshard(model)
     loss = float(group.total(torch.tensor(total, dtype=torch.float64))) / len(blocks_NT)
     if not np.isfinite(loss):
         raise DivergedTraining(f"held-out loss: found {loss}, allowed: a finite number")

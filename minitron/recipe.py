@@ -260,9 +260,9 @@ class TrainingRecipe:
         """Whole blocks of one optimiser step, at least one."""
         return max(1, self.batch_tokens // sequence_length)
 
-    def blocks_at_once(self, sequence_length: int) -> int:
-        """Blocks of one forward pass, in training and in evaluation: a micro-batch, at most a step."""
-        return min(self.micro_batch_size, self.blocks_per_step(sequence_length))
+    def blocks_at_once(self, sequence_length: int, processes: int = 1) -> int:
+        """Blocks of one forward pass, in training and in evaluation: a micro-batch, at most a process's part of a step."""
+        return min(self.micro_batch_size, self.blocks_per_step(sequence_length) // processes)
 
     def num_steps(self, sequence_length: int) -> int:
         """Optimiser steps of the whole training, at least one."""

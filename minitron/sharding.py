@@ -11,8 +11,9 @@ from datetime import timedelta
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed import Store  # type: ignore[attr-defined]  # torch does not list it
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -38,6 +39,9 @@ class Group:
         """Return which rows of a parameter this process holds."""
         return slice(0, parameter.shape[0])
 
+    def reshard(self, model: PreTrainedModel) -> None:
+        """Let go of what a forward pass has gathered and a backward pass would have let go of."""
+
     def share(self, block_ids_S: Tensor) -> Tensor:
         """Return which blocks of a step this process computes: as many as every other."""
         return block_ids_S
@@ -46,9 +50,9 @@ class Group:
         """Return the sum of a number over all processes; collective."""
         return value
 
-    def first(self, flag: bool) -> bool:
-        """Return what the process of rank 0 says; collective."""
-        return flag
+    def first(self, number: int) -> int:
+        """Return the number that the process of rank 0 says; collective."""
+        return number
 
     def gathered(self, rows: Tensor, num_rows: int) -> Tensor:  # noqa: ARG002
         """Return the whole tensor of which each process holds some rows, on rank 0; collective.
@@ -89,6 +93,11 @@ class ShardedGroup(Group):
         start = min(self.rank * self._chunk(parameter.shape[0]), parameter.shape[0])
         return slice(start, start + local(parameter).shape[0])
 
+    def reshard(self, model: PreTrainedModel) -> None:
+        """Let go of what is outside of the layers, which stays gathered after a forward pass."""
+        assert isinstance(model, FSDPModule)
+        model.reshard()
+
     def share(self, block_ids_S: Tensor) -> Tensor:
         """Return an even part of a step's blocks."""
         assert len(block_ids_S) % self.count == 0, f"{len(block_ids_S)} blocks among {self.count} processes"
@@ -100,13 +109,15 @@ class ShardedGroup(Group):
         dist.all_reduce(value)
         return value
 
-    def first(self, flag: bool) -> bool:
+    def first(self, number: int) -> int:
         """Return what rank 0 says."""
-        return bool(self.total(torch.tensor(float(flag and self.rank == 0))))
+        return int(self.total(torch.tensor(0 if self.rank else int(number))))
 
     def gathered(self, rows: Tensor, num_rows: int) -> Tensor:
         """Return the whole tensor on rank 0."""
         chunk = self._chunk(num_rows)
+        expected = max(0, min(chunk, num_rows - self.rank * chunk))
+        assert len(rows) == expected, f"{len(rows)} rows of {num_rows} on rank {self.rank}, not {expected}"
         padding = [0, 0] * (rows.ndim - 1) + [0, chunk - rows.shape[0]]
         padded = functional.pad(rows, padding).contiguous()
         parts = [torch.empty_like(padded) for _ in range(self.count)] if self.rank == 0 else None
@@ -118,21 +129,17 @@ class ShardedGroup(Group):
 
 
 @contextmanager
-def joined(*, rank: int, count: int, address: str, device: torch.device) -> Iterator[ShardedGroup]:
-    """Meet ``count - 1`` other processes at ``address`` and stay together for as long as the context lasts.
+def joined(*, rank: int, count: int, store: Store, device: torch.device) -> Iterator[ShardedGroup]:
+    """Meet ``count - 1`` other processes and stay together for as long as the context lasts.
 
     Args:
         rank: Of this process, from 0.
         count: Of processes.
-        address: ``tcp://HOST:PORT``, where rank 0 listens, or ``file://PATH`` on one machine.
+        store: Where they find each other.
         device: Where this process computes; processes on CUDA meet over NCCL, on CPUs over gloo.
     """
-    is_cuda = device.type == "cuda"
-    dist.init_process_group(
-        "nccl" if is_cuda else "gloo",
-        init_method=address, rank=rank, world_size=count, timeout=MEETING_TIMEOUT,
-        device_id=device if is_cuda and device.index is not None else None,
-    )  # fmt: skip
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=MEETING_TIMEOUT)
     try:
         yield ShardedGroup(init_device_mesh(device.type, (count,)))
     finally:

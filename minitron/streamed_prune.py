@@ -72,8 +72,11 @@ def prune_checkpoint(
 def gathered(model: PreTrainedModel, group: Group) -> PreTrainedModel | None:
     """Return an ordinary model on the CPU with the weights that several processes hold; collective.
 
-    Only the process of rank 0 gets it, the others None.
+    Only the process of rank 0 gets it, the others None. A process that is alone gets its own.
     """
+    if group.count == 1:
+        return model
+    group.reshard(model)
     whole = empty_model(model.config, dtype=model.dtype)
     for name, parameter in model.named_parameters():
         tensor = group.gathered(local(parameter.detach()), parameter.shape[0])

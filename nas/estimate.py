@@ -55,15 +55,16 @@ class TrialEstimate:
     flops: Span
     """Training, and the held-out evaluations on the way."""
     memory: TrainingMemory
-    """Of the architecture that takes the most, on the device."""
+    """Of the architecture that takes the most, on the device of each process."""
     parent_bytes: int
-    """Of the float32 parent that a worker prunes from, in host memory."""
+    """Of the float32 parent that a worker prunes from, in host memory; several processes map its files instead."""
     preparation_bytes: int
-    """Of the parent that is calibrated and asked before all trials, on the device."""
+    """Of the parent that is calibrated and asked before all trials, on the device of one process."""
     memory_bytes: int
-    """What must fit where the trial trains and is prepared for; on a CPU the parent that is pruned as well."""
+    """What must fit where each process trains and one prepares; on a CPU the parent that is pruned as well."""
     host_bytes: int
-    """What a worker takes of its node's memory: all of the above on a CPU, else parent and student."""
+    """What each process takes of its node's memory: all of the above on a CPU, else parent and student. The first
+    of several puts the student together to write it."""
     state_bytes: Span
     student_bytes: Span
     seconds: float | None
@@ -202,12 +203,17 @@ class _Costing:
 
     def _trial(self, work: Sequence[int], rate: Rate | None) -> TrialEstimate:
         most = max((self._memory(shape) for shape in self._sample), key=lambda memory: memory.total)
-        parent_bytes = self._parent.weight_bytes("float32")
+        is_alone = self._spec.resources.processes == 1
+        parent_bytes = self._parent.weight_bytes("float32") * is_alone
         students = _span(map(student_bytes, self._sample))
         is_on_host = not self._spec.resources.gpus
         asked = self._spec.calibration.batch_size * self._spec.data.sequence_length
         preparation = forward_memory(self._parent, num_tokens=asked)
         memory_bytes = max(most.total + parent_bytes * is_on_host, preparation)
+        if is_on_host:
+            host_bytes = max(most.total + parent_bytes + students.most * (not is_alone), preparation)
+        else:
+            host_bytes = parent_bytes + students.most
         return TrialEstimate(
             num_tokens=self._schedule.num_tokens,
             flops=Span(least=min(work), most=max(work)),
@@ -215,7 +221,7 @@ class _Costing:
             parent_bytes=parent_bytes,
             preparation_bytes=preparation,
             memory_bytes=memory_bytes,
-            host_bytes=memory_bytes if is_on_host else parent_bytes + students.most,
+            host_bytes=host_bytes,
             state_bytes=_span(
                 state_bytes(shape, self._spec.training.optimizer_state) for shape in self._sample
             ),
@@ -238,6 +244,7 @@ class _Costing:
                     sequence_length=self._spec.data.sequence_length,
                     is_live=self._is_live,
                     precision=precision,
+                    processes=self._spec.resources.processes,
                 )
                 for precision in precisions
             ),

@@ -21,6 +21,7 @@ MAX_NAME_LENGTH = 200
 MOST = {"num_points": 1000, "num_trials": 100_000, "max_parallel": 10_000, "max_attempts": 1000}
 """Far more than anyone needs: where a search stands is counted again and again, also for searches to come."""
 MOST_BASELINES = 1000
+MOST_PROCESSES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +47,15 @@ class Rungs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What one trial gets from Ray."""
+    """What one trial gets from Ray: ``processes`` times the rest."""
 
     cpus: float = 1
     gpus: float = 0
+    processes: int = 1
+    """Processes that train one student together, each with its share of weights and blocks, for students that are
+    too large for one device. Each gets ``cpus`` and ``gpus``, also on several nodes."""
     memory_bytes: int | None = None
-    """What one trial may take where it trains; a spec that needs more is refused. None asks nothing."""
+    """What one process may take where it trains; a spec that needs more is refused. None asks nothing."""
     threads: int = 0
     """Torch threads of a worker; 0 takes as many as ``cpus``, and one for models below 10 M parameters."""
 
@@ -60,6 +64,12 @@ class Resources:
             value = getattr(self, name)
             if value < least:
                 raise InvalidSpec(((f"resources.{name}", f"found {value}, allowed: at least {least}"),))
+        if not 1 <= self.processes <= MOST_PROCESSES:
+            reason = f"found {self.processes}, allowed: 1 to {MOST_PROCESSES}"
+            raise InvalidSpec((("resources.processes", reason),))
+        if self.processes > 1 and self.gpus not in (0, 1):
+            reason = f"found {self.gpus:g}, allowed with several processes: 1 for each, or 0"
+            raise InvalidSpec((("resources.gpus", reason),))
         if self.memory_bytes is not None and self.memory_bytes < 1:
             raise InvalidSpec(
                 (("resources.memory_bytes", f"found {self.memory_bytes}, allowed: at least 1"),)
@@ -126,8 +136,28 @@ class SearchSpec:
             )
         if self.checkpoint_seconds <= 0:
             problems.append(("checkpoint_seconds", f"found {self.checkpoint_seconds}, allowed: above 0"))
+        if self.resources.processes > 1:
+            problems += self._not_together()
         if problems:
             raise InvalidSpec(tuple(problems))
+
+    def _not_together(self) -> list[tuple[str, str]]:
+        """Return what several processes cannot do together."""
+        problems, processes = [], self.resources.processes
+        blocks = self.training.blocks_per_step(self.data.sequence_length)
+        if blocks % processes:
+            reason = (
+                f"found {processes}, allowed: what divides the {blocks} blocks of a step, "
+                "training.batch_tokens / data.sequence_length"
+            )
+            problems.append(("resources.processes", reason))
+        if self.training.weights != "float32":
+            reason = f"found {self.training.weights}, allowed with several processes: float32"
+            problems.append(("training.weights", reason))
+        if self.distillation.cache_form != "top_k":
+            reason = f"found {self.distillation.cache_form}, allowed with several processes: top_k"
+            problems.append(("distillation.cache_form", reason))
+        return problems
 
 
 class SearchState(StrEnum):

@@ -122,7 +122,9 @@ class SearchService:
 
         def are_alike(other: SearchSpec) -> bool:
             ours, theirs = spec.resources, other.resources
-            return (ours.cpus, ours.gpus) == (theirs.cpus, theirs.gpus)
+            return replace(ours, memory_bytes=None, threads=0) == replace(
+                theirs, memory_bytes=None, threads=0
+            )
 
         succeeded = SearchFilter(states=(SearchState.SUCCEEDED,))
         latest = self._store.list_searches(succeeded, limit=RATED_SEARCHES)

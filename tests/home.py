@@ -12,7 +12,7 @@ from nas.logs import log_path
 from nas.search import Comparisons, Rungs
 from nas.service import SearchService
 from nas.settings import Settings
-from nas.storage.sql import SqlStore
+from nas.storage.sql import SqlStore, open_store
 from tests.micro import micro_spec
 
 LEASE_SECONDS = 3.0
@@ -91,6 +91,15 @@ class Home:
     def weights(self, search_id):
         winner = self.store.get_search(search_id).winner
         return load_file(self.settings.artifact_root / winner.path / "model.safetensors")
+
+
+def new_home(tmp_path_factory):
+    """Return a home in new directories, with MLflow's record in a file of its own."""
+    settings = Settings(
+        home=tmp_path_factory.mktemp("home"),
+        tracking_uri=f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db",
+    )
+    return Home(settings, open_store(settings.database_url))
 
 
 def _numbers(measurement):

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import multiprocessing
+from torch.distributed import FileStore
 
 from minitron.sharding import Group, joined
 
@@ -21,6 +22,6 @@ def in_ranks(work: Callable[[Group, Path], Any], directory: Path, *, count: int 
 
 def _work(rank: int, count: int, work: Callable[[Group, Path], Any], directory: Path) -> None:
     torch.set_num_threads(1)
-    address = f"file://{directory / 'meeting'}"
-    with joined(rank=rank, count=count, address=address, device=torch.device("cpu")) as group:
+    store = FileStore(str(directory / "meeting"), count)
+    with joined(rank=rank, count=count, store=store, device=torch.device("cpu")) as group:
         torch.save(work(group, directory), directory / f"result-{rank}.pt")

@@ -10,7 +10,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Models and data go through files; only reports go through Ray."""
+ROUNDING = 1e-6
 POLL_SECONDS = 0.5
 LAST_WORDS_SECONDS = 1.0
 """Ray hands on what a worker printed about so late."""
@@ -69,7 +70,7 @@ def connected(
         address: Of a running cluster.
         resources: What each trial gets.
         max_parallel: Trials at once.
-        host_bytes: What each trial takes of its node's memory.
+        host_bytes: What each process of a trial takes of its node's memory.
 
     Raises:
         InvalidSettings: No cluster answers at ``address``.
@@ -90,7 +91,7 @@ def connected(
             _require_room(resources, [{"CPU": cores, "GPU": math.inf}])
             ray.init(
                 address="local",
-                num_cpus=max(cores, math.ceil(max_parallel * resources.cpus)),
+                num_cpus=max(cores, math.ceil(max_parallel * resources.processes * resources.cpus)),
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 _temp_dir=str(stack.enter_context(scratch_directory("nas-ray-"))),
@@ -139,11 +140,11 @@ def require_room(
     why: str = "",
     is_local: bool = False,
 ) -> None:
-    """Raise InvalidSpec unless a node of the connected cluster has room for one trial.
+    """Raise InvalidSpec unless the nodes of the connected cluster have room for one trial.
 
     Args:
         resources: What a trial gets.
-        host_bytes: What it takes of its node's memory.
+        host_bytes: What each process of it takes of its node's memory.
         refused: Ids of nodes that are not used.
         why: Said where all are refused.
         is_local: Whether the cluster is this machine, whose memory others may leave again.
@@ -158,25 +159,26 @@ def require_room(
     _require_room(resources, nodes, host_bytes=host_bytes, is_local=is_local)
 
 
-def _machine_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def _require_room(
     resources: Resources, nodes: list[dict[str, float]], *, host_bytes: int = 0, is_local: bool = False
 ) -> None:
-    """Raise InvalidSpec unless one node has room for one trial."""
+    """Raise InvalidSpec unless the nodes together have room for all processes of a trial, each on one node."""
     wanted = {"resources.cpus": ("CPU", resources.cpus), "resources.gpus": ("GPU", resources.gpus)}
-    fit = [node for node in nodes if all(node.get(kind, 0) >= count for kind, count in wanted.values())]
-    # What a node has left for tasks when Ray starts on it.
-    most_bytes = max((node.get("memory", math.inf) for node in fit), default=0)
-    if fit and most_bytes >= host_bytes:
+    devices, processes = dict(wanted.values()), resources.processes
+    room = _room(nodes, devices | {"memory": host_bytes})
+    if room >= processes:
         return
-    if fit and is_local and host_bytes <= _machine_bytes():
+    # What a node has left for tasks when Ray starts on it.
+    most_bytes = max((node.get("memory", math.inf) for node in nodes if _room([node], devices)), default=0)
+    trial_bytes = processes * host_bytes
+    if is_local and _room(nodes, devices) >= processes and trial_bytes <= _machine_bytes():
         raise NotNow(
-            f"a trial takes {in_bytes(host_bytes)} of memory, of which {in_bytes(most_bytes)} are free now"
+            f"a trial takes {in_bytes(trial_bytes)} of memory, of which {in_bytes(most_bytes)} are free now"
         )
-    if fit:
+    if room:
+        found = f"found {processes}, allowed: at most {room:g}, for which the nodes have room"
+        raise InvalidSpec((("resources.processes", found),))
+    if _room(nodes, devices):
         found = f"found nodes with at most {in_bytes(most_bytes)} of memory"
         needed = f"needed by a trial: {in_bytes(host_bytes)}; `nas plan` shows its parts"
         raise InvalidSpec((("resources", f"{found}, {needed}"),))
@@ -188,6 +190,21 @@ def _require_room(
     raise InvalidSpec(
         tuple(problems) or (("resources", "found no node that has both the CPUs and the GPUs of one trial"),)
     )
+
+
+def _room(nodes: Iterable[dict[str, float]], needs: Mapping[str, float]) -> float:
+    """Return how many processes the nodes have room for; one that states no memory has enough."""
+    room = 0.0
+    for node in nodes:
+        found = {"memory": math.inf} | node
+        most = min((found.get(kind, 0) / count for kind, count in needs.items() if count), default=math.inf)
+        # Tenths are not exact: ten times 0.1 are to fit into 1.
+        room += most if math.isinf(most) else math.floor(most + ROUNDING)
+    return room
+
+
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,12 +113,12 @@ class TuneExecutor:
             )
 
     def _placement(self) -> tune.PlacementGroupFactory:
-        """Return what each trial gets, and where: on no node that was refused."""
-        bundle = {"CPU": self._resources.cpus, "GPU": self._resources.gpus}
-        selector = elsewhere(self._refused)
+        """Return what each process of a trial gets, and where: on no node that was refused."""
+        wanted = {"CPU": self._resources.cpus, "GPU": self._resources.gpus}
+        bundle = {kind: count for kind, count in wanted.items() if count}
+        selector, processes = elsewhere(self._refused), self._resources.processes
         return tune.PlacementGroupFactory(
-            [{kind: count for kind, count in bundle.items() if count}],
-            **({"bundle_label_selector": [selector]} if selector else {}),
+            [bundle] * processes, **({"bundle_label_selector": [selector] * processes} if selector else {})
         )
 
 

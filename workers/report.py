@@ -70,6 +70,10 @@ It is closed early when the trial waits at a rung or is stopped.
 """
 
 
+class LostProcess(Exception):
+    """Raised when one of the processes that evaluate a trial together died; another attempt may succeed."""
+
+
 def failure_of(error: BaseException) -> Failure:
     """Return what is stored and shown of an exception: its kind, one line, and the traceback."""
     full_disk = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -79,6 +83,8 @@ def failure_of(error: BaseException) -> Failure:
         kind = FailureKind.UNREACHABLE
     elif isinstance(error, OutOfSpace) or full_disk:
         kind = FailureKind.OUT_OF_SPACE
+    elif isinstance(error, LostProcess):
+        kind = FailureKind.WORKER_LOST
     else:
         kind = FailureKind.ERROR
     lines = str(error).splitlines()

@@ -338,8 +338,10 @@ def _require_writable(root: Path) -> None:
 
 def _roomy(spec: SearchSpec) -> SearchSpec:
     """Return ``spec`` with the CPUs of all its trials for one task: on a local cluster nothing else runs yet."""
-    cpus = max(spec.resources.cpus, min(os.cpu_count() or 1, spec.resources.cpus * spec.max_parallel))
-    return replace(spec, resources=replace(spec.resources, cpus=cpus))
+    resources = spec.resources
+    trials = resources.cpus * resources.processes * spec.max_parallel
+    cpus = max(resources.cpus, min(os.cpu_count() or 1, trials))
+    return replace(spec, resources=replace(resources, cpus=cpus))
 
 
 def _fingerprints(prepared: Prepared) -> dict[str, str]:
@@ -363,11 +365,28 @@ def _prepare(
 
 
 def _make_evaluate(spec: SearchSpec, prepared: Prepared, root: Path, site: Site | None) -> Evaluate:
-    if site is not None:
-        nodes.require_fit(site)  # the node may have joined since the search began
+    _require_fit(site)
+    if spec.resources.processes > 1:
+        from workers.together import EvaluateTogether
+
+        return EvaluateTogether(
+            partial(_make_member, spec, prepared, root), spec.resources, partial(_require_fit, site)
+        )
     from workers.trial import TrialEvaluator
 
     return TrialEvaluator(spec, prepared, root)
+
+
+def _make_member(spec: SearchSpec, prepared: Prepared, root: Path, group: Any) -> Evaluate:
+    # ``group`` is a minitron.sharding.Group, whose module loads torch.
+    from workers.trial import TrialEvaluator
+
+    return TrialEvaluator(spec, prepared, root, group)
+
+
+def _require_fit(site: Site | None) -> None:
+    if site is not None:
+        nodes.require_fit(site)  # the node may have joined since the search began
 
 
 def _export(search: Search, winner: Trial, prepared: Prepared, root: Path, report: Report) -> str:

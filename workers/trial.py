@@ -25,8 +25,10 @@ from minitron.device import effective_precision, forget_peak_memory, peak_memory
 from minitron.evaluate import held_out_loss
 from minitron.files import new_directory
 from minitron.importance import ImportanceScores
-from minitron.plan import PruningPlan, plan_pruning, random_plan
+from minitron.plan import PruningPlan, plan_pruning, random_plan, whole_plan
 from minitron.prune import prune
+from minitron.sharding import ALONE, Group
+from minitron.streamed_prune import gathered, prune_checkpoint
 from minitron.teacher import LiveTeacher, Teacher, open_teacher_cache
 from minitron.train import Retraining
 from nas.layout import states_directory, student_directory
@@ -67,18 +69,24 @@ class History:
 
 
 class TrialEvaluator:
-    """Evaluates trials of one search one after another, in one process.
+    """Evaluates trials of one search one after another, in one process or with others.
+
+    The processes of a group each have one of these and are given the same trials. The one of rank 0 writes, and
+    says when a trial ends early; what the others report holds nothing new.
 
     Args:
         spec: Of the search.
         prepared: Its shared artifacts; loaded with the first trial, kept for the others.
         root: The artifact root.
+        group: The processes that evaluate each trial together.
     """
 
-    def __init__(self, spec: SearchSpec, prepared: Prepared, root: Path) -> None:
+    def __init__(self, spec: SearchSpec, prepared: Prepared, root: Path, group: Group = ALONE) -> None:
         self._spec = spec
         self._prepared = prepared
         self._root = root
+        self._group = group
+        self._is_alone = group.count == 1
 
     def __call__(self, trial: Trial) -> Iterator[TrialReport]:
         """Evaluate ``trial`` and report on the way; see ``workers.report.Evaluate``.
@@ -87,6 +95,16 @@ class TrialEvaluator:
             DivergedTraining: A loss or gradient that is not finite.
             OutOfSpace: The disk is full.
         """
+        for report in self._reports(trial):
+            try:
+                yield report
+            except GeneratorExit:
+                self._group.first(False)
+                raise
+            if not self._group.first(True):
+                return
+
+    def _reports(self, trial: Trial) -> Iterator[TrialReport]:
         use_threads(self._spec)
         forget_peak_memory(device_of(self._spec.resources))
         states = states_directory(self._root, trial)
@@ -101,13 +119,13 @@ class TrialEvaluator:
                 history = _advanced(retraining, history, target)
                 if retraining.num_tokens == target:
                     break
-                if time.monotonic() - saved_at > self._spec.checkpoint_seconds:
-                    _save(retraining, history, states)
+                if self._group.first(time.monotonic() - saved_at > self._spec.checkpoint_seconds):
+                    self._save(retraining, history, states)
                     saved_at = time.monotonic()
                 yield TrialReport(num_tokens=retraining.num_tokens)
             history = self._measured(retraining, history)
             if target in stops.rungs[:-1]:
-                _save(retraining, history, states)
+                self._save(retraining, history, states)
                 saved_at = time.monotonic()
             if target < stops.num_tokens:
                 yield self._reached(history.points[-1], states)
@@ -116,23 +134,42 @@ class TrialEvaluator:
     def _taken_up(self, trial: Trial, states: Path) -> tuple[Retraining, History]:
         """Return the trial's student at its latest state, or freshly pruned."""
         retraining = Retraining(
-            prune(self._parent, self._plan(trial)),
+            self._student(trial),
             self._blocks.training_NT,
             self._teacher,
             training=self._spec.training,
             distillation=self._spec.distillation,
-            device=device_of(self._spec.resources),
+            device=self._device,
+            group=self._group,
         )
-        state = _latest_state(states)
-        if state is None and trial.checkpoint is not None:
-            elsewhere = self._root / trial.checkpoint
-            state = elsewhere if (elsewhere / HISTORY_FILE).exists() else None
+        state = self._state_of(trial, states)
         if state is None:
             logger.info("trial %d: pruned to %s", trial.number, trial.architecture.name)
             return retraining, History()
         retraining.load(state)
         logger.info("trial %d: goes on from %s", trial.number, state)
         return retraining, History.read(state / HISTORY_FILE)
+
+    def _state_of(self, trial: Trial, states: Path) -> Path | None:
+        """Return the state to go on from: the same for all processes, also where some see a file later."""
+        state = _latest_state(states)
+        if state is None and trial.checkpoint is not None:
+            elsewhere = self._root / trial.checkpoint
+            state = elsewhere if (elsewhere / HISTORY_FILE).exists() else None
+        if self._is_alone:
+            return state
+        num_tokens = self._group.first(-1 if state is None else int(state.name))
+        if num_tokens < 0:
+            return None
+        found = states / str(num_tokens)
+        return found if found.exists() or trial.checkpoint is None else self._root / trial.checkpoint
+
+    def _student(self, trial: Trial) -> PreTrainedModel:
+        if self._is_alone:
+            return prune(self._parent, self._plan(trial))
+        return prune_checkpoint(
+            self._prepared.parent_dir, self._plan(trial), self._group, device=self._device
+        )
 
     def _plan(self, trial: Trial) -> PruningPlan:
         if trial.role is TrialRole.RANDOM_INDICES:
@@ -144,13 +181,15 @@ class TrialEvaluator:
     def _measured(self, retraining: Retraining, history: History) -> History:
         """Return the history with a point at the present tokens."""
         num_tokens = retraining.num_tokens
+        training = self._spec.training
         trained = num_tokens - history.points[-1].num_tokens if history.points else 0
         point = Point(
             num_tokens=num_tokens,
             loss=held_out_loss(
                 retraining.student,
                 self._blocks.validation_NT,
-                batch_size=self._spec.training.blocks_at_once(self._spec.data.sequence_length),
+                batch_size=training.blocks_at_once(self._spec.data.sequence_length, self._group.count),
+                group=self._group,
             ),
             train_loss=history.loss_sum / trained if trained else None,
             seconds=history.seconds,
@@ -165,9 +204,12 @@ class TrialEvaluator:
 
     def _finished(self, trial: Trial, student: PreTrainedModel, history: History) -> TrialReport:
         """Save the student, without its optimiser, and return the last report."""
-        path = student_directory(self._root, trial)
-        save_checkpoint(student, path, companions=self._prepared.parent_dir)
         first, last = history.points[0], history.points[-1]
+        whole = gathered(student, self._group)
+        if whole is None:
+            return TrialReport(num_tokens=last.num_tokens)
+        path = student_directory(self._root, trial)
+        save_checkpoint(whole, path, companions=self._prepared.parent_dir)
         return TrialReport(
             num_tokens=last.num_tokens,
             point=last,
@@ -176,11 +218,28 @@ class TrialEvaluator:
                 num_tokens=last.num_tokens,
                 loss=last.loss,
                 loss_before_retraining=first.loss,
-                num_parameters=sum(parameter.numel() for parameter in student.parameters()),
+                num_parameters=sum(parameter.numel() for parameter in whole.parameters()),
                 train_seconds=sum(point.seconds for point in history.points),
                 peak_memory_bytes=peak_memory_bytes(student.device),
             ),
         )
+
+    def _save(self, retraining: Retraining, history: History, states: Path) -> None:
+        """Write the resumable state, then drop the one before it."""
+        if self._group.rank:
+            retraining.save(states)
+            return
+        state = states / str(retraining.num_tokens)
+        with new_directory(state) as scratch:
+            retraining.save(scratch)
+            history.write(scratch / HISTORY_FILE)
+        for other in states.iterdir():
+            if other != state:
+                shutil.rmtree(other, ignore_errors=True)
+
+    @property
+    def _device(self) -> torch.device:
+        return device_of(self._spec.resources)
 
     @cached_property
     def _parent(self) -> PreTrainedModel:
@@ -203,7 +262,7 @@ class TrialEvaluator:
         head = None
         if self._spec.distillation.cache_form == "hidden":
             head = copy.deepcopy(self._parent.lm_head)
-            head = head.to(device_of(self._spec.resources))
+            head = head.to(self._device)
         return open_teacher_cache(
             prepared.teacher_dir, expected_fingerprint=prepared.teacher_fingerprint, head=head
         )
@@ -213,11 +272,15 @@ class TrialEvaluator:
 
         Half the size of the one that is pruned from, where that precision is bfloat16.
         """
-        device = device_of(self._spec.resources)
+        directory, device = self._prepared.parent_dir, self._device
         is_wide = effective_precision(device, self._spec.training.precision) == "float32"
+        dtype = torch.float32 if is_wide else torch.bfloat16
+        if not self._is_alone:
+            everything = whole_plan(self._scores.architecture)
+            return prune_checkpoint(directory, everything, self._group, device=device, dtype=dtype)
         if is_wide and device.type == "cpu":
             return self._parent
-        model = load_parent(self._prepared.parent_dir, dtype=torch.float32 if is_wide else torch.bfloat16)
+        model = load_parent(directory, dtype=dtype)
         model.to(device)  # type: ignore[arg-type]  # the stub loses self
         return model
 
@@ -235,14 +298,3 @@ def _advanced(retraining: Retraining, history: History, target: int) -> History:
 
 def _latest_state(states: Path) -> Path | None:
     return max(states.glob("[0-9]*"), key=lambda path: int(path.name), default=None)
-
-
-def _save(retraining: Retraining, history: History, states: Path) -> None:
-    """Write the resumable state, then drop the one before it."""
-    state = states / str(retraining.num_tokens)
-    with new_directory(state) as scratch:
-        retraining.save(scratch)
-        history.write(scratch / HISTORY_FILE)
-    for other in states.iterdir():
-        if other != state:
-            shutil.rmtree(other, ignore_errors=True)

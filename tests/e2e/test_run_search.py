@@ -16,7 +16,7 @@ from nas.search import Resources, SearchState
 from nas.settings import Settings
 from nas.storage.sql import open_store
 from nas.trial import TrialRole, TrialState
-from tests.home import LEASE_SECONDS, Home
+from tests.home import LEASE_SECONDS, Home, new_home
 from workers.runner import STARTING, run_search
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
@@ -24,11 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy i
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    settings = Settings(
-        home=tmp_path_factory.mktemp("home"),
-        tracking_uri=f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db",
-    )
-    return Home(settings, open_store(settings.database_url))
+    return new_home(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

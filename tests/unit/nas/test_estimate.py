@@ -163,6 +163,20 @@ def test_each_way_to_save_memory_shows():
     assert estimated(weights="bfloat16").memory.total < plain.memory.total
 
 
+def test_several_processes_share_memory():
+    """All but what is gathered for a moment, and the activations of one micro-batch."""
+    wide = replace(SPEC, training=replace(SPEC.training, batch_tokens=64 * 256, num_tokens=10**6))
+    alone, four = (of(replace(wide, resources=Resources(processes=number))).trial for number in (1, 4))
+    assert 4 * four.memory.optimizer == alone.memory.optimizer
+    assert alone.memory.gradients / 4 < four.memory.gradients < alone.memory.gradients
+    assert four.memory.activations == alone.memory.activations
+    assert four.parent_bytes == 0
+    assert four.host_bytes == four.memory.total + four.student_bytes.most
+    few = replace(SPEC, training=replace(SPEC.training, batch_tokens=4 * 256))
+    one_block = of(replace(few, resources=Resources(processes=4))).trial
+    assert 4 * one_block.memory.activations == of(few).trial.memory.activations
+
+
 def test_large_spaces_are_sampled_not_listed():
     spec = make_spec(
         axes=replace(SPEC.axes, hidden_size=tuple(range(64, 129)), intermediate_size=tuple(range(100, 257)))

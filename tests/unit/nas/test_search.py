@@ -1,8 +1,11 @@
 """What may be asked of a search, and the states that it goes through."""
 
+import re
+
 import pytest
 
 from minitron.progress import Progress
+from minitron.recipe import DistillationRecipe, TrainingRecipe
 from nas.errors import Conflict, InvalidSpec
 from nas.search import LEGAL_MOVES, MOST, Comparisons, Resources, Rungs, SearchState
 from nas.trial import Failure, FailureKind
@@ -89,3 +92,43 @@ def test_a_search_keeps_its_first_start_and_drops_progress_at_its_end():
     ended = search.moved(SearchState.FAILED, after(4), failure=failure)
     assert (ended.started_at, ended.finished_at) == (after(1), after(4))
     assert (ended.failure, ended.progress) == (failure, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "found"),
+    [
+        (
+            {"resources": {"processes": 3}},
+            "resources.processes",
+            "found 3, allowed: what divides the 8 blocks",
+        ),
+        ({"training": {"weights": "bfloat16"}}, "training.weights", "found bfloat16, allowed with several"),
+        ({"distillation": {"cache_form": "hidden"}}, "distillation.cache_form", "found hidden, allowed with"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_refused(changes, field, found):
+    resources = Resources(**{"processes": 2, **changes.get("resources", {})})
+    with pytest.raises(InvalidSpec) as caught:
+        make_spec(
+            resources=resources,
+            training=TrainingRecipe(**changes.get("training", {})),
+            distillation=DistillationRecipe(**changes.get("distillation", {})),
+        )
+    ((name, reason),) = caught.value.problems
+    assert name == field
+    assert reason.startswith(found)
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        ({"processes": 0}, "resources.processes: found 0, allowed: 1 to 1024"),
+        (
+            {"processes": 2, "gpus": 0.5},
+            "resources.gpus: found 0.5, allowed with several processes: 1 for each",
+        ),
+    ],
+)
+def test_processes_are_whole_and_have_whole_devices(resources, message):
+    with pytest.raises(InvalidSpec, match=re.escape(message)):
+        Resources(**resources)

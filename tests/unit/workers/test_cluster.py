@@ -1,6 +1,7 @@
 """Work runs in worker processes, and what cannot run is refused at once."""
 
 import ctypes
+import math
 import os
 import signal
 import subprocess
@@ -129,6 +130,21 @@ def test_memory_that_is_only_not_free_now_is_waited_for(monkeypatch):
         _require_room(Resources(), nodes, host_bytes=17_000_000_000, is_local=True)
 
 
+def test_the_processes_of_a_trial_may_lie_on_several_nodes():
+    nodes = [{"CPU": 4, "memory": 8e9}, {"CPU": 2}, {"CPU": 0.5, "memory": 64e9}]
+    _require_room(Resources(cpus=2, processes=3), nodes, host_bytes=4_000_000_000)
+    for resources, host_bytes, most in (
+        (Resources(cpus=2, processes=4), 0, 3),
+        (Resources(cpus=2, processes=3), 5_000_000_000, 2),
+        (Resources(cpus=3, processes=2), 0, 1),
+    ):
+        with pytest.raises(
+            InvalidSpec,
+            match=rf"resources\.processes: found {resources.processes}, allowed: at most {most}, for which",
+        ):
+            _require_room(resources, nodes, host_bytes=host_bytes)
+
+
 def test_cpus_and_gpus_must_be_on_the_same_node():
     with pytest.raises(InvalidSpec, match="both"):
         _require_room(Resources(cpus=4, gpus=1), [{"CPU": 4}, {"CPU": 2, "GPU": 1}])
@@ -197,3 +213,10 @@ def test_stopped_work_is_killed():
     while Path(f"/proc/{pids[0]}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_shares_of_a_core_and_unlimited_devices_are_counted():
+    _require_room(Resources(cpus=0.1, processes=10), [{"CPU": 1}])
+    _require_room(Resources(cpus=0, gpus=1, processes=2), [{"CPU": 1, "GPU": math.inf}])
+    with pytest.raises(InvalidSpec, match="allowed: at most 10,"):
+        _require_room(Resources(cpus=0.1, processes=11), [{"CPU": 1}])
