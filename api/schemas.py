@@ -265,6 +265,8 @@ class TrialEstimateResource(_Resource):
     num_tokens: int
     flops: SpanResource
     memory: TrainingMemoryResource
+    processes: int
+    """That share its work; what follows is of each."""
     parent_bytes: int
     """Of the parent in host memory, in each worker."""
     preparation_bytes: int

@@ -102,7 +102,7 @@ def plan(
     device_flops: Annotated[
         float | None,
         typer.Option(
-            help="Operations a second that a trial's resources reach; default NAS_DEVICE_FLOPS, else as "
+            help="Operations a second that each process of a trial reaches; default NAS_DEVICE_FLOPS, else as "
             "measured earlier."
         ),
     ] = None,

@@ -40,7 +40,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """What one trial's resources compute."""
+    """What one process of a trial computes."""
 
     flops_per_second: float
     source: str
@@ -54,6 +54,8 @@ class TrialEstimate:
     num_tokens: int
     flops: Span
     """Training, and the held-out evaluations on the way."""
+    processes: int
+    """That share its work."""
     memory: TrainingMemory
     """Of the architecture that takes the most, on the device of each process."""
     parent_bytes: int
@@ -145,7 +147,7 @@ def measured_rate(finished: Iterable[tuple[SearchSpec, Architecture, Sequence[Tr
                     is_live=is_live,
                     is_checkpointed=spec.training.activation_checkpointing,
                 )
-                rates.append(work / measured.train_seconds)
+                rates.append(work / measured.train_seconds / spec.resources.processes)
                 parents.add(spec.parent)
     if not rates:
         return None
@@ -182,7 +184,8 @@ class _Costing:
         answers = 0 if self._is_live else cache
         trial = self._trial(work, rate)
         at_once = min(spec.max_parallel, num_trials + num_baselines)
-        seconds = (preparation + trials / at_once) / rate.flops_per_second if rate else None
+        each_process = trials / at_once / spec.resources.processes
+        seconds = (preparation + each_process) / rate.flops_per_second if rate else None
         return Estimate(
             num_feasible=len(self._space),
             parameters=Span(
@@ -203,20 +206,21 @@ class _Costing:
 
     def _trial(self, work: Sequence[int], rate: Rate | None) -> TrialEstimate:
         most = max((self._memory(shape) for shape in self._sample), key=lambda memory: memory.total)
-        is_alone = self._spec.resources.processes == 1
-        parent_bytes = self._parent.weight_bytes("float32") * is_alone
+        processes = self._spec.resources.processes
+        parent_bytes = self._parent.weight_bytes("float32") * (processes == 1)
         students = _span(map(student_bytes, self._sample))
         is_on_host = not self._spec.resources.gpus
         asked = self._spec.calibration.batch_size * self._spec.data.sequence_length
         preparation = forward_memory(self._parent, num_tokens=asked)
         memory_bytes = max(most.total + parent_bytes * is_on_host, preparation)
         if is_on_host:
-            host_bytes = max(most.total + parent_bytes + students.most * (not is_alone), preparation)
+            host_bytes = max(most.total + parent_bytes + students.most * (processes > 1), preparation)
         else:
             host_bytes = parent_bytes + students.most
         return TrialEstimate(
             num_tokens=self._schedule.num_tokens,
             flops=Span(least=min(work), most=max(work)),
+            processes=processes,
             memory=most,
             parent_bytes=parent_bytes,
             preparation_bytes=preparation,
@@ -226,7 +230,7 @@ class _Costing:
                 state_bytes(shape, self._spec.training.optimizer_state) for shape in self._sample
             ),
             student_bytes=students,
-            seconds=fmean(work) / rate.flops_per_second if rate else None,
+            seconds=fmean(work) / processes / rate.flops_per_second if rate else None,
         )
 
     def _memory(self, shape: Architecture) -> TrainingMemory:

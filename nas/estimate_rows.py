@@ -20,6 +20,10 @@ def estimate_rows(found: Estimate) -> list[Row]:
         if found.is_teacher_live
         else f"asked once, answers cached: {wording.in_bytes(found.teacher_cache_bytes)}"
     )
+    each = f" in each of {trial.processes} processes" if trial.processes > 1 else ""
+    host = f"at most {wording.in_bytes(trial.host_bytes)}{each}"
+    if trial.parent_bytes:
+        host += f", the parent's {wording.in_bytes(trial.parent_bytes)} included"
     rows = [
         (
             "architectures",
@@ -30,14 +34,11 @@ def estimate_rows(found: Estimate) -> list[Row]:
         ("trial: work", _span(trial.flops, wording.work)),
         (
             "trial: memory",
-            f"at most {wording.in_bytes(memory.total)}: "
+            f"at most {wording.in_bytes(memory.total)}{each}: "
             + ", ".join(f"{name} {wording.in_bytes(size)}" for name, size in parts if size),
         ),
         ("preparation: memory", f"at most {wording.in_bytes(trial.preparation_bytes)}"),
-        (
-            "worker: host",
-            f"at most {wording.in_bytes(trial.host_bytes)}, the parent's {wording.in_bytes(trial.parent_bytes)} included",
-        ),
+        ("worker: host", host),
         ("trial: state", _span(trial.state_bytes, wording.in_bytes)),
         ("trial: student", _span(trial.student_bytes, wording.in_bytes)),
         ("search: trials", f"{found.num_trials} and {found.num_baselines} baselines"),

@@ -105,7 +105,7 @@ class SearchService:
 
         Args:
             spec: What is asked.
-            flops_per_second: What the resources of a trial compute; None takes what was stated for this
+            flops_per_second: What one process of a trial computes; None takes what was stated for this
                 service, else what earlier trials with the same resources did, if there are any.
 
         Raises:

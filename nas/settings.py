@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     ray_address: str | None = None
     """``NAS_RAY_ADDRESS``: a running Ray cluster; None starts a local one for each search."""
     device_flops: DeviceFlops | None = None
-    """``NAS_DEVICE_FLOPS``: operations a second that the resources of a trial reach; None asks earlier trials."""
+    """``NAS_DEVICE_FLOPS``: operations a second that each process of a trial reaches; None asks earlier trials."""
     host: str = "127.0.0.1"
     """``NAS_HOST``: the address that ``nas serve`` listens on."""
     port: int = Field(default=8000, ge=0, le=65_535)

@@ -26,7 +26,7 @@ class Published:
     billions: str
     """Parameters, to the printed precision."""
     gigabytes: int
-    """What a trial takes on its device at most, as its file says."""
+    """What a trial takes on each of its devices at most, as its file says."""
     num_feasible: int | None = None
     """Architectures in the paper's space, where it says so."""
 
@@ -41,7 +41,7 @@ PUBLISHED = (
         file="nemotron-15b-to-8b.yaml",
         sizes={"num_layers": 32, "hidden_size": 4096, "intermediate_size": 16_384, "num_attention_heads": 48},
         billions="8.27",
-        gigabytes=198,
+        gigabytes=122,
         num_feasible=15,
     ),
     Published(
@@ -62,7 +62,7 @@ PUBLISHED = (
         file="mistral-nemo-12b-to-8b.yaml",
         sizes={"hidden_size": 4096, "intermediate_size": 11_520},
         billions="8.41",
-        gigabytes=195,
+        gigabytes=110,
     ),
 )
 
@@ -123,7 +123,7 @@ def twin(published: Published, directory: Path, *, window: Budget) -> SearchSpec
         num_points=2,
         num_trials=3,
         max_parallel=1,
-        resources=replace(spec.resources, cpus=1, gpus=0),
+        resources=replace(spec.resources, cpus=1, gpus=0, processes=min(2, spec.resources.processes)),
     )
 
 

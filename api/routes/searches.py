@@ -59,7 +59,7 @@ def create_search(
     validate_only: Annotated[bool, Query(description="Store nothing: say what it would cost.")] = False,
     device_flops: Annotated[
         DeviceFlops | None,
-        Query(description="Operations a second of a trial's resources, for the hours."),
+        Query(description="Operations a second of each process of a trial, for the hours."),
     ] = None,
 ) -> SearchResource | Response:
     """Submit a search, as JSON or YAML. Once this has answered, the search is stored and will be run."""

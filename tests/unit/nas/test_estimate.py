@@ -117,6 +117,9 @@ def test_time_follows_from_the_rate_and_from_how_many_run_at_once():
     assert alone.hours == pytest.approx(alone.flops / 1e9 / 3600)
     prepare = two.preparation_flops
     assert two.hours == pytest.approx((prepare + (two.flops - prepare) / 2) / 1e9 / 3600)
+    together = of(replace(SPEC, max_parallel=1, resources=Resources(processes=2)), RATE)
+    assert together.hours == pytest.approx(two.hours), "one process prepares, both train"
+    assert 2 * together.trial.seconds == pytest.approx(alone.trial.seconds)
     crowd = of(replace(SPEC, max_parallel=1000), RATE)
     assert crowd.hours * 3600 * 1e9 > crowd.preparation_flops + (crowd.flops - crowd.preparation_flops) / 10
 
@@ -132,6 +135,8 @@ def test_a_rate_is_the_median_of_what_trials_reached():
     work = training_flops(trials[0].architecture, parent, num_tokens=1000, sequence_length=256, is_live=False)
     found = measured_rate([(SPEC, parent, trials)])
     assert found.flops_per_second == pytest.approx(work / 2.0)
+    together = replace(SPEC, resources=Resources(processes=2))
+    assert measured_rate([(together, parent, trials)]).flops_per_second == pytest.approx(work / 4.0)
     assert found.source == "the median of 3 trials of builtin:tiny"
     assert measured_rate([(SPEC, parent, [make_trial(0)])]) is None
     assert isinstance(trials[0].measurement, Measurement)
@@ -194,3 +199,7 @@ def test_what_is_told_has_every_quantity():
     assert "activations" in rows["trial: memory"]
     assert rows["search: trials"] == "6 and 3 baselines"
     assert "not known" in dict(estimate_rows(of(SPEC)))["time"]
+    assert "the parent's" in rows["worker: host"]
+    together = dict(estimate_rows(of(replace(SPEC, resources=Resources(processes=2)))))
+    assert " in each of 2 processes: weights" in together["trial: memory"]
+    assert together["worker: host"].endswith(" in each of 2 processes")

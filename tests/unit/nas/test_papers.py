@@ -38,6 +38,6 @@ def test_a_plan_needs_neither_the_parent_nor_the_network(published, tmp_path, mo
     assert found.is_teacher_live, "answers to so many tokens fit no cache"
     assert found.hours > 24
     assert round(found.trial.memory_bytes / 1e9) == published.gigabytes
-    assert f"at most {published.gigabytes} GB on its device" in (FOLDER / published.file).read_text()
+    assert f"at most {published.gigabytes} GB" in (FOLDER / published.file).read_text()
     assert [what.partition(":")[0] for what in found.unchecked] == ["parent", "data.source"]
     assert [row for row in estimate_rows(found) if row[0] == "not checked"]
