@@ -1,4 +1,4 @@
-"""Models put together from tensors: made without storage, filled by name.
+"""Models and their parts: made without storage, filled and found by name.
 
 Knows neither files nor plans.
 """
@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from minitron.anatomy import Anatomy
+from minitron.families import family_named
 
 
 def empty_model(
@@ -26,3 +29,15 @@ def put(model: nn.Module, name: str, tensor: Tensor) -> None:
     """Set a parameter or a buffer of a model by its dotted name."""
     module, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(module), leaf, tensor)
+
+
+def anatomy_of(model: PreTrainedModel) -> Anatomy:
+    """Return where the parts of a model are; raise UnsupportedModel for a family that is not known."""
+    return family_named(model.config.model_type).anatomy
+
+
+def layers_of(model: PreTrainedModel, anatomy: Anatomy) -> nn.ModuleList:
+    """Return the blocks of a model, in order."""
+    layers = model.get_submodule(anatomy.layers)
+    assert isinstance(layers, nn.ModuleList)
+    return layers

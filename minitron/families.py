@@ -5,9 +5,10 @@ tiny config of it to the parity tests.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from minitron.anatomy import Anatomy
 from minitron.architecture import Architecture, BlockTraits
 from minitron.errors import InvalidArchitecture, UnsupportedModel
 
@@ -36,6 +37,7 @@ class Family:
     """What differs between families that share the Llama block layout."""
 
     name: str
+    anatomy: Anatomy = field(default_factory=Anatomy)
     mlp_matrices: int = 3
     qkv_bias: bool = False
     """Biases on query, key and value that the family always has."""

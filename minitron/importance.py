@@ -23,7 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from minitron.anatomy import Anatomy
 from minitron.architecture import Architecture
+from minitron.assemble import anatomy_of, layers_of
 from minitron.depth import influence
 from minitron.device import inference
 from minitron.errors import ArtifactMismatch, DatasetTooSmall, UnreadableCheckpoint
@@ -109,25 +111,29 @@ class _SquareSum:
 class _Taps:
     """The accumulators of one calibration pass and the hooks that feed them."""
 
-    def __init__(self, shape: Architecture, device: torch.device) -> None:
+    def __init__(self, shape: Architecture, num_norms: int, device: torch.device) -> None:
         num_layers, channels = shape.num_layers, shape.num_attention_heads * shape.head_dim
         self.head_dim = shape.head_dim
-        self.norms = [_SquareSum(shape.hidden_size, device) for _ in range(2 * num_layers)]
+        self.norms = [
+            [_SquareSum(shape.hidden_size, device) for _ in range(num_norms)] for _ in range(num_layers)
+        ]
         self.neurons = [_SquareSum(shape.intermediate_size, device) for _ in range(num_layers)]
         self.attention = [_SquareSum(channels, device) for _ in range(num_layers)]
         self.influence_L = torch.zeros(num_layers, dtype=torch.float64, device=device)
 
     @contextmanager
-    def on(self, model: PreTrainedModel) -> Iterator[None]:
+    def on(self, model: PreTrainedModel, anatomy: Anatomy) -> Iterator[None]:
         """Hook every tap; every hook is gone at the end, also after an exception."""
         handles = []
         try:
-            for index, layer in enumerate(model.model.layers):
+            for index, layer in enumerate(layers_of(model, anatomy)):
                 handles += [
-                    _tap_input(layer.mlp.down_proj, self.neurons[index]),
-                    _tap_input(layer.self_attn.o_proj, self.attention[index]),
-                    _tap_output(layer.input_layernorm, self.norms[2 * index]),
-                    _tap_output(layer.post_attention_layernorm, self.norms[2 * index + 1]),
+                    _tap_input(layer.get_submodule(anatomy.mlp_output), self.neurons[index]),
+                    _tap_input(layer.get_submodule(anatomy.attention_output), self.attention[index]),
+                    *(
+                        _tap_output(layer.get_submodule(name), tap)
+                        for name, tap in zip(anatomy.block_norms, self.norms[index], strict=True)
+                    ),
                     self._tap_block(layer, index),
                 ]
             yield
@@ -144,7 +150,7 @@ class _Taps:
     def scores(self, num_tokens: int) -> dict[str, Tensor]:
         attention_LNH = torch.stack([tap.total_C.view(-1, self.head_dim) for tap in self.attention])
         scores = {
-            "hidden_D": torch.stack([tap.root() for tap in self.norms]).sum(dim=0),
+            "hidden_D": torch.stack([tap.root() for taps in self.norms for tap in taps]).sum(dim=0),
             "neurons_LF": torch.stack([tap.root() for tap in self.neurons]),
             "heads_LN": attention_LNH.sum(dim=-1).sqrt(),
             "layers_L": self.influence_L / num_tokens,
@@ -191,11 +197,13 @@ def measure_importance(
         )
     blocks_NT = blocks_NT[:num_blocks]
     architecture = read_architecture(model.config.to_dict())
-    taps = _Taps(architecture, model.device)
-    with inference(model), taps.on(model):
+    anatomy = anatomy_of(model)
+    taps = _Taps(architecture, len(anatomy.block_norms), model.device)
+    decoder = model.get_submodule(anatomy.decoder)
+    with inference(model), taps.on(model, anatomy):
         for start in range(0, num_blocks, recipe.batch_size):
             batch_BT = torch.from_numpy(blocks_NT[start : start + recipe.batch_size].astype(np.int64))
-            model.model(input_ids=batch_BT.to(model.device), use_cache=False)
+            decoder(input_ids=batch_BT.to(model.device), use_cache=False)
             done = min(start + recipe.batch_size, num_blocks) * blocks_NT.shape[1]
             report(Progress(stage="importance", done=done, total=blocks_NT.size, unit="tokens"))
     scores = taps.scores(blocks_NT.size)

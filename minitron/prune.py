@@ -1,42 +1,20 @@
 """Cut a plan's indices out of a model, into a new one.
 
 Knows neither scores nor search: a plan says what is kept. The parent is only read. Which dimension of
-which weight is which axis stands in one table; a weight that is not in it is refused.
+which weight is which axis is the family's anatomy; a weight that is not in it is refused.
 """
 
 import copy
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
+from minitron.anatomy import Anatomy, Axis
 from minitron.assemble import empty_model, put
 from minitron.errors import ArtifactMismatch, UnsupportedModel
-from minitron.families import read_architecture, student_config
+from minitron.families import family_named, read_architecture, student_config
 from minitron.plan import Indices, PruningPlan
-
-Axis = Literal["hidden", "neurons", "heads"]
-
-AXES: dict[str, tuple[Axis | None, ...]] = {
-    "model.embed_tokens": (None, "hidden"),
-    "model.norm": ("hidden",),
-    "lm_head": (None, "hidden"),
-    "input_layernorm": ("hidden",),
-    "post_attention_layernorm": ("hidden",),
-    "self_attn.q_proj": ("heads", "hidden"),
-    "self_attn.k_proj": (None, "hidden"),
-    "self_attn.v_proj": (None, "hidden"),
-    "self_attn.q_norm": (None,),
-    "self_attn.k_norm": (None,),
-    "self_attn.o_proj": ("hidden", "heads"),
-    "mlp.gate_proj": ("neurons", "hidden"),
-    "mlp.up_proj": ("neurons", "hidden"),
-    "mlp.down_proj": ("hidden", "neurons"),
-}
-"""The axis of each dimension of a module's weight; a bias runs along the first. None is kept whole."""
-
-_LAYERS = "model.layers."
 
 
 def prune(model: PreTrainedModel, plan: PruningPlan) -> PreTrainedModel:
@@ -53,7 +31,7 @@ def prune(model: PreTrainedModel, plan: PruningPlan) -> PreTrainedModel:
         raise ArtifactMismatch(f"model: found {found}, allowed for this plan: {plan.source}")
     weights = dict(model.named_parameters())
     for name in weights:
-        _axes_of(name)
+        _axes_of(name, plan)
     student = student_of(model.config, plan, dtype=model.dtype)
     with torch.no_grad():
         for name, _ in list(student.named_parameters()):
@@ -80,19 +58,24 @@ def student_of(config: PretrainedConfig, plan: PruningPlan, *, dtype: torch.dtyp
 
 def in_parent(name: str, plan: PruningPlan) -> str:
     """Return the parent's name of a student's weight."""
-    if not name.startswith(_LAYERS):
+    anatomy = _anatomy_of(plan)
+    inside = anatomy.layer_of(name)
+    if inside is None:
         return name
-    layer, rest = name.removeprefix(_LAYERS).split(".", 1)
-    return f"{_LAYERS}{plan.layers[int(layer)]}.{rest}"
+    layer, rest = inside
+    return f"{anatomy.layers}.{plan.layers[layer]}.{rest}"
 
 
-def _axes_of(name: str) -> tuple[Axis | None, ...]:
-    module = name.rpartition(".")[0]
-    if module.startswith(_LAYERS):
-        module = module.removeprefix(_LAYERS).split(".", 1)[1]
-    if module not in AXES:
-        raise UnsupportedModel(f"{name}: found a weight of unknown axes, allowed: {', '.join(AXES)}")
-    return AXES[module]
+def _anatomy_of(plan: PruningPlan) -> Anatomy:
+    return family_named(plan.source.family).anatomy
+
+
+def _axes_of(name: str, plan: PruningPlan) -> tuple[Axis | None, ...]:
+    axes = _anatomy_of(plan).axes_of(name)
+    if axes is None:
+        known = ", ".join(_anatomy_of(plan).block)
+        raise UnsupportedModel(f"{name}: found a weight of unknown axes, allowed in a block: {known}")
+    return axes
 
 
 def kept_of(weight: Tensor, name: str, plan: PruningPlan, rows: slice = slice(None)) -> Tensor:
@@ -104,14 +87,14 @@ def kept_of(weight: Tensor, name: str, plan: PruningPlan, rows: slice = slice(No
         plan: What is kept.
         rows: Of the student's weight, where only some are wanted.
     """
-    layer = int(name.removeprefix(_LAYERS).split(".", 1)[0]) if name.startswith(_LAYERS) else 0
+    layer, _ = _anatomy_of(plan).layer_of(name) or (0, name)
     kept: dict[Axis, Indices] = {
         "hidden": plan.hidden,
         "neurons": plan.neurons[layer],
         "heads": plan.heads[layer],
     }
     piece = weight
-    for dimension, axis in enumerate(_axes_of(name)[: weight.ndim]):
+    for dimension, axis in enumerate(_axes_of(name, plan)[: weight.ndim]):
         wanted = rows if dimension == 0 else slice(None)
         if axis is None or len(kept[axis]) == getattr(plan.source, _SIZES[axis]):
             piece = piece[wanted]

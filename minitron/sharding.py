@@ -18,6 +18,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from minitron.assemble import anatomy_of, layers_of
+
 MEETING_TIMEOUT = timedelta(minutes=10)
 """Of a collective: how far one process may fall behind the others, as when it writes a state."""
 
@@ -76,7 +78,7 @@ class ShardedGroup(Group):
 
     def shard(self, model: PreTrainedModel) -> None:
         """Take a model apart in place: its layers, and what is outside of them."""
-        for layer in model.model.layers:
+        for layer in layers_of(model, anatomy_of(model)):
             fully_shard(layer, mesh=self._mesh)
         fully_shard(model, mesh=self._mesh)
 

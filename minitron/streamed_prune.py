@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
-from minitron.assemble import empty_model, put
+from minitron.assemble import anatomy_of, empty_model, put
 from minitron.checkpoint_files import check_weights, weight_files
 from minitron.errors import ArtifactMismatch, UnreadableCheckpoint
 from minitron.families import read_architecture
@@ -94,8 +94,9 @@ def gathered(model: PreTrainedModel, group: Group) -> PreTrainedModel | None:
 
 def _put_positions(model: PreTrainedModel, device: torch.device) -> None:
     """Make the position tables, which no checkpoint holds, from the config."""
-    tables = model.model.rotary_emb
-    model.model.rotary_emb = type(tables)(config=model.config).to(device)
+    decoder = model.get_submodule(anatomy_of(model).decoder)
+    made: Any = type(decoder.rotary_emb)
+    decoder.rotary_emb = made(config=model.config).to(device)
 
 
 @contextmanager

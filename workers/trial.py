@@ -261,7 +261,7 @@ class TrialEvaluator:
             return LiveTeacher(self._live_parent(), self._spec.training.precision)
         head = None
         if self._spec.distillation.cache_form == "hidden":
-            head = copy.deepcopy(self._parent.lm_head)
+            head = copy.deepcopy(self._parent.get_output_embeddings())  # type: ignore[no-untyped-call]
             head = head.to(self._device)
         return open_teacher_cache(
             prepared.teacher_dir, expected_fingerprint=prepared.teacher_fingerprint, head=head
