@@ -20,7 +20,7 @@ from tests.micro import SEQUENCE_LENGTH
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-PATIENCE_SECONDS = 240
+PATIENCE_SECONDS = 400
 LONG = TrainingRecipe(num_tokens=800 * SEQUENCE_LENGTH, batch_tokens=SEQUENCE_LENGTH, precision="float32")
 """A few seconds a trial: long enough to be at work when something happens."""
 WIDE = Axes(num_layers=(1, 2), hidden_size=(24, 36, 48), intermediate_size=tuple(range(8, 41)))
