@@ -1,0 +1,170 @@
+"""The papers' findings as experiments: what each is compared with what, and when it holds.
+
+Sources: Minitron (2407.14679) and its sequel (2408.11796). An asserted finding must hold in the mean over
+the seeds; a reported one is shown whatever it shows.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from scipy.stats import kendalltau
+
+from minitron.architecture import Architecture
+from tests.fidelity.laboratory import Laboratory, Losses
+from tests.fidelity.shift import foreign_text
+
+Rows = Mapping[str, Sequence[float]]
+"""Measurements by row, a number for each column."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One claim and the experiment that tries it."""
+
+    number: int
+    claim: str
+    columns: tuple[str, ...]
+    measure: Callable[[Laboratory], Rows]
+    holds: Callable[[Rows], bool] | None = None
+    """Whether means over the seeds bear the claim out; None where it is only reported."""
+
+
+ON_THE_WAY = ("before", "few steps", "half", "all")
+"""The points of every protocol, as columns."""
+KD, RANDOM, LABELS, FRESH, DEPTH = "importance", "random indices", "label loss", "random start", "depth"
+
+
+def importance_beats_random(lab: Laboratory) -> Rows:
+    """The same shape, kept by importance and at random; only the first steps count."""
+    few = lab.protocol.points[:2]
+    width = lab.protocol.width
+    drawn = [
+        lab.losses(f"random-{number}", lambda number=number: lab.drawn(width, number=number), points=few)
+        for number in range(3)
+    ]
+    return {KD: distilled(lab)[:2], RANDOM: [sum(losses) / len(drawn) for losses in zip(*drawn, strict=True)]}
+
+
+def distillation_beats_labels(lab: Laboratory) -> Rows:
+    """The same student, blocks and steps."""
+    width = lab.protocol.width
+    labels = lab.losses("labels", lambda: lab.pruned(width), lambda: None)
+    return {"distillation": distilled(lab), LABELS: labels}
+
+
+def pruned_start_beats_random_start(lab: Laboratory) -> Rows:
+    """The same shape and teacher; weights that were the parent's against new ones."""
+    width = lab.protocol.width
+    return {"pruned": distilled(lab), FRESH: lab.losses("fresh", lambda: lab.untrained(width))}
+
+
+def width_beats_depth(lab: Laboratory) -> Rows:
+    """Two shapes of equal size."""
+    depth = lab.protocol.depth
+    return {"width": distilled(lab), DEPTH: lab.losses("depth", lambda: lab.pruned(depth))}
+
+
+def rankings_settle_late(lab: Laboratory) -> Rows:
+    """How the order of students of equal size agrees with their last one, by Kendall's tau."""
+    curves = [
+        lab.losses(f"ranked-{shape.name}", lambda shape=shape: lab.pruned(shape))
+        for shape in peers(lab.source, lab.protocol.width.parameter_count)
+    ]
+    columns = list(zip(*curves, strict=True))
+    last = columns[-1]
+    return {
+        "agreement with the final ranking": [
+            float(kendalltau(losses, last).statistic) for losses in columns[:-1]
+        ],
+    }
+
+
+def correction_helps_on_shifted_text(lab: Laboratory) -> Rows:
+    """Text that the parent never saw: distilled from the parent, or from the parent fine-tuned on it first."""
+    blocks = lab.blocks_of(foreign_text(lab.protocol.data, lab.root))
+    width = lab.protocol.width
+    plain = lab.losses(
+        "shifted",
+        lambda: lab.pruned(width),
+        lambda: lab.answers_of(lab.parent, blocks, "shifted"),
+        blocks=blocks,
+    )
+    corrected = lab.losses(
+        "shifted-corrected",
+        lambda: lab.pruned(width),
+        lambda: lab.answers_of(lab.corrected(blocks), blocks, "corrected"),
+        blocks=blocks,
+    )
+    return {"parent as it is": plain, "corrected parent": corrected}
+
+
+def distilled(lab: Laboratory) -> Losses:
+    """Return the losses of the student that most findings compare with."""
+    return lab.losses("width", lambda: lab.pruned(lab.protocol.width))
+
+
+def peers(source: Architecture, size: int) -> list[Architecture]:
+    """Return shapes near a size that give up depth, width or both, from few layers to all."""
+    found = []
+    for layers in range(max(1, source.num_layers // 2), source.num_layers + 1):
+        for hidden in range(source.hidden_size // 2, source.hidden_size + 1, source.num_attention_heads):
+            for neurons in range(source.intermediate_size // 4, source.intermediate_size + 1, 16):
+                shape = replace(source, num_layers=layers, hidden_size=hidden, intermediate_size=neurons)
+                if abs(shape.parameter_count / size - 1) < 0.015:
+                    found.append(shape)
+    step = max(1, len(found) // NUM_PEERS)
+    return found[step // 2 :: step][:NUM_PEERS]
+
+
+NUM_PEERS = 10
+
+
+FINDINGS = (
+    Finding(
+        number=1,
+        claim="Importance beats random indices, before retraining and after a few steps",
+        columns=ON_THE_WAY[:2],
+        measure=importance_beats_random,
+        holds=lambda rows: all(map(_below, rows[KD], rows[RANDOM])),
+    ),
+    Finding(
+        number=2,
+        claim="Distillation beats the label loss at equal tokens",
+        columns=ON_THE_WAY,
+        measure=distillation_beats_labels,
+        holds=lambda rows: rows["distillation"][-1] < rows[LABELS][-1],
+    ),
+    Finding(
+        number=3,
+        claim="A pruned start beats a random start",
+        columns=ON_THE_WAY,
+        measure=pruned_start_beats_random_start,
+        holds=lambda rows: rows["pruned"][-1] < rows[FRESH][-1],
+    ),
+    Finding(
+        number=4,
+        claim="Width beats depth at equal size after retraining",
+        columns=ON_THE_WAY,
+        measure=width_beats_depth,
+        holds=lambda rows: rows["width"][-1] < rows[DEPTH][-1],
+    ),
+    Finding(
+        number=5,
+        claim=f"Among {NUM_PEERS} students of equal size, the ranking half-way agrees more with the final one "
+        "than the ranking before retraining does",
+        columns=ON_THE_WAY[:-1],
+        measure=rankings_settle_late,
+        holds=lambda rows: all(taus[0] < taus[2] for taus in rows.values()),
+    ),
+    Finding(
+        number=6,
+        claim="Teacher correction helps on text of another kind",
+        columns=ON_THE_WAY,
+        measure=correction_helps_on_shifted_text,
+        holds=lambda rows: rows["corrected parent"][-1] < rows["parent as it is"][-1],
+    ),
+)
+
+
+def _below(left: float, right: float) -> bool:
+    return left < right
