@@ -105,7 +105,9 @@ class _Preparation:
     def run(self) -> Prepared:
         spec = self._spec
         scores = _digest(
-            self._parent_fingerprint, _content(self._blocks.calibration_NT), {"version": METRIC_VERSION}
+            self._parent_fingerprint,
+            _content(self._blocks.calibration_NT),
+            spec.calibration.identity | {"version": METRIC_VERSION},
         )
         distillation = spec.distillation
         teacher = _digest(
