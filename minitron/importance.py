@@ -8,7 +8,7 @@ Knows no target: what is kept is decided in ``minitron.plan``.
 
 import json
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,10 @@ class ImportanceScores:
     layers_L: Tensor
     blocks_LL: Tensor | None = None
     """See ``minitron.depth.LayerScores`` for both; where there are blocks, they decide."""
+
+    def by_layers(self, layers: LayerScores) -> "ImportanceScores":
+        """Return these scores with others of the layers."""
+        return replace(self, layers_L=layers.layers_L, blocks_LL=layers.blocks_LL)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole or not at all; raise OutOfSpace on a full disk."""
