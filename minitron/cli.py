@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from minitron import calibration_options as calibrating
 from minitron import extras
 from minitron.architecture import Architecture
+from minitron.calibration_options import CALIBRATION
 from minitron.card import model_card
 from minitron.console import console_progress
 from minitron.data_options import (
@@ -55,7 +57,6 @@ app = typer.Typer(
 )
 
 # The defaults of the options are those of the recipes.
-_CALIBRATION = CalibrationRecipe()
 _TRAINING = TrainingRecipe()
 _DISTILLATION = DistillationRecipe()
 _ARTIFACTS = Path(".nas/artifacts")
@@ -74,8 +75,18 @@ def importance(
     *,
     parent: Checkpoint,
     output: Annotated[Path, typer.Option("--output", "-o", help="Safetensors file to write.")],
-    tokens: Annotated[int, typer.Option(help="Calibration tokens.")] = _CALIBRATION.num_tokens,
-    batch_size: Annotated[int, typer.Option(help="Blocks per forward pass.")] = _CALIBRATION.batch_size,
+    tokens: calibrating.Tokens = CALIBRATION.num_tokens,
+    batch_size: calibrating.BatchSize = CALIBRATION.batch_size,
+    metric: calibrating.Metric = CALIBRATION.metric,
+    sequence_aggregation: calibrating.OverSequence = CALIBRATION.sequence_aggregation,
+    batch_aggregation: calibrating.OverBatch = CALIBRATION.batch_aggregation,
+    steps: calibrating.Steps = CALIBRATION.steps,
+    hidden: calibrating.Smallest = None,
+    intermediate: calibrating.Smallest = None,
+    heads: calibrating.Smallest = None,
+    depth_metric: calibrating.Layers = CALIBRATION.depth_metric,
+    depth_selection: calibrating.Selection = CALIBRATION.depth_selection,
+    depth_tokens: calibrating.DepthTokens = CALIBRATION.depth_tokens,
     data: Sources = DEFAULT_SOURCES,
     text_field: TextField = DATA.text_field,
     sequence_length: SequenceLength = DATA.sequence_length,
@@ -87,9 +98,16 @@ def importance(
     from minitron.builtin import materialize
     from minitron.checkpoint import fingerprint
     from minitron.data import prepare_blocks
-    from minitron.importance import measure_importance
+    from minitron.iterative import measure_in_steps
 
-    calibration = CalibrationRecipe(num_tokens=tokens, batch_size=batch_size)
+    calibration = CalibrationRecipe(
+        num_tokens=tokens, batch_size=batch_size, metric=metric, sequence_aggregation=sequence_aggregation,
+        batch_aggregation=batch_aggregation, steps=steps, depth_metric=depth_metric,
+        depth_selection=depth_selection, depth_tokens=depth_tokens, seed=seed,
+    )  # fmt: skip
+    smallest = calibrating.smallest_shape(
+        parent_architecture(parent), calibration, hidden=hidden, intermediate=intermediate, heads=heads
+    )
     recipe = data_recipe(
         data, None, text_field=text_field, sequence_length=sequence_length,
         validation_tokens=sequence_length, seed=seed,
@@ -101,13 +119,10 @@ def importance(
         blocks = prepare_blocks(
             recipe, directory, calibration_blocks=num_blocks, training_blocks=0, root=artifacts, report=report
         )
-        scores = measure_importance(
-            _load(directory, threads),
-            blocks.calibration_NT,
-            calibration,
-            fingerprint=fingerprint(directory),
-            report=report,
-        )
+        scores = measure_in_steps(
+            _load(directory, threads), blocks.calibration_NT, calibration,
+            smallest=smallest, fingerprint=fingerprint(directory), report=report,
+        )  # fmt: skip
         scores.save(output)
     typer.echo(f"{output}: scores of {scores.architecture.name} from {blocks.calibration_NT.size:,} tokens")
 
