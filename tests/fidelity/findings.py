@@ -6,10 +6,15 @@ the seeds; a reported one is shown whatever it shows.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 from scipy.stats import kendalltau
+from transformers import PreTrainedModel
 
 from minitron.architecture import Architecture
+from minitron.plan import plan_pruning
+from minitron.prune import prune
+from minitron.recipe import Aggregation, DepthMetric, DepthSelection
 from tests.fidelity.laboratory import Laboratory, Losses
 from tests.fidelity.shift import foreign_text
 
@@ -98,6 +103,75 @@ def correction_helps_on_shifted_text(lab: Laboratory) -> Rows:
     return {"parent as it is": plain, "corrected parent": corrected}
 
 
+def importance_in_steps(lab: Laboratory) -> Rows:
+    """One measurement, or pruned a part of the way and measured again."""
+    return {
+        f"T = {steps}": _kept_by(lab, f"steps-{steps}", steps=steps, target=lab.protocol.width)
+        for steps in (1, 2, 4)
+    }
+
+
+def every_width_metric(lab: Laboratory) -> Rows:
+    """The nine aggregations, batch then sequence, of activations; the other metrics; all to one shape."""
+    rows = {
+        f"activation, {batch} of {sequence}": _kept_by(
+            lab, f"activation-{batch}-{sequence}", batch_aggregation=batch, sequence_aggregation=sequence
+        )
+        for batch in get_args(Aggregation)
+        for sequence in get_args(Aggregation)
+    }
+    rows |= {
+        f"weighted, l2 of {sequence}": _kept_by(
+            lab, f"weighted-{sequence}", metric="weighted", sequence_aggregation=sequence
+        )
+        for sequence in get_args(Aggregation)
+    }
+    return rows | {
+        f"{metric} alone": _kept_by(lab, f"metric-{metric}", metric=metric) for metric in ("weight", "random")
+    }
+
+
+def two_sizes_in_sequence(lab: Laboratory) -> Rows:
+    """A quarter of the parent at once, or half of it first: the same tokens for the last size, one teacher."""
+    half, quarter = lab.protocol.width, lab.protocol.quarter
+    direct = lab.losses("quarter-direct", lambda: lab.pruned(quarter))
+
+    def halved() -> PreTrainedModel:
+        return lab.retrained("half", lambda: lab.pruned(half))
+
+    def again() -> PreTrainedModel:
+        between = halved()
+        scores = lab.scores_by(lab.protocol.calibration, model=between)
+        return prune(between, plan_pruning(scores, quarter))
+
+    return {"one step": direct, "two steps": lab.losses("quarter-second", again)}
+
+
+def every_depth_metric(lab: Laboratory) -> Rows:
+    """Which layers go, by each metric and way to choose."""
+    ways: tuple[tuple[DepthMetric, DepthSelection], ...] = (
+        ("block_influence", "independent"),
+        *((metric, way) for metric in ("lm_loss", "kl", "logit_error") for way in get_args(DepthSelection)),
+    )
+    return {
+        f"{metric}, {way}": _kept_by(
+            lab, f"depth-{metric}-{way}", target=lab.protocol.depth, depth_metric=metric, depth_selection=way
+        )
+        for metric, way in ways
+    }
+
+
+def _kept_by(lab: Laboratory, name: str, *, target: Architecture | None = None, **changes: Any) -> Losses:
+    """Return what comes of a shape, by default the narrow one, whose parts are chosen by another calibration."""
+    target = target or lab.protocol.width
+
+    def start() -> PreTrainedModel:
+        scores = lab.scores_by(replace(lab.protocol.calibration, **changes), smallest=target)
+        return lab.cut(plan_pruning(scores, target))
+
+    return lab.losses(name, start, points=lab.protocol.points[:3])
+
+
 def distilled(lab: Laboratory) -> Losses:
     """Return the losses of the student that most findings compare with."""
     return lab.losses("width", lambda: lab.pruned(lab.protocol.width))
@@ -162,6 +236,30 @@ FINDINGS = (
         columns=ON_THE_WAY,
         measure=correction_helps_on_shifted_text,
         holds=lambda rows: rows["corrected parent"][-1] < rows["parent as it is"][-1],
+    ),
+    Finding(
+        number=7,
+        claim="Importance measured at once and in T steps",
+        columns=ON_THE_WAY[:3],
+        measure=importance_in_steps,
+    ),
+    Finding(
+        number=9,
+        claim="The nine aggregations, weight-aware scores, and baselines",
+        columns=ON_THE_WAY[:3],
+        measure=every_width_metric,
+    ),
+    Finding(
+        number=10,
+        claim="A quarter of the parent in one step and in two",
+        columns=ON_THE_WAY,
+        measure=two_sizes_in_sequence,
+    ),
+    Finding(
+        number=11,
+        claim="Which layers go",
+        columns=ON_THE_WAY[:3],
+        measure=every_depth_metric,
     ),
 )
 

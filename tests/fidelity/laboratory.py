@@ -19,7 +19,8 @@ from minitron.architecture import Architecture
 from minitron.checkpoint import load_parent, save_checkpoint
 from minitron.data import Blocks, prepare_blocks
 from minitron.evaluate import held_out_loss
-from minitron.importance import ImportanceScores, measure_importance
+from minitron.importance import ImportanceScores
+from minitron.iterative import measure_in_steps
 from minitron.plan import PruningPlan, plan_pruning, random_plan
 from minitron.prune import prune
 from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
@@ -42,6 +43,8 @@ class Protocol:
     """The student that gives up width."""
     depth: Architecture
     """One of the same size that gives up layers instead."""
+    quarter: Architecture
+    """One of a quarter of the parent, not counting embeddings."""
     data: DataRecipe
     calibration: CalibrationRecipe
     training: TrainingRecipe
@@ -92,10 +95,20 @@ class Laboratory:
         """By the protocol's calibration."""
         return self.scores_by(self.protocol.calibration)
 
-    def scores_by(self, recipe: CalibrationRecipe, model: PreTrainedModel | None = None) -> ImportanceScores:
-        """Return the importance of what a model, by default the parent, is made of."""
-        return measure_importance(
-            model or self.parent, self.blocks.calibration_NT, recipe, fingerprint="laboratory"
+    def scores_by(
+        self,
+        recipe: CalibrationRecipe,
+        *,
+        model: PreTrainedModel | None = None,
+        smallest: Architecture | None = None,
+    ) -> ImportanceScores:
+        """Return the importance of what a model, by default the parent, is made of; in steps towards the smallest."""
+        return measure_in_steps(
+            model or self.parent,
+            self.blocks.calibration_NT,
+            recipe,
+            smallest=smallest,
+            fingerprint="laboratory",
         )
 
     def pruned(self, target: Architecture) -> PreTrainedModel:
@@ -169,13 +182,12 @@ class Laboratory:
         def run() -> Losses:
             text = blocks or self.blocks
             base = self.protocol.training
-            retraining = Retraining(
+            retraining = _trained(
                 start(),
-                text.training_NT,
+                text,
                 teacher() if teacher else self.answers,
-                training=replace(base, seed=self.seed, peak_learning_rate=rate * base.peak_learning_rate),
-                distillation=distillation or DistillationRecipe(),
-                device=CPU,
+                replace(base, seed=self.seed, peak_learning_rate=rate * base.peak_learning_rate),
+                distillation or DistillationRecipe(),
             )
             found = []
             for num_tokens in points or self.protocol.points:
@@ -187,18 +199,36 @@ class Laboratory:
         return self._once(name, run)
 
     def corrected(self, blocks: Blocks) -> PreTrainedModel:
-        """Return the parent, fine-tuned on the labels of other blocks made once."""
-        path = self._kept / "corrected"
+        """Return the parent, fine-tuned on the labels of other blocks; made once."""
+
+        def correct() -> PreTrainedModel:
+            recipe = replace(
+                self.protocol.training, peak_learning_rate=self.protocol.correction_rate, seed=self.seed
+            )
+            model = load_parent(self.protocol.parent_dir)
+            _trained(model, blocks, None, recipe, DistillationRecipe()).advance(recipe.num_tokens)
+            return model
+
+        return self._made("corrected", correct)
+
+    def retrained(self, name: str, start: Start) -> PreTrainedModel:
+        """Return a student after all of its retraining; made once."""
+
+        def retrain() -> PreTrainedModel:
+            recipe = replace(self.protocol.training, seed=self.seed)
+            model = start()
+            _trained(model, self.blocks, self.answers, recipe, DistillationRecipe()).advance(
+                recipe.num_tokens
+            )
+            return model
+
+        return self._made(name, retrain)
+
+    def _made(self, name: str, make: Start) -> PreTrainedModel:
+        path = self._kept / name
         with FileLock(f"{path}.lock"):
             if not path.exists():
-                base = self.protocol.training
-                recipe = replace(base, peak_learning_rate=self.protocol.correction_rate)
-                model = load_parent(self.protocol.parent_dir)
-                Retraining(
-                    model, blocks.training_NT, None,
-                    training=recipe, distillation=DistillationRecipe(), device=CPU,
-                ).advance(recipe.num_tokens)  # fmt: skip
-                save_checkpoint(model, path, companions=self.protocol.parent_dir)
+                save_checkpoint(make(), path, companions=self.protocol.parent_dir)
         return load_parent(path)
 
     def _once(self, name: str, measure: Callable[[], Losses]) -> Losses:
@@ -209,3 +239,15 @@ class Laboratory:
                 assert np.isfinite(found).all(), f"{name}: {found}"
                 path.write_text(json.dumps(found), encoding="utf-8")
             return list(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _trained(
+    model: PreTrainedModel,
+    blocks: Blocks,
+    teacher: Teacher | None,
+    training: TrainingRecipe,
+    distillation: DistillationRecipe,
+) -> Retraining:
+    return Retraining(
+        model, blocks.training_NT, teacher, training=training, distillation=distillation, device=CPU
+    )

@@ -28,6 +28,7 @@ def tiny(root: Path) -> Protocol:
         parent_dir=parent,
         width=replace(source, hidden_size=96, intermediate_size=144),
         depth=replace(source, num_layers=3),
+        quarter=replace(source, hidden_size=64, intermediate_size=96),
         data=DataRecipe(sequence_length=128, validation_tokens=16_384),
         calibration=CalibrationRecipe(num_tokens=32_768, batch_size=32),
         training=TrainingRecipe(
@@ -53,6 +54,7 @@ def smollm2(root: Path) -> Protocol:
         parent_dir=parent,
         width=replace(source, hidden_size=504, intermediate_size=1_280),
         depth=replace(source, num_layers=22),
+        quarter=replace(source, hidden_size=360, intermediate_size=640),
         data=DataRecipe(sequence_length=256, validation_tokens=8_192),
         calibration=CalibrationRecipe(num_tokens=16_384, batch_size=8),
         training=TrainingRecipe(

@@ -74,4 +74,3 @@ def _measured(protocol: Protocol, number: int, seed: int, root: Path) -> Rows:
     torch.set_num_threads(1)
     (finding,) = (finding for finding in FINDINGS if finding.number == number)
     return finding.measure(Laboratory(protocol, seed, root))
-
