@@ -1,6 +1,7 @@
 """The script, as a user runs it: the whole chain on a checkpoint directory, and mistakes in one line."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -11,7 +12,6 @@ import pytest
 import torch
 
 from minitron.checkpoint import load_parent
-from minitron.cli import main
 from minitron.data import prepare_blocks
 from minitron.parents import parent_architecture
 from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
@@ -44,21 +44,6 @@ def place(tmp_path_factory):
     write_checkpoint(place / "parent")
     retraining.student.save_pretrained(place / "parent")
     return place
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run the script's main in this process; give exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["minitron", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        captured = capsys.readouterr()
-        return exit_.value.code, captured.out, captured.err
-
-    return run
 
 
 def data_options(place):
@@ -99,6 +84,8 @@ def test_the_whole_chain(place, run):
     assert code == 0
     assert f"{losses['student']:.4f} nats per token" in out
     assert re.search(r"[\d.]+ bits per byte", out)
+    perplexity = float(re.search(r"perplexity ([\d.]+)", out)[1])
+    assert perplexity == pytest.approx(math.exp(losses["student"]), abs=2e-3)
 
     card = (distilled / "README.md").read_text()
     assert f"{losses['student']:.4f}" in card
