@@ -3,9 +3,50 @@
 Free of torch. Knows neither the models nor how the stages are done.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from minitron.errors import InvalidRecipe
+from minitron.recipe import TrainingRecipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectionRecipe:
+    """How the parent is fine-tuned on the distillation data, by the label loss, before it answers as the teacher.
+
+    Batch, optimiser and the form of the schedule are those of the students' training.
+    """
+
+    num_tokens: int | None = None
+    """Length; None: that of the students' training."""
+    learning_rate_ratio: float = 0.2
+    """The peak rate, as a fraction of the students'."""
+
+    def __post_init__(self) -> None:
+        if self.num_tokens is not None and self.num_tokens < 1:
+            raise InvalidRecipe("correction.num_tokens", f"found {self.num_tokens}, allowed: at least 1")
+        if not 0 < self.learning_rate_ratio <= 1:
+            found = self.learning_rate_ratio
+            raise InvalidRecipe(
+                "correction.learning_rate_ratio", f"found {found}, allowed: above 0, at most 1"
+            )
+
+    def training(self, students: TrainingRecipe) -> TrainingRecipe:
+        """Return how the parent is trained where the students are trained by ``students``.
+
+        Raises:
+            InvalidRecipe: Fewer tokens than one step.
+        """
+        num_tokens = students.num_tokens if self.num_tokens is None else self.num_tokens
+        if num_tokens < students.batch_tokens:
+            raise InvalidRecipe(
+                "correction.num_tokens", f"found {num_tokens}, allowed: at least one step of batch_tokens"
+            )
+        return replace(
+            students,
+            num_tokens=num_tokens,
+            warmup_tokens=students.warmup_tokens * num_tokens // students.num_tokens,
+            peak_learning_rate=students.peak_learning_rate * self.learning_rate_ratio,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,6 +93,43 @@ def test_the_whole_chain(place, run):
     assert "quantization_config" not in json.loads((distilled / "config.json").read_text())
 
 
+def test_a_corrected_parent_is_a_checkpoint_and_teaches(place, run):
+    """On text that the parent has not seen; what an interrupted correction left is gone on from."""
+    other = place / "other-text"
+    write_documents(other, documents=120)
+    for path in other.iterdir():
+        path.write_text(path.read_text().replace(" and ", " . ").replace("the ", "a "))
+    options = [
+        "--tokens", 12_800, "--batch-tokens", 256, "--learning-rate", 4e-3, "--validation-tokens", 1_600,
+        "--data", other, "--sequence-length", T, "--artifacts", place / "artifacts",
+    ]  # fmt: skip
+    code, out, err = run(
+        "correct", place / "parent", "-o", place / "corrected", "--learning-rate-ratio", 0.5, *options
+    )
+    assert code == 0, err
+    losses = [float(loss) for loss in re.findall(r": ([\d.]+) nats", out)]
+    assert losses[1] < losses[0] - 0.1
+    assert not list(place.glob(".corrected*"))
+    assert "`parent` corrected" in (place / "corrected" / "README.md").read_text()
+    found = {}
+    for teacher in ("parent", "corrected"):
+        code, out, err = run(
+            "distill",
+            place / "untrained",
+            "--teacher",
+            place / teacher,
+            "-o",
+            place / f"taught-by-{teacher}",
+            *options,
+        )
+        assert code == 0, err
+        found[teacher] = float(re.search(r"^student: ([\d.]+)", out, flags=re.MULTILINE)[1])
+    assert found["corrected"] < found["parent"] - 0.1
+    code, _, err = run("correct", place / "parent", "-o", place / "corrected", *options)
+    assert code == 1
+    assert "--output: found" in err
+
+
 def test_a_live_teacher_keeps_no_answers(place, run, tmp_path):
     code, out, err = run(
         "distill", place / "untrained", "--teacher", place / "parent", "-o", tmp_path / "student",
