@@ -270,7 +270,9 @@ class TrialEstimateResource(_Resource):
     parent_bytes: int
     """Of the parent in host memory, in each worker."""
     preparation_bytes: int
-    """Of the parent that is calibrated and asked before all trials, on the device."""
+    """Of the parent that is calibrated, corrected and asked before all trials, on the device."""
+    correction_bytes: int
+    """Of its correction alone; 0 without."""
     memory_bytes: int
     """What must fit where the trial trains and is prepared for."""
     host_bytes: int
@@ -292,6 +294,8 @@ class EstimateResource(_Resource):
     trial: TrialEstimateResource
     num_tokens: int
     preparation_flops: int
+    correction_flops: int
+    """Of them; 0 without correction."""
     flops: int
     disk_bytes: int
     rate: RateResource | None

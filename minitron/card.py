@@ -49,7 +49,9 @@ def model_card(
     sections = [
         _metadata(parent),
         f"# {title}",
-        f"`{_name(parent)}` pruned from {before.parameter_count:,} to {after.parameter_count:,} parameters ({kept:.1%}).",
+        f"`{_name(parent)}` corrected: trained on the text below to teach it, not pruned."
+        if before == after
+        else f"`{_name(parent)}` pruned from {before.parameter_count:,} to {after.parameter_count:,} parameters ({kept:.1%}).",
         f"Parent: `{_public(parent)}`, SHA-256 of its config and weights `{parent_fingerprint}`.",
         "## Architecture\n\n" + _architectures(before, after),
     ]

@@ -1,5 +1,8 @@
 """The held-out loss of a model: nats per token on blocks that nothing was trained on."""
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -13,6 +16,29 @@ from minitron.recipe import Precision
 from minitron.sharding import ALONE, Group
 
 # N blocks in all, B blocks of a batch, T tokens of a block, V vocabulary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """A held-out loss in the units in which it is told."""
+
+    nats_per_token: float
+    num_tokens: int
+    num_bytes: int
+    """Of the text that the tokens stand for, in UTF-8."""
+
+    @property
+    def bits_per_byte(self) -> float:
+        """The loss that tokenizers can be compared by."""
+        return self.nats_per_token * self.num_tokens / self.num_bytes / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """Between how many equally likely tokens the model is in doubt; infinite where no float can hold it."""
+        try:
+            return math.exp(self.nats_per_token)
+        except OverflowError:
+            return math.inf
 
 
 def held_out_loss(

@@ -30,6 +30,7 @@ def estimate_rows(found: Estimate) -> list[Row]:
             f"{found.num_feasible:,} feasible, {_span(found.parameters, wording.count)} parameters",
         ),
         ("teacher", teacher),
+        *([("correction: work", wording.work(found.correction_flops))] if found.correction_flops else []),
         ("trial: tokens", f"{trial.num_tokens:,}"),
         ("trial: work", _span(trial.flops, wording.work)),
         (

@@ -9,8 +9,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
+from minitron.errors import InvalidRecipe
 from minitron.progress import Progress
 from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
+from minitron.stage_recipes import CorrectionRecipe
 from nas.axes import Axes
 from nas.budget import Budget
 from nas.errors import Conflict, InvalidSpec
@@ -110,6 +112,9 @@ class SearchSpec:
     calibration: CalibrationRecipe = field(default_factory=CalibrationRecipe)
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
+    correction: CorrectionRecipe | None = None
+    """How the parent learns the data before it answers; None: it answers as it is. Scores and the weights that
+    students are pruned from are the parent's in either case."""
     num_points: int = 4
     """Held-out evaluations on the way to the last rung, evenly spaced in tokens, the last included."""
     num_trials: int = 20
@@ -136,6 +141,11 @@ class SearchSpec:
             )
         if self.checkpoint_seconds <= 0:
             problems.append(("checkpoint_seconds", f"found {self.checkpoint_seconds}, allowed: above 0"))
+        if self.correction is not None:
+            try:
+                self.correction.training(self.training)
+            except InvalidRecipe as error:
+                problems.append((error.field, error.reason))
         if self.resources.processes > 1:
             problems += self._not_together()
         if problems:

@@ -57,9 +57,11 @@ def _card(search: Search, winner: Trial, prepared: Prepared) -> str:
             "calibration": spec.calibration,
             "distillation": spec.distillation,
             "training": spec.training,
+            **({"correction": spec.correction.training(spec.training)} if spec.correction else {}),
         },
         losses={
             "parent": prepared.parent_loss,
+            **({"corrected parent": prepared.corrected_loss} if prepared.corrected_loss else {}),
             "student before retraining": measurement.loss_before_retraining,
             "student": measurement.loss,
         },

@@ -41,7 +41,7 @@ SIZES = (
     "num_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
     "head_dim", "vocab_size", "parameter_count", "non_embedding_parameters", "name",
 )  # fmt: skip
-RECIPES = ("data", "calibration", "distillation", "training")
+RECIPES = ("data", "calibration", "distillation", "training", "correction")
 MAX_PARAM_LENGTH = 500
 CURSOR = "nas.cursor"
 

@@ -261,24 +261,25 @@ class TrialEvaluator:
             return LiveTeacher(self._live_parent(), self._spec.training.precision)
         head = None
         if self._spec.distillation.cache_form == "hidden":
-            head = copy.deepcopy(self._parent.get_output_embeddings())  # type: ignore[no-untyped-call]
+            answering = load_parent(prepared.corrected_dir) if prepared.corrected_dir else self._parent
+            head = copy.deepcopy(answering.get_output_embeddings())  # type: ignore[no-untyped-call]
             head = head.to(self._device)
         return open_teacher_cache(
             prepared.teacher_dir, expected_fingerprint=prepared.teacher_fingerprint, head=head
         )
 
     def _live_parent(self) -> PreTrainedModel:
-        """Return the parent where and as it answers: where trials train, in the precision they train in.
+        """Return the parent, or the corrected one, where and as it answers: where trials train, in the precision they train in.
 
         Half the size of the one that is pruned from, where that precision is bfloat16.
         """
-        directory, device = self._prepared.parent_dir, self._device
+        directory, device = self._prepared.answering_dir, self._device
         is_wide = effective_precision(device, self._spec.training.precision) == "float32"
         dtype = torch.float32 if is_wide else torch.bfloat16
         if not self._is_alone:
             everything = whole_plan(self._scores.architecture)
             return prune_checkpoint(directory, everything, self._group, device=device, dtype=dtype)
-        if is_wide and device.type == "cpu":
+        if is_wide and device.type == "cpu" and self._prepared.corrected_dir is None:
             return self._parent
         model = load_parent(directory, dtype=dtype)
         model.to(device)  # type: ignore[arg-type]  # the stub loses self

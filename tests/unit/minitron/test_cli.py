@@ -1,6 +1,7 @@
 """The script, as a user runs it: the whole chain on a checkpoint directory, and mistakes in one line."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -11,7 +12,6 @@ import pytest
 import torch
 
 from minitron.checkpoint import load_parent
-from minitron.cli import main
 from minitron.data import prepare_blocks
 from minitron.parents import parent_architecture
 from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
@@ -44,21 +44,6 @@ def place(tmp_path_factory):
     write_checkpoint(place / "parent")
     retraining.student.save_pretrained(place / "parent")
     return place
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run the script's main in this process; give exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["minitron", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        captured = capsys.readouterr()
-        return exit_.value.code, captured.out, captured.err
-
-    return run
 
 
 def data_options(place):
@@ -99,11 +84,50 @@ def test_the_whole_chain(place, run):
     assert code == 0
     assert f"{losses['student']:.4f} nats per token" in out
     assert re.search(r"[\d.]+ bits per byte", out)
+    perplexity = float(re.search(r"perplexity ([\d.]+)", out)[1])
+    assert perplexity == pytest.approx(math.exp(losses["student"]), abs=2e-3)
 
     card = (distilled / "README.md").read_text()
     assert f"{losses['student']:.4f}" in card
     assert "`parent` pruned from" in card
     assert "quantization_config" not in json.loads((distilled / "config.json").read_text())
+
+
+def test_a_corrected_parent_is_a_checkpoint_and_teaches(place, run):
+    """On text that the parent has not seen; what an interrupted correction left is gone on from."""
+    other = place / "other-text"
+    write_documents(other, documents=120)
+    for path in other.iterdir():
+        path.write_text(path.read_text().replace(" and ", " . ").replace("the ", "a "))
+    options = [
+        "--tokens", 12_800, "--batch-tokens", 256, "--learning-rate", 4e-3, "--validation-tokens", 1_600,
+        "--data", other, "--sequence-length", T, "--artifacts", place / "artifacts",
+    ]  # fmt: skip
+    code, out, err = run(
+        "correct", place / "parent", "-o", place / "corrected", "--learning-rate-ratio", 0.5, *options
+    )
+    assert code == 0, err
+    losses = [float(loss) for loss in re.findall(r": ([\d.]+) nats", out)]
+    assert losses[1] < losses[0] - 0.1
+    assert not list(place.glob(".corrected*"))
+    assert "`parent` corrected" in (place / "corrected" / "README.md").read_text()
+    found = {}
+    for teacher in ("parent", "corrected"):
+        code, out, err = run(
+            "distill",
+            place / "untrained",
+            "--teacher",
+            place / teacher,
+            "-o",
+            place / f"taught-by-{teacher}",
+            *options,
+        )
+        assert code == 0, err
+        found[teacher] = float(re.search(r"^student: ([\d.]+)", out, flags=re.MULTILINE)[1])
+    assert found["corrected"] < found["parent"] - 0.1
+    code, _, err = run("correct", place / "parent", "-o", place / "corrected", *options)
+    assert code == 1
+    assert "--output: found" in err
 
 
 def test_a_live_teacher_keeps_no_answers(place, run, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from minitron.costs import training_flops
 from minitron.parents import parent_architecture
 from minitron.recipe import DistillationRecipe, TrainingRecipe
+from minitron.stage_recipes import CorrectionRecipe
 from nas.errors import InvalidSpec
 from nas.estimate import MAX_SAMPLED, Rate, estimate, measured_rate, require_memory
 from nas.estimate_rows import estimate_rows
@@ -94,6 +95,28 @@ def test_a_teacher_that_does_not_fit_the_cache_is_asked_live_and_costs_memory_an
     assert live.trial.memory.teacher >= 2 * parent_architecture(SPEC.parent).parameter_count
     assert live.trial.flops.least > cached.trial.flops.least
     assert live.preparation_flops < cached.preparation_flops
+
+
+def test_a_correction_is_one_more_training_of_the_parent():
+    corrected = of(replace(SPEC, correction=CorrectionRecipe(num_tokens=32_768)))
+    plain, parent = of(SPEC), parent_architecture(SPEC.parent)
+    work = training_flops(parent, parent, num_tokens=32_768, sequence_length=256, is_live=False)
+    again = SPEC.data.validation_tokens * parent.flops_per_token(context=256)
+    assert corrected.correction_flops == work
+    assert corrected.preparation_flops == plain.preparation_flops + work + again
+    assert corrected.flops == plain.flops + work + again
+    # Its weights, and two states of weights and moments while one replaces the other.
+    assert corrected.disk_bytes == plain.disk_bytes + (4 + 2 * 12) * parent.parameter_count
+    assert corrected.trial.correction_bytes > 16 * parent.parameter_count
+    assert corrected.trial.preparation_bytes >= corrected.trial.correction_bytes
+    assert (plain.correction_flops, plain.trial.correction_bytes) == (0, 0)
+    with pytest.raises(InvalidSpec, match=r"needed to correct the teacher: .*leave correction out"):
+        require_memory(
+            replace(corrected.trial, memory_bytes=corrected.trial.correction_bytes),
+            1,
+            field="resources.gpus",
+            what="",
+        )
 
 
 def test_auto_precision_is_taken_for_the_hungrier():
@@ -200,6 +223,7 @@ def test_what_is_told_has_every_quantity():
     assert rows["search: trials"] == "6 and 3 baselines"
     assert "not known" in dict(estimate_rows(of(SPEC)))["time"]
     assert "the parent's" in rows["worker: host"]
+    assert "correction: work" in dict(estimate_rows(of(replace(SPEC, correction=CorrectionRecipe()))))
     together = dict(estimate_rows(of(replace(SPEC, resources=Resources(processes=2)))))
     assert " in each of 2 processes: weights" in together["trial: memory"]
     assert together["worker: host"].endswith(" in each of 2 processes")

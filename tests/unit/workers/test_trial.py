@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from minitron.errors import DivergedTraining
+from minitron.stage_recipes import CorrectionRecipe
 from nas.layout import states_directory, student_directory
 from nas.rungs import schedule
 from nas.search import Rungs
@@ -150,6 +151,28 @@ def test_hidden_states_teach_what_the_live_parent_teaches(micro, make_trial):
     for live, cached in zip(points["live"][1:], points["cached"][1:], strict=True):
         assert cached.train_loss == pytest.approx(live.train_loss, rel=1e-4)
         assert cached.loss == pytest.approx(live.loss, abs=1e-4)
+
+
+@pytest.mark.parametrize("cache_form", ["hidden", "top_k"])
+def test_a_corrected_teacher_teaches_the_same_live_and_cached(micro, make_trial, cache_form):
+    """And the student is pruned from the parent as it was."""
+    spec, uncorrected, root = micro
+    spec = replace(spec, correction=CorrectionRecipe(learning_rate_ratio=1.0))
+    points = {}
+    for number, teacher in enumerate(("live", "cached")):
+        recipe = replace(spec.distillation, teacher=teacher, cache_form=cache_form, top_k=257)
+        changed = replace(spec, distillation=recipe)
+        reports = list(
+            TrialEvaluator(changed, prepare(changed, root, lambda _: None), root)(make_trial(number))
+        )
+        points[teacher] = [report.point for report in reports if report.point]
+    for live, cached in zip(points["live"][1:], points["cached"][1:], strict=True):
+        assert cached.train_loss == pytest.approx(live.train_loss, rel=2e-3)
+        assert cached.loss == pytest.approx(live.loss, abs=1e-3)
+    plain = replace(spec, correction=None)
+    alone = _losses(TrialEvaluator(plain, uncorrected, root)(make_trial(2)))
+    assert alone[0] == points["live"][0].loss
+    assert alone[schedule(spec).num_tokens] > points["live"][-1].loss
 
 
 def test_a_live_teacher_is_loaded_once_for_all_trials_in_the_precision_it_answers_in(
