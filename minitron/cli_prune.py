@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from minitron import calibration_options as calibrating
+from minitron.calibration_options import CALIBRATION
 from minitron.card import model_card
 from minitron.cli_options import (
     ARTIFACTS,
@@ -30,16 +32,23 @@ from minitron.data_options import (
 from minitron.parents import check_sequence_length, parent_architecture
 from minitron.recipe import CalibrationRecipe
 
-# The defaults of the options are those of the recipes.
-_CALIBRATION = CalibrationRecipe()
-
 
 def importance(
     *,
     parent: Checkpoint,
     output: Annotated[Path, typer.Option("--output", "-o", help="Safetensors file to write.")],
-    tokens: Annotated[int, typer.Option(help="Calibration tokens.")] = _CALIBRATION.num_tokens,
-    batch_size: Annotated[int, typer.Option(help="Blocks per forward pass.")] = _CALIBRATION.batch_size,
+    tokens: calibrating.Tokens = CALIBRATION.num_tokens,
+    batch_size: calibrating.BatchSize = CALIBRATION.batch_size,
+    metric: calibrating.Metric = CALIBRATION.metric,
+    sequence_aggregation: calibrating.OverSequence = CALIBRATION.sequence_aggregation,
+    batch_aggregation: calibrating.OverBatch = CALIBRATION.batch_aggregation,
+    steps: calibrating.Steps = CALIBRATION.steps,
+    hidden: calibrating.Smallest = None,
+    intermediate: calibrating.Smallest = None,
+    heads: calibrating.Smallest = None,
+    depth_metric: calibrating.Layers = CALIBRATION.depth_metric,
+    depth_selection: calibrating.Selection = CALIBRATION.depth_selection,
+    depth_tokens: calibrating.DepthTokens = CALIBRATION.depth_tokens,
     data: Sources = DEFAULT_SOURCES,
     text_field: TextField = DATA.text_field,
     sequence_length: SequenceLength = DATA.sequence_length,
@@ -51,9 +60,16 @@ def importance(
     from minitron.builtin import materialize
     from minitron.checkpoint import fingerprint
     from minitron.data import prepare_blocks
-    from minitron.importance import measure_importance
+    from minitron.iterative import measure_in_steps
 
-    calibration = CalibrationRecipe(num_tokens=tokens, batch_size=batch_size)
+    calibration = CalibrationRecipe(
+        num_tokens=tokens, batch_size=batch_size, metric=metric, sequence_aggregation=sequence_aggregation,
+        batch_aggregation=batch_aggregation, steps=steps, depth_metric=depth_metric,
+        depth_selection=depth_selection, depth_tokens=depth_tokens, seed=seed,
+    )  # fmt: skip
+    smallest = calibrating.smallest_shape(
+        parent_architecture(parent), calibration, hidden=hidden, intermediate=intermediate, heads=heads
+    )
     recipe = data_recipe(
         data, None, text_field=text_field, sequence_length=sequence_length,
         validation_tokens=sequence_length, seed=seed,
@@ -65,13 +81,10 @@ def importance(
         blocks = prepare_blocks(
             recipe, directory, calibration_blocks=num_blocks, training_blocks=0, root=artifacts, report=report
         )
-        scores = measure_importance(
-            load_model(directory, threads),
-            blocks.calibration_NT,
-            calibration,
-            fingerprint=fingerprint(directory),
-            report=report,
-        )
+        scores = measure_in_steps(
+            load_model(directory, threads), blocks.calibration_NT, calibration,
+            smallest=smallest, fingerprint=fingerprint(directory), report=report,
+        )  # fmt: skip
         scores.save(output)
     typer.echo(f"{output}: scores of {scores.architecture.name} from {blocks.calibration_NT.size:,} tokens")
 

@@ -5,7 +5,7 @@ and the plan that keeps everything changes nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -81,7 +81,7 @@ def plan_pruning(scores: ImportanceScores, target: Architecture) -> PruningPlan:
     """
     source = scores.architecture
     _check_target(source, target)
-    layers = _best(scores.layers_L.numpy(), target.num_layers)
+    layers = kept_layers(scores, target.num_layers)
     heads_LKG = scores.heads_LN.numpy().reshape(source.num_layers, source.num_key_value_heads, -1)
     return PruningPlan(
         source=source,
@@ -94,6 +94,16 @@ def plan_pruning(scores: ImportanceScores, target: Architecture) -> PruningPlan:
             for layer in layers
         ),
     )
+
+
+def kept_layers(scores: ImportanceScores, num_layers: int) -> Indices:
+    """Keep the layers that cost most to do without: all but the cheapest block where blocks were measured."""
+    every = scores.architecture.num_layers
+    dropped = every - num_layers
+    if scores.blocks_LL is None or dropped == 0:
+        return _best(scores.layers_L.numpy(), num_layers)
+    first = int(scores.blocks_LL[dropped - 1].argmin())
+    return tuple(index for index in range(every) if not first <= index < first + dropped)
 
 
 def random_plan(source: Architecture, target: Architecture, *, seed: int) -> PruningPlan:
@@ -126,10 +136,14 @@ def random_plan(source: Architecture, target: Architecture, *, seed: int) -> Pru
 
 def whole_plan(source: Architecture) -> PruningPlan:
     """Keep everything, as a teacher does that is loaded like a student."""
-    layers = range(source.num_layers)
+    return depth_plan(source, range(source.num_layers))
+
+
+def depth_plan(source: Architecture, layers: Sequence[int]) -> PruningPlan:
+    """Keep some layers, whole; raise ArtifactMismatch unless they are ascending indices of the source's."""
     return PruningPlan(
         source=source,
-        target=source,
+        target=replace(source, num_layers=len(layers)),
         layers=tuple(layers),
         hidden=tuple(range(source.hidden_size)),
         neurons=tuple(tuple(range(source.intermediate_size)) for _ in layers),

@@ -5,7 +5,7 @@ Lengths are in tokens, never in steps. Everything is checked when it is made.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, Self
 
 from minitron.errors import InvalidRecipe, UnservedLoss
@@ -16,6 +16,10 @@ Loss = Literal["forward_kl"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Weights = Literal["float32", "bfloat16"]
 OptimizerState = Literal["float32", "bfloat16", "int8"]
+Aggregation = Literal["mean", "l2", "variance"]
+WidthMetric = Literal["activation", "weighted", "weight", "random"]
+DepthMetric = Literal["block_influence", "lm_loss", "kl", "logit_error"]
+DepthSelection = Literal["independent", "iterative", "contiguous"]
 
 SERVED_AT: dict[str, str] = {"live": "any temperature", "hidden": "any temperature", "top_k": "1"}
 """The temperatures at which each teacher source serves the forward KL on logits: the top-k form
@@ -141,10 +145,47 @@ class CalibrationRecipe:
     num_tokens: int = 262_144
     batch_size: int = 8
     """Blocks per forward pass; changes speed and memory, never the scores."""
+    metric: WidthMetric = "activation"
+    """Of neurons, heads and hidden channels. ``activation``: their activations, as in the papers. ``weighted``:
+    activations times the norm of the weights that read them. ``weight`` (that norm alone, of all weights of
+    a unit) and ``random`` are baselines, and take no forward pass."""
+    sequence_aggregation: Aggregation = "mean"
+    """Of activations over the tokens of a block; ``mean`` is that of absolute values."""
+    batch_aggregation: Aggregation = "l2"
+    """Of what that gives, over the blocks."""
+    steps: int = 1
+    """Measure, prune a part of the way to the smallest width wanted, measure again, so many times."""
+    depth_metric: DepthMetric = "block_influence"
+    """What it costs to do without layers. ``block_influence``: how far they turn the residual stream, told by
+    the same forward passes. The others run the rest of the model without them: ``lm_loss`` in nats,
+    ``kl`` from the whole model's distribution, ``logit_error`` the normalised squared error of its logits."""
+    depth_selection: DepthSelection = "independent"
+    """Which layers go. ``independent``: those that cost least, each on its own. ``iterative``: one at a time,
+    measured again without those that went before. ``contiguous``: the block of neighbours that costs least."""
+    depth_tokens: int = 16_384
+    """Of the calibration tokens, at most so many are run without layers: that takes many passes."""
+    seed: int = 0
+    """Of random scores."""
 
     def __post_init__(self) -> None:
-        _require(self.num_tokens >= 1, "calibration.num_tokens", self.num_tokens, "at least 1")
-        _require(self.batch_size >= 1, "calibration.batch_size", self.batch_size, "at least 1")
+        for name in ("num_tokens", "batch_size", "steps", "depth_tokens"):
+            _require(getattr(self, name) >= 1, f"calibration.{name}", getattr(self, name), "at least 1")
+        _require(self.seed >= 0, "calibration.seed", self.seed, "at least 0")
+        _require(
+            self.steps == 1 or self.metric in ("activation", "weighted"),
+            "calibration.steps", self.steps, f"1 with calibration.metric {self.metric}, which changes with no step",
+        )  # fmt: skip
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What scores depend on, besides the model and its blocks."""
+        return {
+            name: value for name, value in asdict(self).items() if name not in ("num_tokens", "batch_size")
+        }
+
+    def depth_blocks(self, sequence_length: int) -> int:
+        """Whole blocks that are run without layers, at least one."""
+        return max(1, min(self.num_tokens, self.depth_tokens) // sequence_length)
 
     def num_blocks(self, sequence_length: int) -> int:
         """Whole blocks that are measured, at least one."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from minitron.errors import HubError, InvalidRecipe, MinitronError, UnreachableHub, UnreadableCheckpoint
 from minitron.hub import PREFIX
 from minitron.local_paths import expanded
+from minitron.narrowing import shapes_between
 from minitron.parents import BUILTIN_PREFIX
 from minitron.sources import pinned, with_absolute_paths
 from nas.errors import HubUnavailable, InvalidSpec, SearchError
@@ -77,6 +78,7 @@ def planned(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSp
 def _sized(spec: SearchSpec) -> SearchSpace:
     """Return the space, once what its trials take is there."""
     space = search_space(spec)
+    shapes_between(space.parent, space.narrowest, spec.calibration.steps)
     trial = estimate(spec, space).trial
     if spec.resources.memory_bytes is not None:
         require_memory(

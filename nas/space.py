@@ -97,6 +97,12 @@ class SearchSpace:
         return self._at(int(self._counts_N.argmax()))
 
     @property
+    def narrowest(self) -> Architecture:
+        """The parent at the least of each width in the space, which need not be in it."""
+        _, hidden, neurons, heads = self._sizes_NA.min(axis=0).tolist()
+        return replace(self.parent, hidden_size=hidden, intermediate_size=neurons, num_attention_heads=heads)
+
+    @property
     def num_ordinals(self) -> dict[str, int]:
         """How many choices of each axis occur in the space."""
         most_A = self._ordinals_NA.max(axis=0)

@@ -29,7 +29,8 @@ from minitron.device import SMALL_MODEL_PARAMETERS, effective_precision, pick_de
 from minitron.errors import ArtifactMismatch
 from minitron.evaluate import held_out_loss
 from minitron.files import new_file
-from minitron.importance import METRIC_VERSION, measure_importance
+from minitron.importance import METRIC_VERSION
+from minitron.iterative import measure_in_steps
 from minitron.optimizer import require_library
 from minitron.parents import parent_architecture
 from minitron.progress import Progress, Report
@@ -110,7 +111,9 @@ class _Preparation:
     def run(self) -> Prepared:
         spec = self._spec
         scores_key = _digest(
-            self._parent_fingerprint, _content(self._blocks.calibration_NT), {"version": METRIC_VERSION}
+            self._parent_fingerprint,
+            _content(self._blocks.calibration_NT),
+            spec.calibration.identity | {"smallest": self._narrowest, "version": METRIC_VERSION},
         )
         # What asks the parent as it is comes first: the model in memory is the one that learns.
         scores, parent_loss = self._scores(scores_key), self._loss(self._parent_fingerprint)
@@ -212,14 +215,20 @@ class _Preparation:
         if self._is_there(path):
             self._report(Progress(stage="importance scores", is_cached=True))
         else:
-            measure_importance(
+            measure_in_steps(
                 self._model(),
                 self._blocks.calibration_NT,
                 self._spec.calibration,
+                smallest=search_space(self._spec).narrowest,
                 fingerprint=key,
                 report=self._report,
             ).save(path)
         return path
+
+    @property
+    def _narrowest(self) -> str | None:
+        """Where importance is measured on the way to, which one step does not ask."""
+        return search_space(self._spec).narrowest.name if self._spec.calibration.steps > 1 else None
 
     @cached_property
     def _is_live(self) -> bool:

@@ -130,6 +130,29 @@ def test_a_corrected_parent_is_a_checkpoint_and_teaches(place, run):
     assert "--output: found" in err
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--metric", "weighted", "--sequence-aggregation", "variance", "--batch-aggregation", "mean"],
+        ["--steps", 2, "--hidden", 36, "--intermediate", 24, "--heads", 4],
+        ["--depth-metric", "kl", "--depth-selection", "contiguous", "--depth-tokens", 4 * T],
+        ["--metric", "random", "--depth-metric", "logit_error", "--depth-selection", "iterative"],
+    ],
+    ids=lambda options: options[0] + options[1] if isinstance(options[1], str) else options[0],
+)
+def test_importance_is_told_in_every_way(place, run, tmp_path, options):
+    """Each way gives other scores than the default, and scores that a student is pruned by."""
+    files = [tmp_path / "default.st", tmp_path / "other.st"]
+    for file, given in zip(files, ([], options), strict=True):
+        tokens = ["--tokens", 16 * T, *data_options(place)]
+        code, _, err = run("importance", place / "parent", "-o", file, *tokens, *given)
+        assert code == 0, err
+    assert files[0].read_bytes() != files[1].read_bytes()
+    sizes = ["--layers", 3, "--hidden", 36, "--intermediate", 24, "--heads", 4]
+    code, _, err = run("prune", place / "parent", "--scores", files[1], *sizes, "-o", tmp_path / "student")
+    assert code == 0, err
+
+
 def test_a_live_teacher_keeps_no_answers(place, run, tmp_path):
     code, out, err = run(
         "distill", place / "untrained", "--teacher", place / "parent", "-o", tmp_path / "student",
@@ -193,6 +216,22 @@ def test_a_source_that_says_something_else_is_one_line(place, run, option, text,
         (
             ["importance", "{parent}", "-o", "{new}", "--tokens", "0"],
             r"calibration.num_tokens: found 0, allowed",
+        ),
+        (
+            ["importance", "{parent}", "-o", "{new}", "--steps", "3"],
+            r"calibration.steps: found 3, allowed where no width is to shrink: 1",
+        ),
+        (
+            ["importance", "{parent}", "-o", "{new}", "--steps", "3", "--hidden", "96"],
+            r"smallest.hidden_size: found 96, allowed for this parent: at most 48",
+        ),
+        (
+            ["importance", "{parent}", "-o", "{new}", "--steps", "3", "--metric", "random"],
+            r"calibration.steps: found 3, allowed: 1 with calibration.metric random",
+        ),
+        (
+            ["importance", "{parent}", "-o", "{new}", "--depth-tokens", "0"],
+            r"calibration.depth_tokens: found 0, allowed: at least 1",
         ),
         (
             ["importance", "{parent}", "-o", "{new}", "--data", "{text}"],

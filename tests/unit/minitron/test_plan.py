@@ -10,26 +10,12 @@ from hypothesis import strategies as st
 
 from minitron.errors import ArtifactMismatch, InvalidArchitecture
 from minitron.families import read_architecture
-from minitron.importance import ImportanceScores
 from minitron.plan import PruningPlan, plan_pruning, random_plan
+from tests.scores import random_scores
 from tests.strategies import architectures, targets
 from tests.tiny import tiny_config
 
 LLAMA = read_architecture(tiny_config("llama"))
-
-
-def random_scores(source, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    shape = source.num_layers, source.hidden_size, source.intermediate_size, source.num_attention_heads
-    layers, hidden, neurons, heads = shape
-    return ImportanceScores(
-        architecture=source,
-        fingerprint="random",
-        hidden_D=torch.rand(hidden, generator=generator),
-        neurons_LF=torch.rand(layers, neurons, generator=generator),
-        heads_LN=torch.rand(layers, heads, generator=generator),
-        layers_L=torch.rand(layers, generator=generator),
-    )
 
 
 @st.composite

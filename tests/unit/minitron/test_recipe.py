@@ -1,5 +1,7 @@
 """Recipes are checked when they are made, and say what is wrong."""
 
+from dataclasses import fields, replace
+
 import pytest
 
 from minitron.errors import InvalidRecipe, UnservedLoss
@@ -15,6 +17,9 @@ from minitron.recipe import CalibrationRecipe, DataRecipe, DataSource, Distillat
         (DataRecipe, "data.validation_tokens", 100),
         (CalibrationRecipe, "calibration.num_tokens", 0),
         (CalibrationRecipe, "calibration.batch_size", 0),
+        (CalibrationRecipe, "calibration.steps", 0),
+        (CalibrationRecipe, "calibration.depth_tokens", 0),
+        (CalibrationRecipe, "calibration.seed", -1),
         (DistillationRecipe, "distillation.temperature", 0.0),
         (DistillationRecipe, "distillation.label_weight", -1.0),
         (DistillationRecipe, "distillation.top_k", 0),
@@ -81,6 +86,26 @@ def test_calibration_measures_whole_blocks_and_at_least_one():
     assert CalibrationRecipe(num_tokens=1_000).num_blocks(256) == 3
     assert CalibrationRecipe(num_tokens=10).num_blocks(256) == 1
     assert CalibrationRecipe().num_blocks(256) == 1024
+
+
+def test_scores_depend_on_all_of_a_recipe_but_how_it_is_batched():
+    """The number of tokens is the blocks' to tell."""
+    recipe = CalibrationRecipe()
+    changes = {
+        "num_tokens": 1, "batch_size": 1, "metric": "random", "sequence_aggregation": "variance",
+        "batch_aggregation": "variance", "steps": 2, "depth_metric": "kl", "depth_selection": "contiguous",
+        "depth_tokens": 1, "seed": 1,
+    }  # fmt: skip
+    assert set(changes) == {field.name for field in fields(recipe)}
+    for name, value in changes.items():
+        is_same = replace(recipe, **{name: value}).identity == recipe.identity
+        assert is_same == (name in {"num_tokens", "batch_size"}), name
+
+
+def test_depth_takes_at_most_the_calibration_tokens():
+    assert CalibrationRecipe(num_tokens=1_000, depth_tokens=10_000).depth_blocks(256) == 3
+    assert CalibrationRecipe(num_tokens=10_000, depth_tokens=1_000).depth_blocks(256) == 3
+    assert CalibrationRecipe(depth_tokens=1).depth_blocks(256) == 1
 
 
 def test_top_k_answers_serve_temperature_one_only():

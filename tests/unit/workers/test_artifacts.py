@@ -58,6 +58,42 @@ def test_a_longer_training_costs_no_calibration(micro):
     assert computed == {"token blocks", "loading the parent", "teacher answers"}
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metric": "random"},
+        {"batch_aggregation": "variance"},
+        {"steps": 2},
+        {"depth_metric": "lm_loss", "depth_selection": "contiguous"},
+    ],
+    ids=str,
+)
+def test_another_way_to_measure_is_another_set_of_scores(micro, changes):
+    spec, root, prepared = micro
+    other = replace(spec, calibration=replace(spec.calibration, **changes))
+    found, computed = _prepared(other, root)
+    assert found.scores_path != prepared.scores_path
+    assert found.teacher_dir == prepared.teacher_dir
+    assert "loading the parent" in computed
+    again, computed = _prepared(other, root)
+    assert again == found
+    assert computed == set()
+
+
+def test_steps_to_another_smallest_width_are_another_measurement(micro):
+    spec, root, _ = micro
+    stepwise = replace(spec, calibration=replace(spec.calibration, steps=2))
+    found, _ = _prepared(stepwise, root)
+    wider = replace(stepwise, axes=replace(spec.axes, intermediate_size=(32, 40)), num_trials=2)
+    assert _prepared(wider, root)[0].scores_path != found.scores_path
+
+
+def test_another_batch_size_is_the_same_scores(micro):
+    spec, root, prepared = micro
+    other = replace(spec, calibration=replace(spec.calibration, batch_size=1))
+    assert _prepared(other, root) == (prepared, set())
+
+
 def test_another_form_of_answers_is_another_cache(micro):
     spec, root, prepared = micro
     hidden, computed = _prepared(

@@ -1,0 +1,56 @@
+"""The options of the script ``minitron`` that say how importance is measured, and the recipe they make."""
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from minitron.architecture import Architecture
+from minitron.narrowing import shapes_between
+from minitron.recipe import Aggregation, CalibrationRecipe, DepthMetric, DepthSelection, WidthMetric
+
+CALIBRATION = CalibrationRecipe()
+"""Whose defaults are those of the options."""
+
+Tokens = Annotated[int, typer.Option(help="Calibration tokens.")]
+BatchSize = Annotated[int, typer.Option(help="Blocks per forward pass.")]
+Metric = Annotated[
+    WidthMetric, typer.Option(help="What tells the importance of neurons, heads and channels.")
+]
+OverSequence = Annotated[Aggregation, typer.Option(help="Of activations over the tokens of a block.")]
+OverBatch = Annotated[Aggregation, typer.Option(help="Of what that gives, over the blocks.")]
+Steps = Annotated[
+    int,
+    typer.Option(help="Measure, cut a part of the way to --hidden, --intermediate, --heads, measure again."),
+]
+Layers = Annotated[DepthMetric, typer.Option(help="What tells the cost of doing without layers.")]
+Selection = Annotated[
+    DepthSelection,
+    typer.Option(help="Layers go each by its own cost, one at a time with new costs, or as one block."),
+]
+DepthTokens = Annotated[int, typer.Option(help="Of the calibration tokens, those run without layers.")]
+Smallest = Annotated[int | None, typer.Option(help="With --steps: the smallest wanted.", show_default=False)]
+
+
+def smallest_shape(
+    parent: Architecture,
+    recipe: CalibrationRecipe,
+    *,
+    hidden: int | None,
+    intermediate: int | None,
+    heads: int | None,
+) -> Architecture:
+    """Return the narrowest shape that is wanted of a parent; None keeps its size.
+
+    Raises:
+        InvalidArchitecture: A size below one, or heads that do not divide among the KV heads.
+        InvalidRecipe, ArtifactMismatch: There is no way to it in the recipe's steps.
+    """
+    shape = replace(
+        parent,
+        hidden_size=parent.hidden_size if hidden is None else hidden,
+        intermediate_size=parent.intermediate_size if intermediate is None else intermediate,
+        num_attention_heads=parent.num_attention_heads if heads is None else heads,
+    )
+    shapes_between(parent, shape, recipe.steps)
+    return shape
