@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from minitron.architecture import Architecture
-from minitron.recipe import DistillationRecipe, OptimizerState, TrainingRecipe, Weights
+from minitron.recipe import DistillationRecipe, Loss, OptimizerState, TrainingRecipe, Weights
 
 ComputePrecision = Literal["float32", "bfloat16"]
 
@@ -19,13 +19,26 @@ MOMENT_BYTES: dict[OptimizerState, float] = {
     "int8": 1 + FLOAT32 / 128,
 }
 """Per element; in int8 with its share of the scale of a block, of 129 to 256 elements where a row divides well."""
-LOGIT_BYTES = 12
-"""Per logit at the peak of a step with top-k answers: the logits, the loss's gradient, and its product with
-the upstream one, all float32."""
+LOGIT_BYTES: dict[Loss, int] = {"forward_kl": 20, "reverse_kl": 24, "mse": 16, "cosine": 20}
+"""Per logit that exists at once, with the teacher's logits: these, the student's, and what the loss makes of them."""
+TOP_K_LOGIT_BYTES = 8
+"""With top-k answers or labels: the logits and the gradient by them, float32."""
+TOP_K_BYTES = 32
+"""Per token that a top-k answer keeps: its number and log-probability, and what the loss makes of them."""
 FORWARD_LOGIT_BYTES = 10
 """Without learning: the logits, in either precision, and their float32 distribution; no block is under way by then."""
-WHOLE_LOGIT_BYTES = 28
-"""With the teacher's whole logits: both distributions and their logits are kept for the backward pass."""
+LOGITS_AT_ONCE, LEAST_TOKENS = 2**24, 512
+"""Logits that exist at once: few enough to stay small beside a model, of enough tokens that adding up the gradient by
+the head costs little beside the matrix products."""
+
+
+WIDENED_ROWS = 8192
+"""Of the gradient by the head, that are made in bfloat16 before they are added in float32."""
+
+
+def tokens_at_once(vocab_size: int) -> int:
+    """Return of how many tokens the logits exist at once, whatever the batch."""
+    return max(LEAST_TOKENS, LOGITS_AT_ONCE // vocab_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +53,9 @@ class TrainingMemory:
     """Both moments of AdamW."""
     activations: int
     """What the blocks keep for the backward pass of one micro-batch: with checkpointing their inputs. And what a
-    block takes when its gradients are computed beyond what the logits, which are gone by then, leave room for."""
+    block takes when its gradients are computed beyond what the loss, which is done by then, leaves room for."""
     logits: int
+    """What the loss takes: the teacher's answers, logits of some tokens at a time, and the gradient by the head."""
     teacher: int
     """Weights of a live teacher, or the output head that reads cached hidden states."""
 
@@ -70,23 +84,62 @@ def training_memory(
     copied = student.parameter_count if training.weights == "bfloat16" else student.matrix_parameters
     copies = copied * BFLOAT16 if precision == "bfloat16" else 0
     tokens = training.blocks_at_once(sequence_length, processes) * sequence_length
-    reads_whole_logits = is_live or distillation.cache_form == "hidden"
     head = parent.vocab_size * parent.hidden_size * FLOAT32 if distillation.cache_form == "hidden" else 0
-    logits = student.vocab_size * (WHOLE_LOGIT_BYTES if reads_whole_logits else LOGIT_BYTES)
+    loss = _loss_bytes(
+        student, parent, tokens=tokens, distillation=distillation, is_live=is_live,
+        precision=precision, weights=training.weights,
+    )  # fmt: skip
     block, rest = activation_bytes_per_token(student, precision=precision, weights=training.weights)
     kept, again = student.num_layers * block, 0
     if training.activation_checkpointing:
         kept, again = student.num_layers * student.hidden_size * _bytes(training.weights), block
-    # When a block's gradients are computed, of its MLP's neurons and of its output, the logits are gone.
+    # When a block's gradients are computed, of its MLP's neurons and of its output, the loss is done.
     gradients = (2 * student.intermediate_size + 3 * student.hidden_size) * _bytes(precision)
-    activations = kept + max(rest, again + gradients - logits)
+    # The gradient of a tied head waits for that of the embedding.
+    waits = student.tie_word_embeddings * student.vocab_size * student.hidden_size * _bytes(training.weights)
+    activations = tokens * kept + max(tokens * rest, tokens * (again + gradients) + waits - loss)
     return TrainingMemory(
         weights=_shared(student, FLOAT32, processes) + copies,
         gradients=_shared(student, _bytes(training.weights), processes),
         optimizer=moments_bytes(student, training.optimizer_state) // processes,
-        activations=tokens * activations,
-        logits=tokens * logits,
+        activations=activations,
+        logits=loss,
         teacher=_shared(parent, _bytes(precision), processes) if is_live else head,
+    )
+
+
+def _loss_bytes(
+    student: Architecture,
+    parent: Architecture,
+    *,
+    tokens: int,
+    distillation: DistillationRecipe,
+    is_live: bool,
+    precision: ComputePrecision,
+    weights: Weights,
+) -> int:
+    """Return what the loss on a micro-batch's logits takes, beyond the student's final hidden states."""
+    element, stored = _bytes(precision), _bytes(weights)
+    if is_live or distillation.cache_form == "hidden":
+        answer = parent.hidden_size * (element if is_live else FLOAT32)
+        logit = LOGIT_BYTES[distillation.loss]
+    else:
+        answer = min(distillation.top_k, parent.vocab_size) * TOP_K_BYTES
+        logit = TOP_K_LOGIT_BYTES + (element if element == BFLOAT16 else 0)
+    at_once = min(tokens, tokens_at_once(student.vocab_size))
+    # The gradient by the head is there from the beginning, autocast adds to it in bfloat16, part by part.
+    widened = (
+        min(student.vocab_size, WIDENED_ROWS)
+        * student.hidden_size
+        * (element + FLOAT32)
+        * (element != stored)
+    )
+    logits = at_once * student.vocab_size
+    by_head = student.vocab_size * student.hidden_size * stored
+    return (
+        tokens * (answer + student.hidden_size * stored)
+        + by_head
+        + max(logits * logit, logits * element + widened)
     )
 
 
@@ -97,8 +150,9 @@ def forward_memory(shape: Architecture, *, num_tokens: int) -> int:
     """
     queries = (shape.num_attention_heads + 2 * shape.num_key_value_heads) * shape.head_dim
     block = 8 * shape.hidden_size + 2 * queries + 4 * shape.intermediate_size
-    head = shape.vocab_size * FORWARD_LOGIT_BYTES + 2 * shape.hidden_size * FLOAT32
-    return shape.weight_bytes("float32") + num_tokens * max(head, block * FLOAT32)
+    at_once = min(num_tokens, tokens_at_once(shape.vocab_size))
+    head = at_once * shape.vocab_size * FORWARD_LOGIT_BYTES + num_tokens * 2 * shape.hidden_size * FLOAT32
+    return shape.weight_bytes("float32") + max(head, num_tokens * block * FLOAT32)
 
 
 def activation_bytes_per_token(

@@ -12,7 +12,7 @@ from minitron.errors import InvalidRecipe, UnservedLoss
 
 TeacherSource = Literal["auto", "cached", "live"]
 CacheForm = Literal["top_k", "hidden"]
-Loss = Literal["forward_kl"]
+Loss = Literal["forward_kl", "reverse_kl", "mse", "cosine"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Weights = Literal["float32", "bfloat16"]
 OptimizerState = Literal["float32", "bfloat16", "int8"]

@@ -21,13 +21,14 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from minitron.chunked_head import Term, chunked_loss, distillation_term, label_term
 from minitron.device import autocast
 from minitron.errors import ArtifactMismatch, DivergedTraining, InvalidRecipe
 from minitron.files import new_file
-from minitron.losses import distillation_loss, label_loss
+from minitron.head import final_hidden, head_of
 from minitron.optimizer import bfloat16_weights, empty_state, make_optimizer, parts_of
 from minitron.recipe import DistillationRecipe, TrainingRecipe
-from minitron.sharding import ALONE, Group, everywhere, local
+from minitron.sharding import ALONE, Group, everywhere, local, within
 from minitron.teacher import Teacher
 from minitron.tensor_file import write_tensors
 
@@ -141,22 +142,34 @@ class Retraining:
 
     def _accumulate(self, block_ids_B: Tensor, step_blocks: int) -> Tensor:
         """Add the gradients of a micro-batch, weighted by its share of the step; return its share of the loss."""
-        loss = self._loss(block_ids_B) * (len(block_ids_B) / step_blocks)
         # Gradients are averaged over the processes, where their sum is meant.
-        (loss * self._group.count).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        loss = self._loss(block_ids_B, scale=self._group.count * len(block_ids_B) / step_blocks)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach() / self._group.count
 
-    def _loss(self, block_ids_B: Tensor) -> Tensor:
+    def _loss(self, block_ids_B: Tensor, *, scale: float) -> Tensor:
+        """Return the loss of a micro-batch times ``scale``; what it was computed from is gone by then."""
         input_ids_BT = torch.from_numpy(self._training_NT[block_ids_B.numpy()].astype(np.int64))
         input_ids_BT = input_ids_BT.to(self._device)
-        with self._running_precision():
-            logits_BTV = self.student(input_ids=input_ids_BT, use_cache=False).logits
+        terms = self._terms(block_ids_B, input_ids_BT)
+        loss: Tensor = within(self.student, lambda: self._loss_of(input_ids_BT, terms, scale))
+        return loss
+
+    def _terms(self, block_ids_B: Tensor, input_ids_BT: Tensor) -> list[Term]:
+        """Return the losses on logits; the teacher is asked before the student takes memory."""
+        recipe = self._distillation
         if self._teacher is None:
-            return label_loss(logits_BTV, input_ids_BT)
+            return [label_term(input_ids_BT)]
         answer = self._teacher.answer(block_ids_B, input_ids_BT)
-        loss = distillation_loss(logits_BTV, answer, temperature=self._distillation.temperature)
-        if self._distillation.label_weight:
-            loss = loss + self._distillation.label_weight * label_loss(logits_BTV, input_ids_BT)
+        terms = [distillation_term(answer, loss=recipe.loss, temperature=recipe.temperature)]
+        if recipe.label_weight:
+            terms.append(label_term(input_ids_BT, weight=recipe.label_weight))
+        return terms
+
+    def _loss_of(self, input_ids_BT: Tensor, terms: list[Term], scale: float) -> Tensor:
+        with self._running_precision():
+            hidden_BTD = final_hidden(self.student, input_ids_BT)
+            loss, _ = chunked_loss(hidden_BTD, head_of(self.student), terms, scale=scale)
         return loss
 
     def _running_weights(self) -> AbstractContextManager[None]:

@@ -129,11 +129,9 @@ def require_memory(trial: TrialEstimate, available: int, *, field: str, what: st
             f"{in_bytes(trial.parent_bytes)} are the parent's; lower calibration.batch_size or data.sequence_length"
         )
         raise InvalidSpec(((field, reason),))
-    parts = trial.memory
-    varies = parts.activations + parts.logits
     reason = (
         f"found {in_bytes(available)} of {what}, needed by a trial: {in_bytes(trial.memory_bytes)}, of which "
-        f"{in_bytes(varies)} grow with training.micro_batch_size and data.sequence_length; "
+        f"{in_bytes(trial.memory.activations)} grow with training.micro_batch_size and data.sequence_length; "
         "lower these or the budget"
     )
     raise InvalidSpec(((field, reason),))

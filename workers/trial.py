@@ -5,7 +5,6 @@ since everything is a function of spec, trial and tokens, it does not matter whi
 which state, only how much is done again.
 """
 
-import copy
 import json
 import logging
 import shutil
@@ -24,6 +23,7 @@ from minitron.data import Blocks, open_blocks
 from minitron.device import effective_precision, forget_peak_memory, peak_memory_bytes
 from minitron.evaluate import held_out_loss
 from minitron.files import new_directory
+from minitron.head import head_of
 from minitron.importance import ImportanceScores
 from minitron.plan import PruningPlan, plan_pruning, random_plan, whole_plan
 from minitron.prune import prune
@@ -262,8 +262,7 @@ class TrialEvaluator:
         head = None
         if self._spec.distillation.cache_form == "hidden":
             answering = load_parent(prepared.corrected_dir) if prepared.corrected_dir else self._parent
-            head = copy.deepcopy(answering.get_output_embeddings())  # type: ignore[no-untyped-call]
-            head = head.to(self._device)
+            head = head_of(answering).to(self._device)
         return open_teacher_cache(
             prepared.teacher_dir, expected_fingerprint=prepared.teacher_fingerprint, head=head
         )

@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from minitron import costs
+from minitron.chunked_head import chunked_loss, label_term
 from minitron.costs import (
+    LOGIT_BYTES,
     activation_bytes_per_token,
     forward_memory,
     moments_bytes,
@@ -15,8 +18,8 @@ from minitron.costs import (
 )
 from minitron.evaluate import held_out_loss
 from minitron.families import read_architecture
+from minitron.head import final_hidden, head_of
 from minitron.importance import measure_importance
-from minitron.losses import label_loss
 from minitron.optimizer import parts_of
 from minitron.recipe import CalibrationRecipe, DistillationRecipe, TrainingRecipe
 from minitron.teacher import LiveTeacher, build_teacher_cache, open_teacher_cache
@@ -82,7 +85,8 @@ def test_work_is_what_torch_counts(name, is_checkpointed):
         model.train()
     shape = shape_of(model)
     with FlopCounterMode(display=False) as counter:
-        label_loss(model(input_ids=tokens(), use_cache=False).logits, tokens()).backward()
+        hidden = final_hidden(model, tokens())
+        chunked_loss(hidden, head_of(model), [label_term(tokens())])[0].backward()
     expected = training_flops(
         shape, shape, num_tokens=B * T, sequence_length=T, is_live=False, is_checkpointed=is_checkpointed
     )
@@ -119,12 +123,12 @@ def test_memory_bounds_a_real_step_closely(name, source, precision, tmp_path):
         else DistillationRecipe(teacher="cached", cache_form=source, top_k=64)
     )
     if source == "live":
-        teacher = LiveTeacher(parent, precision)
+        teacher = LiveTeacher(parent.to(getattr(torch, precision)), precision)
     else:
         build_teacher_cache(
             parent, blocks, distillation, tmp_path / "t", fingerprint="f", batch_size=B, precision=precision
         )
-        teacher = open_teacher_cache(tmp_path / "t", expected_fingerprint="f", head=parent.lm_head)
+        teacher = open_teacher_cache(tmp_path / "t", expected_fingerprint="f", head=head_of(parent))
     retraining = Retraining(
         student, blocks, teacher,
         training=training, distillation=distillation, device=torch.device("cpu"),
@@ -139,6 +143,31 @@ def test_memory_bounds_a_real_step_closely(name, source, precision, tmp_path):
         precision=precision,
     )
     assert 0.9 < share_of_a_step(retraining, memory) < 1.03
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("source", ["labels", *LOGIT_BYTES])
+def test_memory_bounds_a_step_whose_logits_come_in_chunks(source, precision, monkeypatch):
+    """Eight chunks of a micro-batch, each loss on a live teacher's logits, and labels without a teacher."""
+    monkeypatch.setattr(costs, "LEAST_TOKENS", 16)
+    monkeypatch.setattr(costs, "LOGITS_AT_ONCE", 1)
+    sizes = {"hidden_size": 96, "intermediate_size": 200, "vocab_size": 2000}
+    student, parent = (tiny_model("llama-untied", num_hidden_layers=1, seed=seed, **sizes) for seed in (0, 1))
+    is_live = source != "labels"
+    training = TrainingRecipe(
+        num_tokens=4 * B * T, batch_tokens=2 * B * T, micro_batch_size=B, precision=precision
+    )
+    distillation = DistillationRecipe(teacher="live", loss=source) if is_live else DistillationRecipe(top_k=1)
+    retraining = Retraining(
+        student, random_blocks(4 * B, sequence_length=T, vocab_size=VOCAB),
+        LiveTeacher(parent.to(getattr(torch, precision)), precision) if is_live else None,
+        training=training, distillation=distillation, device=torch.device("cpu"),
+    )  # fmt: skip
+    memory = training_memory(
+        shape_of(student), shape_of(parent), training=training, distillation=distillation, sequence_length=T,
+        is_live=is_live, precision=precision,
+    )  # fmt: skip
+    assert 0.85 < share_of_a_step(retraining, memory) < 1.03
 
 
 def share_of_a_step(retraining, memory):
@@ -166,9 +195,9 @@ def test_memory_bounds_a_step_that_saves_it(name, vocab_size, option):
         student, random_blocks(4 * B, sequence_length=T, vocab_size=vocab_size), None,
         training=training, distillation=DistillationRecipe(), device=torch.device("cpu"),
     )  # fmt: skip
-    shape = shape_of(student)
+    shape, labels = shape_of(student), DistillationRecipe(top_k=1)
     memory = training_memory(
-        shape, shape, training=training, distillation=DistillationRecipe(), sequence_length=T, is_live=False,
+        shape, shape, training=training, distillation=labels, sequence_length=T, is_live=False,
         precision=training.precision,
     )  # fmt: skip
     assert 0.9 < share_of_a_step(retraining, memory) < 1.05
