@@ -31,6 +31,51 @@ def put(model: nn.Module, name: str, tensor: Tensor) -> None:
     setattr(model.get_submodule(module), leaf, tensor)
 
 
+def put_buffers(model: PreTrainedModel, device: torch.device) -> None:
+    """Make from the config what no checkpoint holds: tables of rotary positions, the scale of embeddings."""
+    anatomy = anatomy_of(model)
+    decoder = model.get_submodule(anatomy.decoder)
+    if hasattr(decoder, "rotary_emb"):
+        made: Any = type(decoder.rotary_emb)
+        decoder.rotary_emb = made(config=model.config).to(device)
+    if anatomy.scales_embedding:
+        embedding: Any = model.get_submodule(anatomy.embedding)
+        embedding.embed_scale = torch.tensor(embedding.scalar_embed_scale, device=device)
+    lacking = [name for name, buffer in model.named_buffers() if buffer.is_meta]
+    assert not lacking, f"buffers that nobody makes: {lacking}"
+
+
+class OutputHead(nn.Module):
+    """Makes a model's logits of its final hidden states."""
+
+    def __init__(self, linear: nn.Module, *, divisor: float = 1.0, cap: float | None = None) -> None:
+        super().__init__()
+        self.linear = linear
+        self.divisor = divisor
+        """Of the logits."""
+        self.cap = cap
+        """They approach it and its negative, never to pass; None is none."""
+
+    def forward(self, hidden_BTD: Tensor) -> Tensor:
+        """Return the logits (B, T, V)."""
+        logits_BTV: Tensor = self.linear(hidden_BTD)
+        if self.divisor != 1.0:
+            logits_BTV = logits_BTV / self.divisor
+        if self.cap is not None:
+            logits_BTV = torch.tanh(logits_BTV / self.cap) * self.cap
+        return logits_BTV
+
+
+def output_head(model: PreTrainedModel) -> OutputHead:
+    """Return what makes a model's logits, with the model's own weights."""
+    anatomy, config = anatomy_of(model), model.config
+    return OutputHead(
+        model.get_submodule(anatomy.head),
+        divisor=getattr(config, anatomy.logit_divisor) if anatomy.logit_divisor else 1.0,
+        cap=getattr(config, anatomy.logit_cap) if anatomy.logit_cap else None,
+    )
+
+
 def anatomy_of(model: PreTrainedModel) -> Anatomy:
     """Return where the parts of a model are; raise UnsupportedModel for a family that is not known."""
     return family_named(model.config.model_type).anatomy

@@ -342,6 +342,7 @@ def _answers(
     report: Report,
 ) -> "Teacher":
     """The parent's answers to the training blocks: kept where they fit, else live."""
+    from minitron.assemble import output_head
     from minitron.teacher import CACHE_VERSION, LiveTeacher, build_teacher_cache, open_teacher_cache
 
     num_tokens, hidden_size = blocks.training_NT.size, parent.config.hidden_size
@@ -363,8 +364,7 @@ def _answers(
         precision=training.precision,
         report=report,
     )
-    head = parent.get_output_embeddings()  # type: ignore[no-untyped-call]
-    return open_teacher_cache(directory, expected_fingerprint=key, head=head)
+    return open_teacher_cache(directory, expected_fingerprint=key, head=output_head(parent))
 
 
 def _save(

@@ -41,6 +41,7 @@ METRIC_VERSION = 1
 """Raised when the scores of the same model on the same blocks change meaning."""
 
 _TENSORS = ("hidden_D", "neurons_LF", "heads_LN", "layers_L")
+_NORMS = "norms_MD"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,6 +58,9 @@ class ImportanceScores:
     """Query heads, in the model's order; heads of one KV group are neighbours."""
     layers_L: Tensor
     """Block influence."""
+    norms_MD: Tensor | None = None
+    """Of what each RMSNorm gets, the mean square of each hidden channel over that of all: norms of every layer in
+    the order of the anatomy, then the final one. None for other norms."""
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole or not at all; raise OutOfSpace on a full disk."""
@@ -66,7 +70,10 @@ class ImportanceScores:
             "metric_version": str(METRIC_VERSION),
         }
         with new_file(path) as scratch:
-            save_file({name: getattr(self, name) for name in _TENSORS}, scratch, metadata=metadata)
+            tensors = {name: getattr(self, name) for name in (*_TENSORS, _NORMS)}
+            save_file(
+                {name: each for name, each in tensors.items() if each is not None}, scratch, metadata=metadata
+            )
 
     @classmethod
     def load(cls, path: Path, *, expected_fingerprint: str) -> "ImportanceScores":
@@ -88,7 +95,8 @@ class ImportanceScores:
                     f"{path}: found scores {found[0]} of metric {found[1]}, "
                     f"allowed: {expected_fingerprint} of metric {METRIC_VERSION}"
                 )
-            tensors = {name: file.get_tensor(name) for name in _TENSORS}
+            names = {*_TENSORS, *({_NORMS} & set(file.keys()))}
+            tensors = {name: file.get_tensor(name) for name in names}
         architecture = Architecture.from_json(json.loads(metadata["architecture"]))
         return cls(architecture=architecture, fingerprint=expected_fingerprint, **tensors)
 
@@ -108,6 +116,18 @@ class _SquareSum:
         return self.total_C.sqrt()
 
 
+class _SquareShare:
+    """Per channel, the sum over tokens of its square over the mean square of all channels."""
+
+    def __init__(self, num_channels: int, device: torch.device) -> None:
+        self.total_C = torch.zeros(num_channels, dtype=torch.float64, device=device)
+
+    def add(self, activation_BTC: Tensor) -> None:
+        square_BTC = activation_BTC.float().square()
+        share_BTC = square_BTC / square_BTC.mean(dim=-1, keepdim=True).clamp_min(torch.finfo().tiny)
+        self.total_C += share_BTC.sum(dim=(0, 1), dtype=torch.float64)
+
+
 class _Taps:
     """The accumulators of one calibration pass and the hooks that feed them."""
 
@@ -120,6 +140,8 @@ class _Taps:
         self.neurons = [_SquareSum(shape.intermediate_size, device) for _ in range(num_layers)]
         self.attention = [_SquareSum(channels, device) for _ in range(num_layers)]
         self.influence_L = torch.zeros(num_layers, dtype=torch.float64, device=device)
+        num_shares = 0 if shape.traits.norm_bias else num_layers * shape.traits.block_norms + 1
+        self.shares = [_SquareShare(shape.hidden_size, device) for _ in range(num_shares)]
 
     @contextmanager
     def on(self, model: PreTrainedModel, anatomy: Anatomy) -> Iterator[None]:
@@ -136,6 +158,14 @@ class _Taps:
                     ),
                     self._tap_block(layer, index),
                 ]
+            if self.shares:
+                norms = [
+                    layer.get_submodule(name)
+                    for layer in layers_of(model, anatomy)
+                    for name in anatomy.hidden_norms
+                ]
+                norms.append(model.get_submodule(anatomy.final_norm))
+                handles += [_tap_input(norm, share) for norm, share in zip(norms, self.shares, strict=True)]
             yield
         finally:
             for handle in handles:
@@ -155,10 +185,12 @@ class _Taps:
             "heads_LN": attention_LNH.sum(dim=-1).sqrt(),
             "layers_L": self.influence_L / num_tokens,
         }
+        if self.shares:
+            scores[_NORMS] = torch.stack([share.total_C for share in self.shares]) / num_tokens
         return {name: score.float().cpu() for name, score in scores.items()}
 
 
-def _tap_input(module: nn.Module, total: _SquareSum) -> Any:
+def _tap_input(module: nn.Module, total: _SquareSum | _SquareShare) -> Any:
     def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
         total.add(args[0])
 

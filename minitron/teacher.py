@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from minitron.assemble import anatomy_of
+from minitron.assemble import anatomy_of, output_head
 from minitron.device import autocast, inference
 from minitron.errors import ArtifactMismatch
 from minitron.files import new_directory
@@ -193,12 +193,11 @@ def build_teacher_cache(
 
 
 def _ask(model: PreTrainedModel, input_ids_BT: Tensor, metadata: _Metadata) -> dict[str, Tensor]:
-    anatomy = anatomy_of(model)
-    decoder, head = model.get_submodule(anatomy.decoder), model.get_submodule(anatomy.head)
+    decoder = model.get_submodule(anatomy_of(model).decoder)
     hidden_BTD = decoder(input_ids=input_ids_BT, use_cache=False).last_hidden_state
     if metadata.form == "hidden":
         return {"hidden": hidden_BTD.float()}
-    log_probs_BTV = head(hidden_BTD).float().log_softmax(dim=-1)
+    log_probs_BTV = output_head(model)(hidden_BTD).float().log_softmax(dim=-1)
     log_probs_BTK, token_ids_BTK = log_probs_BTV.topk(metadata.width, dim=-1)
     # The mass of the rest is summed over the rest itself: 1 minus the kept mass would cancel.
     log_rest_BT = log_probs_BTV.scatter_(-1, token_ids_BTK, -torch.inf).logsumexp(dim=-1)

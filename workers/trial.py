@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from minitron.assemble import output_head
 from minitron.checkpoint import load_parent, save_checkpoint
 from minitron.data import Blocks, open_blocks
 from minitron.device import effective_precision, forget_peak_memory, peak_memory_bytes
@@ -261,8 +262,7 @@ class TrialEvaluator:
             return LiveTeacher(self._live_parent(), self._spec.training.precision)
         head = None
         if self._spec.distillation.cache_form == "hidden":
-            head = copy.deepcopy(self._parent.get_output_embeddings())  # type: ignore[no-untyped-call]
-            head = head.to(self._device)
+            head = copy.deepcopy(output_head(self._parent)).to(self._device)
         return open_teacher_cache(
             prepared.teacher_dir, expected_fingerprint=prepared.teacher_fingerprint, head=head
         )

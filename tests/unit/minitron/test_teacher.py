@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from minitron.assemble import output_head
 from minitron.errors import ArtifactMismatch
 from minitron.losses import distillation_loss
 from minitron.recipe import DistillationRecipe
 from minitron.teacher import LiveTeacher, build_teacher_cache, open_teacher_cache
-from tests.tiny import VOCAB_SIZE, logits_of, random_blocks, tiny_model
+from tests.tiny import NAMES, VOCAB_SIZE, logits_of, random_blocks, tiny_model
 
 BLOCKS = random_blocks(7)
 ROWS = torch.tensor([5, 0, 5, 2])
@@ -29,16 +30,19 @@ def ask(directory, head=None):
     return open_teacher_cache(directory, expected_fingerprint="f", head=head).answer(ROWS, TOKENS)
 
 
-def test_hidden_states_give_the_live_logits_exactly(tmp_path):
-    model = tiny_model("llama-untied")
+@pytest.mark.parametrize("name", NAMES)
+def test_hidden_states_give_the_live_logits_exactly(name, tmp_path):
+    """Also where logits are divided, or capped."""
+    model = tiny_model(name)
     # one batch for both, because a matrix product of another shape may round differently
-    cached = ask(build(tmp_path / "cache", model, cache_form="hidden", batch_size=7), model.lm_head)
+    cached = ask(build(tmp_path / "cache", model, cache_form="hidden", batch_size=7), output_head(model))
     assert torch.equal(cached.logits_BTV, logits_of(model, BLOCKS)[ROWS])
     assert not cached.logits_BTV.requires_grad
 
 
-def test_top_k_is_the_live_distribution_with_the_rest_in_one_bucket(tmp_path):
-    model = tiny_model()
+@pytest.mark.parametrize("name", ["llama", "granite", "gemma2", "gpt2"])
+def test_top_k_is_the_live_distribution_with_the_rest_in_one_bucket(name, tmp_path):
+    model = tiny_model(name)
     answer = ask(build(tmp_path / "cache", model, top_k=9))
     log_probs = LiveTeacher(model, "float32").answer(ROWS, TOKENS).logits_BTV.double().log_softmax(-1)
     expected, ids = log_probs.topk(9, dim=-1)
@@ -63,7 +67,7 @@ def test_k_is_cut_to_the_vocabulary_and_then_the_loss_is_the_full_kl(tmp_path):
 def test_answers_do_not_depend_on_the_batch_they_were_made_in(form, tmp_path):
     model = tiny_model()
     one, other = (
-        ask(build(tmp_path / str(size), model, batch_size=size, cache_form=form), model.lm_head)
+        ask(build(tmp_path / str(size), model, batch_size=size, cache_form=form), output_head(model))
         for size in (2, 7)
     )
     student = logits_of(tiny_model(seed=1), BLOCKS)[ROWS]
