@@ -74,7 +74,11 @@ class TraitsResource(_Resource):
     output_bias: bool
     mlp_bias: bool
     qk_norm: bool
+    qk_norm_spans_heads: bool
     norm_bias: bool
+    block_norms: int
+    learned_positions: int
+    heads_span_hidden: bool
 
 
 class ArchitectureResource(_Resource):

@@ -1,13 +1,14 @@
 """What a trial costs before anything runs: floating-point work, memory and bytes on disk, by arithmetic.
 
 Knows no model and no framework; the formulas describe the training step of ``minitron.train`` on the blocks of
-transformers' Llama layout, and tests hold them to what torch really keeps. Sizes in bytes, work in operations.
+transformers' models, and tests hold them to what torch really keeps. Sizes in bytes, work in operations.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 from minitron.architecture import Architecture
+from minitron.families import family_named
 from minitron.recipe import DistillationRecipe, Loss, OptimizerState, TrainingRecipe, Weights
 
 ComputePrecision = Literal["float32", "bfloat16"]
@@ -89,7 +90,9 @@ def training_memory(
         student, parent, tokens=tokens, distillation=distillation, is_live=is_live,
         precision=precision, weights=training.weights,
     )  # fmt: skip
-    block, rest = activation_bytes_per_token(student, precision=precision, weights=training.weights)
+    block, rest = activation_bytes_per_token(
+        student, precision=precision, weights=training.weights, context=sequence_length
+    )
     kept, again = student.num_layers * block, 0
     if training.activation_checkpointing:
         kept, again = student.num_layers * student.hidden_size * _bytes(training.weights), block
@@ -156,31 +159,43 @@ def forward_memory(shape: Architecture, *, num_tokens: int) -> int:
 
 
 def activation_bytes_per_token(
-    shape: Architecture, *, precision: ComputePrecision, weights: Weights = "float32"
+    shape: Architecture, *, precision: ComputePrecision, weights: Weights = "float32", context: int = 0
 ) -> tuple[int, int]:
     """Return the bytes that a forward pass keeps for the backward pass, per token: of a block, and of what follows.
 
-    The logits are left out. What of bfloat16 weights is computed has their precision.
+    The logits are left out. What of bfloat16 weights is computed has their precision. Only where attention keeps
+    the scores of all pairs does it matter how many tokens, ``context``, there are.
     """
+    family = family_named(shape.family)
     wide, element = FLOAT32, _bytes(precision)
     stream = _bytes(weights)  # of what runs from block to block
-    queries = shape.num_attention_heads * shape.head_dim
+    scaled = wide if family.wide_norms else stream
+    heads = shape.num_attention_heads
+    queries = heads * shape.head_dim
     keys = shape.num_key_value_heads * shape.head_dim
     # RMSNorm keeps its input in float32 and what it scales, LayerNorm its input; both a little for each token.
     if shape.traits.norm_bias:
         norm = (shape.hidden_size + 2) * stream
     else:
-        norm = (shape.hidden_size + 1) * wide + shape.hidden_size * stream
+        norm = (shape.hidden_size + 1) * wide + shape.hidden_size * scaled
     # Autocast makes a copy for each matrix that reads the same input, others share one.
-    readers = 2 + shape.traits.mlp_matrices if element != stream else 2
+    is_fused = family.anatomy.fuses_attention
+    readers = 2 if is_fused or element == stream else 2 + shape.traits.mlp_matrices
     inputs = readers * shape.hidden_size * element
     # Queries, keys, values, the output and the float32 normaliser of each head.
-    attention = (2 * queries + 2 * keys) * element + shape.num_attention_heads * wide
+    attention = (2 * queries + 2 * keys) * element + heads * wide
+    if is_fused and family.anatomy.positions is None:
+        # Rotary positions make queries and keys anew, while values keep alive what all three came in.
+        attention += (queries + keys) * element
+    if family.attends_eagerly:
+        # Keys and values once for each query head; the capped scores and their softmax.
+        attention += 2 * queries * element + heads * context * 2 * wide
     if shape.traits.qk_norm:
-        heads = shape.num_attention_heads + shape.num_key_value_heads
-        attention += (queries + keys) * (wide + element) + heads * wide
-    mlp = (4 if shape.traits.mlp_matrices == 3 else 2) * shape.intermediate_size * element
-    block = 2 * norm + inputs + attention + mlp
+        normed = heads + shape.num_key_value_heads
+        attention += (queries + keys) * (wide + (wide if family.wide_norms else element)) + normed * wide
+    neurons = 4 if shape.traits.mlp_matrices == 3 else family.activations_kept
+    mlp = neurons * shape.intermediate_size * element
+    block = shape.traits.block_norms * norm + inputs + attention + mlp
     return block, norm + shape.hidden_size * element
 
 

@@ -55,13 +55,14 @@ class Head:
 
 def head_of(model: PreTrainedModel) -> Head:
     """Return the head of a model; it shares the model's weights."""
-    module = model.get_submodule(anatomy_of(model).head)
+    anatomy, config = anatomy_of(model), model.config
+    module = model.get_submodule(anatomy.head)
     assert isinstance(module, nn.Linear)
     return Head(
         weight_VD=module.weight,
         bias_V=module.bias,
-        divisor=getattr(model.config, "logits_scaling", 1.0),
-        cap=getattr(model.config, "final_logit_softcapping", None),
+        divisor=getattr(config, anatomy.logit_divisor) if anatomy.logit_divisor else 1.0,
+        cap=getattr(config, anatomy.logit_cap) if anatomy.logit_cap else None,
     )
 
 

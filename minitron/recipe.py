@@ -12,6 +12,7 @@ from minitron.errors import InvalidRecipe, UnservedLoss
 
 TeacherSource = Literal["auto", "cached", "live"]
 CacheForm = Literal["top_k", "hidden"]
+KvHeads = Literal["drop", "mean"]
 Loss = Literal["forward_kl", "reverse_kl", "mse", "cosine"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Weights = Literal["float32", "bfloat16"]
@@ -190,6 +191,19 @@ class CalibrationRecipe:
     def num_blocks(self, sequence_length: int) -> int:
         """Whole blocks that are measured, at least one."""
         return max(1, self.num_tokens // sequence_length)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruningRecipe:
+    """What is made of a parent's weights beyond leaving some out; the defaults only leave out."""
+
+    head_merge: bool = False
+    """Query heads that are dropped leave their difference to the least important kept ones of their KV group."""
+    norm_rescaling: bool = False
+    """RMSNorms are scaled by what the kept channels' share of the mean square was, so that what they give keeps
+    its size."""
+    kv_heads: KvHeads = "drop"
+    """Where there are fewer KV heads: the least important go, or neighbours are pooled to their mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
-from minitron.assemble import anatomy_of, empty_model, put
+from minitron.assemble import anatomy_of, empty_model, put, put_buffers
 from minitron.checkpoint_files import check_weights, weight_files
 from minitron.errors import ArtifactMismatch, UnreadableCheckpoint
 from minitron.families import read_architecture
@@ -57,14 +57,15 @@ def prune_checkpoint(
     weights: dict[str, Tensor] = {}
     with _mapped(directory) as parent, torch.no_grad():
         for name, parameter in student.named_parameters():
-            source = in_parent(name, plan)
-            if source not in parent:
-                raise UnreadableCheckpoint(f"{directory}: tensors are missing: {source}")
+            names = anatomy_of(student).names_in_files(in_parent(name, plan))
+            source = next((each for each in names if each in parent), None)
+            if source is None:
+                raise UnreadableCheckpoint(f"{directory}: tensors are missing: {names[0]}")
             kept = kept_of(parent[source].get_tensor(source), name, plan, group.rows(parameter))
             weights[name] = nn.Parameter(group.like(parameter, kept.to(device, dtype)))
     student.load_state_dict(weights, strict=False, assign=True)
     student.tie_weights()
-    _put_positions(student, device)
+    put_buffers(student, device)
     student.eval()  # type: ignore[no-untyped-call]
     return student
 
@@ -84,19 +85,12 @@ def gathered(model: PreTrainedModel, group: Group) -> PreTrainedModel | None:
     if group.rank:
         return None
     whole.tie_weights()
-    _put_positions(whole, torch.device("cpu"))
+    put_buffers(whole, torch.device("cpu"))
     assert read_architecture(whole.config.to_dict()).parameter_count == sum(
         parameter.numel() for parameter in whole.parameters()
     )
     whole.eval()  # type: ignore[no-untyped-call]
     return whole
-
-
-def _put_positions(model: PreTrainedModel, device: torch.device) -> None:
-    """Make the position tables, which no checkpoint holds, from the config."""
-    decoder = model.get_submodule(anatomy_of(model).decoder)
-    made: Any = type(decoder.rotary_emb)
-    decoder.rotary_emb = made(config=model.config).to(device)
 
 
 @contextmanager

@@ -136,22 +136,31 @@ def weight_scores(model: PreTrainedModel, shape: Architecture) -> WidthScores:
     }
     for name, weight in model.named_parameters():
         layer, _ = anatomy.layer_of(name.rpartition(".")[0]) or (0, "")
-        axes = (anatomy.axes_of(name) or ())[: weight.ndim]
-        for dimension, axis in enumerate(axes):
-            if axis is None:
-                continue
+        for dimension, along in enumerate(anatomy.axes_of(name) or ()):
             others = [other for other in range(weight.ndim) if other != dimension]
-            total_C = weight.detach().double().square()
-            total_C = (total_C.sum(dim=others) if others else total_C).cpu()
-            if axis == "hidden":
-                squares[axis] += total_C
-            else:
-                squares[axis][layer] += total_C.view(len(squares[axis][layer]), -1).sum(dim=-1)
+            square = weight.detach().double().square()
+            total_C = (square.sum(dim=others) if others else square).cpu()
+            axes = along if isinstance(along, tuple) else (along,)
+            sizes = [_channels(axis, shape) for axis in axes if axis is not None]
+            for axis, part_C in zip(axes, torch.split(total_C, sizes), strict=False) if sizes else ():
+                if axis == "hidden":
+                    squares["hidden"] += part_C
+                elif axis == "neurons":
+                    squares["neurons"][layer] += part_C
+                elif axis != "kv_heads":  # which belong to several query heads
+                    squares["heads"][layer] += part_C.view(shape.num_attention_heads, -1).sum(dim=-1)
     return _narrowed(
         hidden_D=squares["hidden"].sqrt(),
         neurons_LF=squares["neurons"].sqrt(),
         heads_LN=squares["heads"].sqrt(),
     )
+
+
+def _channels(axis: Axis, shape: Architecture) -> int:
+    """Return how many channels of a dimension an axis takes."""
+    sizes = {"hidden": shape.hidden_size, "neurons": shape.intermediate_size}
+    heads = shape.num_key_value_heads if axis == "kv_heads" else shape.num_attention_heads
+    return sizes.get(axis, heads * shape.head_dim * (3 if axis == "whole_heads" else 1))
 
 
 def random_scores(shape: Architecture, *, seed: int) -> WidthScores:

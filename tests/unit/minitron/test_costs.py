@@ -5,6 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from minitron import costs
+from minitron.assemble import anatomy_of
 from minitron.chunked_head import chunked_loss, label_term
 from minitron.costs import (
     LOGIT_BYTES,
@@ -35,7 +36,7 @@ BFLOAT16 = {"weights": "bfloat16", "precision": "bfloat16"}
 
 def model_of(name, **sizes):
     """Three layers that attend to everything; the vocabulary is large, as in real models."""
-    kinds = {"layer_types": ["full_attention"] * 3} if name == "qwen2" else {}
+    kinds = {"layer_types": ["full_attention"] * 3} if name in ("qwen2", "smollm3") else {}
     return tiny_model(name, num_hidden_layers=3, vocab_size=VOCAB, **kinds, **sizes)
 
 
@@ -64,14 +65,14 @@ def test_activations_are_what_autograd_keeps(name, precision, stored):
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=precision != stored),
     ):
-        model.model(input_ids=tokens(), use_cache=False)
+        model.get_submodule(anatomy_of(model).decoder)(input_ids=tokens(), use_cache=False)
     storages = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
         for tensor in kept
         if tensor.ndim != 2 or len(tensor) == B * T  # the rest are autocast's copies of weights
     }
     found = sum(size for pointer, size in storages.items() if pointer not in weights)
-    block, rest = activation_bytes_per_token(shape_of(model), precision=precision, weights=stored)
+    block, rest = activation_bytes_per_token(shape_of(model), precision=precision, weights=stored, context=T)
     expected = B * T * (3 * block + rest)
     assert 0.9 < found / expected < 1.1
 

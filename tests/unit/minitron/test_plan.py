@@ -32,13 +32,16 @@ def test_what_is_kept_beats_what_is_dropped(drawn):
     assert (plan.source, plan.target) == (source, target)
     beats(scores.layers_L, plan.layers)
     beats(scores.hidden_D, plan.hidden)
-    group_size = source.num_attention_heads // source.num_key_value_heads
-    for layer, neurons, heads in zip(plan.layers, plan.neurons, plan.heads, strict=True):
+    size, kept = (shape.num_attention_heads // shape.num_key_value_heads for shape in (source, target))
+    for layer, neurons, heads, kv_heads in zip(
+        plan.layers, plan.neurons, plan.heads, plan.kv_heads, strict=True
+    ):
         beats(scores.neurons_LF[layer], neurons)
-        for first in range(0, source.num_attention_heads, group_size):
-            inside = [head - first for head in heads if first <= head < first + group_size]
-            assert len(inside) == target.num_attention_heads // target.num_key_value_heads
-            beats(scores.heads_LN[layer, first : first + group_size], inside)
+        groups_KG = scores.heads_LN[layer].view(-1, size)
+        beats(groups_KG.square().sum(dim=1), [head for (head,) in kv_heads])
+        for number, (group,) in enumerate(kv_heads):
+            inside = [head - group * size for head in heads[number * kept : (number + 1) * kept]]
+            beats(groups_KG[group], inside)
 
 
 def beats(scores, kept):
@@ -103,7 +106,7 @@ def test_targets_of_another_model_are_refused():
         ArtifactMismatch, match=r"target.hidden_size: found 96, allowed for this parent: at most 48"
     ):
         plan_pruning(scores, replace(LLAMA, hidden_size=96))
-    with pytest.raises(ArtifactMismatch, match=r"target.num_key_value_heads"):
+    with pytest.raises(InvalidArchitecture, match=r"num_attention_heads: found 6, .* at most 3 for each"):
         random_plan(LLAMA, replace(LLAMA, num_key_value_heads=1), seed=0)
     with pytest.raises(InvalidArchitecture, match="hidden_size"):
         plan_pruning(scores, replace(LLAMA, hidden_size=47))
