@@ -1,5 +1,6 @@
 """Options that several commands of ``minitron`` take, and what several do first and last. Loads no model framework."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,11 +55,12 @@ def save_student(
     companions: Path,
     card: str,
     report: Report,
+    others: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a student and prove that it reloads as it is."""
+    """Write a student, with ``others``, texts by file name, and prove that it reloads as it is."""
     from minitron.checkpoint import save_checkpoint
     from minitron.verify import verify_reload
 
-    save_checkpoint(student, output, companions=companions, card=card)
+    save_checkpoint(student, output, companions=companions, card=card, others=others)
     report(Progress(stage="reloading in a fresh process"))
     verify_reload(output, student, expected_parameters=architecture.parameter_count)

@@ -22,7 +22,13 @@ from filelock import BaseFileLock, FileLock, Timeout
 from transformers import PreTrainedModel
 
 from minitron.builtin import materialize
-from minitron.checkpoint import fingerprint, load_parent, save_checkpoint
+from minitron.checkpoint import (
+    fingerprint,
+    load_parent,
+    load_tokenizer,
+    require_chat_template,
+    save_checkpoint,
+)
 from minitron.correct import CORRECTION_VERSION, correct, forget
 from minitron.data import BlockArray, Blocks, prepare_blocks
 from minitron.device import SMALL_MODEL_PARAMETERS, effective_precision, pick_device
@@ -109,6 +115,8 @@ class _Preparation:
 
     def run(self) -> Prepared:
         spec = self._spec
+        if spec.evaluation and spec.evaluation.chat:
+            require_chat_template(load_tokenizer(self._parent_dir), field="evaluation.chat")
         scores_key = _digest(
             self._parent_fingerprint, _content(self._blocks.calibration_NT), {"version": METRIC_VERSION}
         )
