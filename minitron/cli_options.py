@@ -33,18 +33,25 @@ def check_new(output: Path) -> None:
 
 def load_model(directory: Path, threads: int | None) -> "PreTrainedModel":
     """Load a model onto the device and set how many threads compute it."""
+    from minitron.checkpoint import load_parent
+    from minitron.device import pick_device
+
+    set_threads(directory, threads)
+    model = load_parent(directory)
+    model.to(pick_device())  # type: ignore[arg-type]  # the stub loses self
+    return model
+
+
+def set_threads(directory: Path, threads: int | None) -> None:
+    """Set how many threads compute the model of a checkpoint directory."""
     import torch
 
-    from minitron.checkpoint import load_parent
-    from minitron.device import SMALL_MODEL_PARAMETERS, pick_device
+    from minitron.device import SMALL_MODEL_PARAMETERS
 
     if threads is not None:
         torch.set_num_threads(threads)
     elif parent_architecture(str(directory)).parameter_count < SMALL_MODEL_PARAMETERS:
         torch.set_num_threads(1)
-    model = load_parent(directory)
-    model.to(pick_device())  # type: ignore[arg-type]  # the stub loses self
-    return model
 
 
 def save_student(

@@ -29,7 +29,7 @@ from minitron.checkpoint import (
     require_chat_template,
     save_checkpoint,
 )
-from minitron.correct import CORRECTION_VERSION, correct, forget
+from minitron.correct import CORRECTION_VERSION, correct
 from minitron.data import BlockArray, Blocks, prepare_blocks
 from minitron.device import SMALL_MODEL_PARAMETERS, effective_precision, pick_device
 from minitron.errors import ArtifactMismatch
@@ -39,6 +39,7 @@ from minitron.importance import METRIC_VERSION, measure_importance
 from minitron.optimizer import require_library
 from minitron.parents import parent_architecture
 from minitron.progress import Progress, Report
+from minitron.resumable import forget
 from minitron.stage_recipes import CorrectionRecipe
 from minitron.teacher import CACHE_VERSION, build_teacher_cache
 from nas.disk import delete, least_recently_used, touch
