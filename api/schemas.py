@@ -190,6 +190,25 @@ class ComparisonResource(_Resource):
     random_indices: list[float]
 
 
+class TaskScoreResource(_Resource):
+    """One number that a model reached at one task of the lm-evaluation-harness."""
+
+    task: str
+    metric: str
+    value: float
+    stderr: float | None
+    higher_is_better: bool
+    num_samples: int
+    num_fewshot: int
+
+
+class EvaluatedResource(_Resource):
+    """What one model scored: a finalist by its trial's number, or with null the teacher."""
+
+    trial_number: int | None
+    scores: list[TaskScoreResource]
+
+
 class SearchResource(_Resource):
     """A search: what was asked, what became of it, and where it stands."""
 
@@ -200,6 +219,10 @@ class SearchResource(_Resource):
     num_feasible: int
     parent_parameters: int
     parent_loss: float | None
+    corrected_loss: float | None
+    """Of the corrected parent, where the search corrects its teacher."""
+    evaluated: list[EvaluatedResource]
+    """Teacher and finalists at tasks, where the search puts them to any."""
     progress: ProgressResource | None
     winner: WinnerResource | None
     failure: FailureResource | None

@@ -9,6 +9,7 @@ import sys
 import typer
 
 from minitron import extras
+from minitron.cli_compress import compress
 from minitron.cli_correct import correct
 from minitron.cli_distill import distill
 from minitron.cli_evaluate import evaluate
@@ -22,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (importance, prune, correct, distill, evaluate):
+for _command in (importance, prune, correct, distill, evaluate, compress):
     app.command()(_command)
 
 

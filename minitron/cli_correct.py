@@ -83,10 +83,10 @@ def correct(
     from minitron.builtin import materialize
     from minitron.checkpoint import fingerprint
     from minitron.correct import correct as correct_model
-    from minitron.correct import forget
     from minitron.data import prepare_blocks
     from minitron.device import pick_device
     from minitron.evaluate import held_out_loss
+    from minitron.resumable import forget
 
     state = output.with_name(f".{output.name}.correction")
     with console_progress() as report:

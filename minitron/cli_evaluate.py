@@ -94,7 +94,7 @@ def evaluate(
     )  # fmt: skip
     check_sequence_length(checkpoint, sequence_length)
     from minitron.builtin import materialize
-    from minitron.checkpoint import load_tokenizer
+    from minitron.checkpoint import load_tokenizer, require_chat_template
     from minitron.data import prepare_blocks
     from minitron.evaluate import HeldOut, held_out_loss
 
@@ -103,10 +103,11 @@ def evaluate(
     with console_progress() as report:
         directory = materialize(checkpoint, artifacts, report)
         if asked.tasks:
-            from minitron.tasks import Tasks, require_template
+            from minitron.tasks import Tasks
 
             tokenizer = load_tokenizer(directory)
-            require_template(tokenizer, asked)
+            if chat:
+                require_chat_template(tokenizer, field="--chat")
             found = Tasks(asked, report)
         if loss:
             blocks = prepare_blocks(

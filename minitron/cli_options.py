@@ -1,5 +1,6 @@
 """Options that several commands of ``minitron`` take, and what several do first and last. Loads no model framework."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,18 +33,25 @@ def check_new(output: Path) -> None:
 
 def load_model(directory: Path, threads: int | None) -> "PreTrainedModel":
     """Load a model onto the device and set how many threads compute it."""
+    from minitron.checkpoint import load_parent
+    from minitron.device import pick_device
+
+    set_threads(directory, threads)
+    model = load_parent(directory)
+    model.to(pick_device())  # type: ignore[arg-type]  # the stub loses self
+    return model
+
+
+def set_threads(directory: Path, threads: int | None) -> None:
+    """Set how many threads compute the model of a checkpoint directory."""
     import torch
 
-    from minitron.checkpoint import load_parent
-    from minitron.device import SMALL_MODEL_PARAMETERS, pick_device
+    from minitron.device import SMALL_MODEL_PARAMETERS
 
     if threads is not None:
         torch.set_num_threads(threads)
     elif parent_architecture(str(directory)).parameter_count < SMALL_MODEL_PARAMETERS:
         torch.set_num_threads(1)
-    model = load_parent(directory)
-    model.to(pick_device())  # type: ignore[arg-type]  # the stub loses self
-    return model
 
 
 def save_student(
@@ -54,11 +62,12 @@ def save_student(
     companions: Path,
     card: str,
     report: Report,
+    others: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a student and prove that it reloads as it is."""
+    """Write a student, with ``others``, texts by file name, and prove that it reloads as it is."""
     from minitron.checkpoint import save_checkpoint
     from minitron.verify import verify_reload
 
-    save_checkpoint(student, output, companions=companions, card=card)
+    save_checkpoint(student, output, companions=companions, card=card, others=others)
     report(Progress(stage="reloading in a fresh process"))
     verify_reload(output, student, expected_parameters=architecture.parameter_count)

@@ -1,5 +1,6 @@
 """The commands ``minitron importance`` and ``minitron prune``."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +9,7 @@ import typer
 
 from minitron import calibration_options as calibrating
 from minitron.calibration_options import CALIBRATION
-from minitron.card import model_card
+from minitron.card import PLAN_FILE, model_card, pruning_facts
 from minitron.cli_options import (
     ARTIFACTS,
     Artifacts,
@@ -106,6 +107,7 @@ def prune(
     """Cut a parent down to a smaller architecture, keeping what matters most."""
     from minitron.builtin import materialize
     from minitron.checkpoint import fingerprint
+    from minitron.files import file_digest
     from minitron.importance import ImportanceScores
     from minitron.plan import plan_pruning
     from minitron.prune import prune as prune_model
@@ -123,7 +125,8 @@ def prune(
             intermediate_size=before.intermediate_size if intermediate is None else intermediate,
             num_attention_heads=before.num_attention_heads if heads is None else heads,
         )
-        student = prune_model(load_model(directory, threads=None), plan_pruning(measured, after))
+        plan = plan_pruning(measured, after)
+        student = prune_model(load_model(directory, threads=None), plan)
         card = model_card(
             title=output.name,
             parent=parent,
@@ -132,6 +135,8 @@ def prune(
             after=after,
             recipes={},
             losses={},
+            origin=pruning_facts(plan, scores=f"{scores.name}, SHA-256 {file_digest(scores)}"),
         )
-        save_student(student, after, output, companions=directory, card=card, report=report)
+        others = {PLAN_FILE: json.dumps(plan.as_json())}
+        save_student(student, after, output, companions=directory, card=card, report=report, others=others)
     typer.echo(f"{output}: {after.name}, {after.parameter_count:,} of {before.parameter_count:,} parameters")

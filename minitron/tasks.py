@@ -18,9 +18,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from minitron.checkpoint import one_line, quiet_transformers
+from minitron.checkpoint import one_line, quiet_transformers, require_chat_template
 from minitron.device import inference
-from minitron.errors import DivergedTraining, InvalidRecipe, UnreadableTask
+from minitron.errors import DivergedTraining, UnreadableTask
 from minitron.progress import Progress, Report, silent
 from minitron.stage_recipes import EvaluationRecipe, TaskScore
 
@@ -59,7 +59,8 @@ class Tasks:
             InvalidRecipe: ``chat`` was asked for and the tokenizer has no chat template.
             DivergedTraining: A score is not finite.
         """
-        require_template(tokenizer, self._recipe)
+        if self._recipe.chat:
+            require_chat_template(tokenizer, field="evaluation.chat")
         with _quiet(), inference(model):
             results: Mapping[str, Any] = evaluate(
                 lm=_Asked(model, tokenizer, self._recipe.batch_size, report),
@@ -75,12 +76,6 @@ class Tasks:
             if not torch.isfinite(torch.tensor(score.value)):
                 raise DivergedTraining(f"{score.name}: found {score.value}, allowed: a finite number")
         return scores
-
-
-def require_template(tokenizer: PreTrainedTokenizerBase, recipe: EvaluationRecipe) -> None:
-    """Raise InvalidRecipe when a chat is asked for and the tokenizer has no template for one."""
-    if recipe.chat and not tokenizer.chat_template:
-        raise InvalidRecipe("evaluation.chat", "found a tokenizer without chat template, allowed: one with")
 
 
 class _Asked(HFLM):  # type: ignore[misc]  # lm-eval has no types

@@ -16,6 +16,7 @@ from minitron.stage_recipes import CorrectionRecipe
 from nas.axes import Axes
 from nas.budget import Budget
 from nas.errors import Conflict, InvalidSpec
+from nas.finals import Evaluated, Evaluation
 from nas.trial import Failure
 
 SPEC_VERSION = 1
@@ -115,6 +116,8 @@ class SearchSpec:
     correction: CorrectionRecipe | None = None
     """How the parent learns the data before it answers; None: it answers as it is. Scores and the weights that
     students are pruned from are the parent's in either case."""
+    evaluation: Evaluation | None = None
+    """Tasks that teacher and best students are put to after the trials; None: none."""
     num_points: int = 4
     """Held-out evaluations on the way to the last rung, evenly spaced in tokens, the last included."""
     num_trials: int = 20
@@ -178,7 +181,7 @@ class SearchState(StrEnum):
     """Making or finding the parent, its blocks, scores and the teacher's answers."""
     RUNNING = "RUNNING"
     COMPLETING = "COMPLETING"
-    """Baselines, export and verification of the winner."""
+    """Baselines, tasks for the finalists, export and verification of the winner."""
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
@@ -228,6 +231,10 @@ class Search:
     parent_parameters: int
     parent_loss: float | None = None
     """Held-out nats per token of the parent; None until measured."""
+    corrected_loss: float | None = None
+    """The same of the corrected parent, where the search corrects it."""
+    evaluated: tuple[Evaluated, ...] = ()
+    """What the teacher and the finalists, in this order, scored at tasks; empty until all were asked."""
     progress: Progress | None = None
     winner: Winner | None = None
     failure: Failure | None = None

@@ -4,9 +4,14 @@ import json
 import random
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from minitron.checkpoint import load_parent
+from minitron.data import prepare_blocks
+from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
+from minitron.train import Retraining
 from tests.tiny import VOCAB_SIZE, tiny_model
 
 _NOUNS = ("model", "layer", "head", "neuron", "token", "budget", "teacher", "student", "parent", "loss")
@@ -94,4 +99,23 @@ def write_checkpoint(directory: Path, name: str = "llama", *, seed: int = 0, **o
     """A random model of ``tests.tiny`` with the word tokenizer, as any Hugging Face checkpoint."""
     tiny_model(name, seed=seed, **overrides).save_pretrained(directory)
     word_tokenizer().save_pretrained(directory)
+    return directory
+
+
+def write_learnt_checkpoint(directory: Path, text: Path, artifacts: Path) -> Path:
+    """A checkpoint as of ``write_checkpoint`` whose model has learnt a text."""
+    blocks = prepare_blocks(
+        DataRecipe(source=str(text), sequence_length=16, validation_tokens=1_600),
+        write_checkpoint(directory),
+        calibration_blocks=0,
+        training_blocks=800,
+        root=artifacts,
+    )
+    retraining = Retraining(
+        load_parent(directory), blocks.training_NT, None,
+        training=TrainingRecipe(num_tokens=12_800, batch_tokens=256, peak_learning_rate=5e-3),
+        distillation=DistillationRecipe(), device=torch.device("cpu"),
+    )  # fmt: skip
+    retraining.advance(12_800)
+    retraining.student.save_pretrained(directory)
     return directory

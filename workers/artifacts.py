@@ -22,8 +22,14 @@ from filelock import BaseFileLock, FileLock, Timeout
 from transformers import PreTrainedModel
 
 from minitron.builtin import materialize
-from minitron.checkpoint import fingerprint, load_parent, save_checkpoint
-from minitron.correct import CORRECTION_VERSION, correct, forget
+from minitron.checkpoint import (
+    fingerprint,
+    load_parent,
+    load_tokenizer,
+    require_chat_template,
+    save_checkpoint,
+)
+from minitron.correct import CORRECTION_VERSION, correct
 from minitron.data import BlockArray, Blocks, prepare_blocks
 from minitron.device import SMALL_MODEL_PARAMETERS, effective_precision, pick_device
 from minitron.errors import ArtifactMismatch
@@ -34,6 +40,7 @@ from minitron.iterative import measure_in_steps
 from minitron.optimizer import require_library
 from minitron.parents import parent_architecture
 from minitron.progress import Progress, Report
+from minitron.resumable import forget
 from minitron.stage_recipes import CorrectionRecipe
 from minitron.teacher import CACHE_VERSION, build_teacher_cache
 from nas.disk import delete, least_recently_used, touch
@@ -110,6 +117,8 @@ class _Preparation:
 
     def run(self) -> Prepared:
         spec = self._spec
+        if spec.evaluation and spec.evaluation.chat:
+            require_chat_template(load_tokenizer(self._parent_dir), field="evaluation.chat")
         scores_key = _digest(
             self._parent_fingerprint,
             _content(self._blocks.calibration_NT),

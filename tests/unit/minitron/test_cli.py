@@ -9,14 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from minitron.checkpoint import load_parent
-from minitron.data import prepare_blocks
 from minitron.parents import parent_architecture
-from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
-from minitron.train import Retraining
-from tests.checkpoints import sentences, write_checkpoint, write_documents
+from tests.checkpoints import sentences, write_checkpoint, write_documents, write_learnt_checkpoint
 
 T = 16
 SCRIPT = Path(sys.executable).with_name("minitron")
@@ -28,21 +23,7 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("place")
     write_documents(place / "text", documents=200)
     write_checkpoint(place / "untrained")
-    training = TrainingRecipe(num_tokens=12_800, batch_tokens=256, peak_learning_rate=5e-3)
-    blocks = prepare_blocks(
-        DataRecipe(source=str(place / "text"), sequence_length=T, validation_tokens=1_600),
-        place / "untrained",
-        calibration_blocks=0,
-        training_blocks=800,
-        root=place / "artifacts",
-    )
-    retraining = Retraining(
-        load_parent(place / "untrained"), blocks.training_NT, None,
-        training=training, distillation=DistillationRecipe(), device=torch.device("cpu"),
-    )  # fmt: skip
-    retraining.advance(12_800)
-    write_checkpoint(place / "parent")
-    retraining.student.save_pretrained(place / "parent")
+    write_learnt_checkpoint(place / "parent", place / "text", place / "artifacts")
     return place
 
 

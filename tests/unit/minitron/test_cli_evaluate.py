@@ -58,7 +58,7 @@ def test_scores_are_a_table(place, run):
         (["--no-loss"], "--tasks: found none, allowed"),
         (["--limit", "5"], "--tasks: found none, allowed"),
         (["--tasks", "nouns", "--limit", "0"], "evaluation.limit: found 0, allowed: at least 1"),
-        (["--tasks", "nouns", "--chat"], "evaluation.chat: found a tokenizer without chat template"),
+        (["--tasks", "nouns", "--chat"], "--chat: found a tokenizer without chat template"),
         (["--tasks", "noun"], "tasks: found 'noun', allowed: near: nouns"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from minitron import correct as correct_module
+from minitron import resumable
 from minitron.checkpoint import load_parent
 from minitron.data import open_blocks
 from minitron.errors import ArtifactMismatch, DatasetTooSmall
@@ -132,7 +132,7 @@ def test_a_correction_that_is_killed_again_and_again_is_the_same_to_the_bit(micr
     spec, root, _ = micro
     spec = replace(spec, correction=CORRECTION, checkpoint_seconds=1e-9)
     whole = prepare(spec, root, lambda _: None).corrected_dir
-    monkeypatch.setattr(correct_module, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(resumable, "SLICE_SECONDS", 0.0)
     starts = []
 
     def interrupt(progress):
