@@ -1,0 +1,124 @@
+"""The commands ``minitron importance`` and ``minitron prune``."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from minitron.card import model_card
+from minitron.cli_options import (
+    ARTIFACTS,
+    Artifacts,
+    Checkpoint,
+    NewDirectory,
+    Threads,
+    check_new,
+    load_model,
+    save_student,
+)
+from minitron.console import console_progress
+from minitron.data_options import (
+    DATA,
+    DEFAULT_SOURCES,
+    Seed,
+    SequenceLength,
+    Sources,
+    TextField,
+    data_recipe,
+)
+from minitron.parents import check_sequence_length, parent_architecture
+from minitron.recipe import CalibrationRecipe
+
+# The defaults of the options are those of the recipes.
+_CALIBRATION = CalibrationRecipe()
+
+
+def importance(
+    *,
+    parent: Checkpoint,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Safetensors file to write.")],
+    tokens: Annotated[int, typer.Option(help="Calibration tokens.")] = _CALIBRATION.num_tokens,
+    batch_size: Annotated[int, typer.Option(help="Blocks per forward pass.")] = _CALIBRATION.batch_size,
+    data: Sources = DEFAULT_SOURCES,
+    text_field: TextField = DATA.text_field,
+    sequence_length: SequenceLength = DATA.sequence_length,
+    seed: Seed = DATA.seed,
+    threads: Threads = None,
+    artifacts: Artifacts = ARTIFACTS,
+) -> None:
+    """Measure the importance of layers, hidden channels, neurons and heads, in forward passes only."""
+    from minitron.builtin import materialize
+    from minitron.checkpoint import fingerprint
+    from minitron.data import prepare_blocks
+    from minitron.importance import measure_importance
+
+    calibration = CalibrationRecipe(num_tokens=tokens, batch_size=batch_size)
+    recipe = data_recipe(
+        data, None, text_field=text_field, sequence_length=sequence_length,
+        validation_tokens=sequence_length, seed=seed,
+    )  # fmt: skip
+    check_sequence_length(parent, sequence_length)
+    num_blocks = calibration.num_blocks(sequence_length)
+    with console_progress() as report:
+        directory = materialize(parent, artifacts, report)
+        blocks = prepare_blocks(
+            recipe, directory, calibration_blocks=num_blocks, training_blocks=0, root=artifacts, report=report
+        )
+        scores = measure_importance(
+            load_model(directory, threads),
+            blocks.calibration_NT,
+            calibration,
+            fingerprint=fingerprint(directory),
+            report=report,
+        )
+        scores.save(output)
+    typer.echo(f"{output}: scores of {scores.architecture.name} from {blocks.calibration_NT.size:,} tokens")
+
+
+def prune(
+    *,
+    parent: Checkpoint,
+    scores: Annotated[
+        Path,
+        typer.Option(help="What `minitron importance` wrote for this parent.", exists=True, dir_okay=False),
+    ],
+    output: NewDirectory,
+    layers: Annotated[int | None, typer.Option(help="Layers to keep.")] = None,
+    hidden: Annotated[int | None, typer.Option(help="Hidden size to keep.")] = None,
+    intermediate: Annotated[int | None, typer.Option(help="MLP neurons to keep in each layer.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Query heads to keep in each layer.")] = None,
+    artifacts: Artifacts = ARTIFACTS,
+) -> None:
+    """Cut a parent down to a smaller architecture, keeping what matters most."""
+    from minitron.builtin import materialize
+    from minitron.checkpoint import fingerprint
+    from minitron.importance import ImportanceScores
+    from minitron.plan import plan_pruning
+    from minitron.prune import prune as prune_model
+
+    check_new(output)
+    with console_progress() as report:
+        directory = materialize(parent, artifacts, report)
+        parent_fingerprint = fingerprint(directory)
+        measured = ImportanceScores.load(scores, expected_fingerprint=parent_fingerprint)
+        before = parent_architecture(str(directory))
+        after = replace(
+            before,
+            num_layers=before.num_layers if layers is None else layers,
+            hidden_size=before.hidden_size if hidden is None else hidden,
+            intermediate_size=before.intermediate_size if intermediate is None else intermediate,
+            num_attention_heads=before.num_attention_heads if heads is None else heads,
+        )
+        student = prune_model(load_model(directory, threads=None), plan_pruning(measured, after))
+        card = model_card(
+            title=output.name,
+            parent=parent,
+            parent_fingerprint=parent_fingerprint,
+            before=before,
+            after=after,
+            recipes={},
+            losses={},
+        )
+        save_student(student, after, output, companions=directory, card=card, report=report)
+    typer.echo(f"{output}: {after.name}, {after.parameter_count:,} of {before.parameter_count:,} parameters")
