@@ -29,18 +29,25 @@ Selection = Annotated[
     typer.Option(help="Layers go each by its own cost, one at a time with new costs, or as one block."),
 ]
 DepthTokens = Annotated[int, typer.Option(help="Of the calibration tokens, those run without layers.")]
-Smallest = Annotated[int | None, typer.Option(help="With --steps: the smallest wanted.", show_default=False)]
+Narrowest = Annotated[
+    int | None, typer.Option(help="With --steps: the narrowest wanted.", show_default=False)
+]
+Fewest = Annotated[
+    int | None,
+    typer.Option(help="Fewest layers wanted, where their choice depends on how many go.", show_default=False),
+]
 
 
 def smallest_shape(
     parent: Architecture,
     recipe: CalibrationRecipe,
     *,
+    layers: int | None,
     hidden: int | None,
     intermediate: int | None,
     heads: int | None,
 ) -> Architecture:
-    """Return the narrowest shape that is wanted of a parent; None keeps its size.
+    """Return the least of each size that is wanted of a parent; None is one layer, and the parent's width.
 
     Raises:
         InvalidArchitecture: A size below one, or heads that do not divide among the KV heads.
@@ -48,6 +55,7 @@ def smallest_shape(
     """
     shape = replace(
         parent,
+        num_layers=1 if layers is None else layers,
         hidden_size=parent.hidden_size if hidden is None else hidden,
         intermediate_size=parent.intermediate_size if intermediate is None else intermediate,
         num_attention_heads=parent.num_attention_heads if heads is None else heads,

@@ -81,12 +81,13 @@ def importance(
     sequence_aggregation: calibrating.OverSequence = CALIBRATION.sequence_aggregation,
     batch_aggregation: calibrating.OverBatch = CALIBRATION.batch_aggregation,
     steps: calibrating.Steps = CALIBRATION.steps,
-    hidden: calibrating.Smallest = None,
-    intermediate: calibrating.Smallest = None,
-    heads: calibrating.Smallest = None,
+    hidden: calibrating.Narrowest = None,
+    intermediate: calibrating.Narrowest = None,
+    heads: calibrating.Narrowest = None,
     depth_metric: calibrating.Layers = CALIBRATION.depth_metric,
     depth_selection: calibrating.Selection = CALIBRATION.depth_selection,
     depth_tokens: calibrating.DepthTokens = CALIBRATION.depth_tokens,
+    layers: calibrating.Fewest = None,
     data: Sources = DEFAULT_SOURCES,
     text_field: TextField = DATA.text_field,
     sequence_length: SequenceLength = DATA.sequence_length,
@@ -106,25 +107,27 @@ def importance(
         depth_selection=depth_selection, depth_tokens=depth_tokens, seed=seed,
     )  # fmt: skip
     smallest = calibrating.smallest_shape(
-        parent_architecture(parent), calibration, hidden=hidden, intermediate=intermediate, heads=heads
-    )
+        parent_architecture(parent), calibration,
+        layers=layers, hidden=hidden, intermediate=intermediate, heads=heads,
+    )  # fmt: skip
     recipe = data_recipe(
         data, None, text_field=text_field, sequence_length=sequence_length,
         validation_tokens=sequence_length, seed=seed,
     )  # fmt: skip
     check_sequence_length(parent, sequence_length)
-    num_blocks = calibration.num_blocks(sequence_length)
     with console_progress() as report:
         directory = materialize(parent, artifacts, report)
         blocks = prepare_blocks(
-            recipe, directory, calibration_blocks=num_blocks, training_blocks=0, root=artifacts, report=report
-        )
-        scores = measure_in_steps(
+            recipe, directory, calibration_blocks=calibration.num_blocks(sequence_length),
+            training_blocks=0, root=artifacts, report=report,
+        )  # fmt: skip
+        measure_in_steps(
             _load(directory, threads), blocks.calibration_NT, calibration,
             smallest=smallest, fingerprint=fingerprint(directory), report=report,
-        )  # fmt: skip
-        scores.save(output)
-    typer.echo(f"{output}: scores of {scores.architecture.name} from {blocks.calibration_NT.size:,} tokens")
+        ).save(output)  # fmt: skip
+    typer.echo(
+        f"{output}: scores of {parent_architecture(str(directory)).name} from {blocks.calibration_NT.size:,} tokens"
+    )
 
 
 @app.command()

@@ -36,7 +36,7 @@ METRIC_VERSION = 2
 """Raised when the scores of the same model on the same blocks, by the same recipe, change meaning."""
 
 _TENSORS = ("hidden_D", "neurons_LF", "heads_LN", "layers_L")
-_BLOCKS = "blocks_LL"
+_BLOCKS = "blocks_RL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,12 +52,12 @@ class ImportanceScores:
     heads_LN: Tensor
     """Query heads, in the model's order; heads of one KV group are neighbours."""
     layers_L: Tensor
-    blocks_LL: Tensor | None = None
+    blocks_RL: Tensor | None = None
     """See ``minitron.depth.LayerScores`` for both; where there are blocks, they decide."""
 
     def by_layers(self, layers: LayerScores) -> "ImportanceScores":
         """Return these scores with others of the layers."""
-        return replace(self, layers_L=layers.layers_L, blocks_LL=layers.blocks_LL)
+        return replace(self, layers_L=layers.layers_L, blocks_RL=layers.blocks_RL)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole or not at all; raise OutOfSpace on a full disk."""
@@ -67,8 +67,8 @@ class ImportanceScores:
             "metric_version": str(METRIC_VERSION),
         }
         tensors = {name: getattr(self, name) for name in _TENSORS}
-        if self.blocks_LL is not None:
-            tensors[_BLOCKS] = self.blocks_LL
+        if self.blocks_RL is not None:
+            tensors[_BLOCKS] = self.blocks_RL
         with new_file(path) as scratch:
             save_file(tensors, scratch, metadata=metadata)
 
@@ -105,6 +105,7 @@ def measure_importance(
     *,
     fingerprint: str,
     valid_NT: npt.NDArray[np.bool_] | None = None,
+    fewest_layers: int = 1,
     report: Report = silent,
 ) -> ImportanceScores:
     """Measure every axis over the first ``recipe.num_tokens`` tokens, in one step.
@@ -118,6 +119,7 @@ def measure_importance(
         recipe: How; its ``steps`` are ``minitron.iterative``'s.
         fingerprint: Of all that the scores are made from.
         valid_NT: False for padding, which counts nowhere; None where there is none, as in the packer's blocks.
+        fewest_layers: That anybody will ask for; iterative and contiguous selections stop there.
         report: Told of progress.
 
     Raises:
@@ -144,16 +146,15 @@ def measure_importance(
             batch_size=recipe.batch_size,
             report=report,
         )
-        layers = choose_layers(cost, architecture.num_layers, recipe.depth_selection)
+        layers = choose_layers(cost, architecture.num_layers, recipe.depth_selection, fewest=fewest_layers)
     is_sound = all(bool(score.isfinite().all()) for score in width.values())
-    # A layer without which the model breaks costs infinity; all together do only of a broken model.
-    if not is_sound or bool(layers.layers_L.isnan().any()) or not bool(layers.layers_L.isfinite().any()):
+    if not is_sound or bool(layers.layers_L.isnan().any()):
         raise UnreadableCheckpoint("model: its activations are not finite; its weights are damaged")
     return ImportanceScores(
         architecture=architecture,
         fingerprint=fingerprint,
         layers_L=layers.layers_L,
-        blocks_LL=layers.blocks_LL,
+        blocks_RL=layers.blocks_RL,
         **width,
     )
 

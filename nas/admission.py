@@ -78,7 +78,7 @@ def planned(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSp
 def _sized(spec: SearchSpec) -> SearchSpace:
     """Return the space, once what its trials take is there."""
     space = search_space(spec)
-    shapes_between(space.parent, space.narrowest, spec.calibration.steps)
+    shapes_between(space.parent, space.least, spec.calibration.steps)
     trial = estimate(spec, space).trial
     if spec.resources.memory_bytes is not None:
         require_memory(

@@ -12,6 +12,8 @@ from minitron.architecture import Architecture
 from minitron.costs import (
     ComputePrecision,
     TrainingMemory,
+    depth_memory,
+    depth_runs,
     forward_memory,
     state_bytes,
     student_bytes,
@@ -168,6 +170,7 @@ class _Costing:
         self._is_live = _is_live(spec, space.parent)
         step = -(-len(space) // MAX_SAMPLED)
         self._sample = [*space.architectures[::step], space.largest]
+        self._fewest_layers = space.least.num_layers
 
     def estimate(self, rate: Rate | None) -> Estimate:
         spec = self._spec
@@ -212,6 +215,7 @@ class _Costing:
         is_on_host = not self._spec.resources.gpus
         asked = self._spec.calibration.batch_size * self._spec.data.sequence_length
         preparation = forward_memory(self._parent, num_tokens=asked)
+        preparation += depth_memory(self._parent, self._spec.calibration, num_tokens=asked)
         memory_bytes = max(most.total + parent_bytes * is_on_host, preparation)
         if is_on_host:
             host_bytes = max(most.total + parent_bytes + students.most * (processes > 1), preparation)
@@ -268,12 +272,19 @@ class _Costing:
         )
 
     def _preparation_flops(self) -> int:
-        """Forward passes of the parent: importance, without the output head; its loss; answers to keep."""
-        per_token = self._parent.flops_per_token(context=self._spec.data.sequence_length)
+        """Forward passes of the parent: importance, without the output head; its loss; answers to keep.
+
+        Steps of importance count as if none were narrower.
+        """
+        calibration, sequence_length = self._spec.calibration, self._spec.data.sequence_length
+        per_token = self._parent.flops_per_token(context=sequence_length)
         head = 2 * self._parent.vocab_size * self._parent.hidden_size
         answered = 0 if self._is_live else self._schedule.num_tokens
-        calibration = self._calibration_tokens * (per_token - head)
-        return calibration + (self._spec.data.validation_tokens + answered) * per_token
+        width = calibration.steps * self._calibration_tokens * (per_token - head)
+        layers, heads = depth_runs(self._parent.num_layers, calibration, fewest=self._fewest_layers)
+        depth_tokens = calibration.depth_blocks(sequence_length) * sequence_length
+        depth = depth_tokens * (layers * (per_token - head) // self._parent.num_layers + heads * head)
+        return width + depth + (self._spec.data.validation_tokens + answered) * per_token
 
     @property
     def _calibration_tokens(self) -> int:
