@@ -7,6 +7,7 @@ import typer
 
 from minitron.architecture import Architecture
 from minitron.narrowing import shapes_between
+from minitron.parents import parent_architecture
 from minitron.recipe import Aggregation, CalibrationRecipe, DepthMetric, DepthSelection, WidthMetric
 
 CALIBRATION = CalibrationRecipe()
@@ -39,7 +40,7 @@ Fewest = Annotated[
 
 
 def smallest_shape(
-    parent: Architecture,
+    parent: str,
     recipe: CalibrationRecipe,
     *,
     layers: int | None,
@@ -52,13 +53,15 @@ def smallest_shape(
     Raises:
         InvalidArchitecture: A size below one, or heads that do not divide among the KV heads.
         InvalidRecipe, ArtifactMismatch: There is no way to it in the recipe's steps.
+        MinitronError: As ``minitron.parents.parent_architecture``.
     """
+    whole = parent_architecture(parent)
     shape = replace(
-        parent,
+        whole,
         num_layers=1 if layers is None else layers,
-        hidden_size=parent.hidden_size if hidden is None else hidden,
-        intermediate_size=parent.intermediate_size if intermediate is None else intermediate,
-        num_attention_heads=parent.num_attention_heads if heads is None else heads,
+        hidden_size=whole.hidden_size if hidden is None else hidden,
+        intermediate_size=whole.intermediate_size if intermediate is None else intermediate,
+        num_attention_heads=whole.num_attention_heads if heads is None else heads,
     )
-    shapes_between(parent, shape, recipe.steps)
+    shapes_between(whole, shape, recipe.steps)
     return shape

@@ -107,24 +107,21 @@ def importance(
         depth_selection=depth_selection, depth_tokens=depth_tokens, seed=seed,
     )  # fmt: skip
     smallest = calibrating.smallest_shape(
-        parent_architecture(parent), calibration,
-        layers=layers, hidden=hidden, intermediate=intermediate, heads=heads,
-    )  # fmt: skip
-    recipe = data_recipe(
-        data, None, text_field=text_field, sequence_length=sequence_length,
-        validation_tokens=sequence_length, seed=seed,
-    )  # fmt: skip
+        parent, calibration, layers=layers, hidden=hidden, intermediate=intermediate, heads=heads
+    )
+    sizes = {"sequence_length": sequence_length, "validation_tokens": sequence_length}
+    recipe = data_recipe(data, None, text_field=text_field, seed=seed, **sizes)
     check_sequence_length(parent, sequence_length)
     with console_progress() as report:
         directory = materialize(parent, artifacts, report)
+        num_blocks = calibration.num_blocks(sequence_length)
         blocks = prepare_blocks(
-            recipe, directory, calibration_blocks=calibration.num_blocks(sequence_length),
-            training_blocks=0, root=artifacts, report=report,
-        )  # fmt: skip
+            recipe, directory, calibration_blocks=num_blocks, training_blocks=0, root=artifacts, report=report
+        )
+        model, made_from = _load(directory, threads), fingerprint(directory)
         measure_in_steps(
-            _load(directory, threads), blocks.calibration_NT, calibration,
-            smallest=smallest, fingerprint=fingerprint(directory), report=report,
-        ).save(output)  # fmt: skip
+            model, blocks.calibration_NT, calibration, smallest=smallest, fingerprint=made_from, report=report
+        ).save(output)
     typer.echo(
         f"{output}: scores of {parent_architecture(str(directory)).name} from {blocks.calibration_NT.size:,} tokens"
     )

@@ -126,6 +126,20 @@ def test_a_weighted_head_is_the_norm_of_what_it_adds(name):
             )
 
 
+@pytest.mark.parametrize(("sequence", "batch"), PAIRS)
+@pytest.mark.parametrize("name", ["llama", "nemotron"])
+def test_a_weighted_hidden_channel_is_what_stands_in_the_residual_stream(name, sequence, batch):
+    model, blocks = tiny_model(name), random_blocks(4)
+    scores = measure(model, blocks, metric="weighted", sequence_aggregation=sequence, batch_aggregation=batch)
+    runs = [activations(model, block) for block in blocks]
+    last = model.config.num_hidden_layers - 1
+    taps = [("in", index) for index in range(last + 1)] + [("out", last)]
+    expected = sum(
+        along(along(np.stack([run[tap] for run in runs]), sequence, axis=1), batch, axis=0) for tap in taps
+    )
+    np.testing.assert_allclose(scores.hidden_D.numpy(), expected, rtol=5e-5)
+
+
 @pytest.mark.parametrize("metric", ["activation", "weighted", "weight"])
 @pytest.mark.parametrize(("sequence", "batch"), PAIRS)
 def test_the_dead_score_lowest(metric, sequence, batch):
