@@ -44,12 +44,13 @@ def importance(
     sequence_aggregation: calibrating.OverSequence = CALIBRATION.sequence_aggregation,
     batch_aggregation: calibrating.OverBatch = CALIBRATION.batch_aggregation,
     steps: calibrating.Steps = CALIBRATION.steps,
-    hidden: calibrating.Smallest = None,
-    intermediate: calibrating.Smallest = None,
-    heads: calibrating.Smallest = None,
+    hidden: calibrating.Narrowest = None,
+    intermediate: calibrating.Narrowest = None,
+    heads: calibrating.Narrowest = None,
     depth_metric: calibrating.Layers = CALIBRATION.depth_metric,
     depth_selection: calibrating.Selection = CALIBRATION.depth_selection,
     depth_tokens: calibrating.DepthTokens = CALIBRATION.depth_tokens,
+    layers: calibrating.Fewest = None,
     data: Sources = DEFAULT_SOURCES,
     text_field: TextField = DATA.text_field,
     sequence_length: SequenceLength = DATA.sequence_length,
@@ -69,7 +70,7 @@ def importance(
         depth_selection=depth_selection, depth_tokens=depth_tokens, seed=seed,
     )  # fmt: skip
     smallest = calibrating.smallest_shape(
-        parent_architecture(parent), calibration, hidden=hidden, intermediate=intermediate, heads=heads
+        parent, calibration, layers=layers, hidden=hidden, intermediate=intermediate, heads=heads
     )
     recipe = data_recipe(
         data, None, text_field=text_field, sequence_length=sequence_length,

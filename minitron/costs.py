@@ -9,7 +9,14 @@ from typing import Literal
 
 from minitron.architecture import Architecture
 from minitron.families import family_named
-from minitron.recipe import DistillationRecipe, Loss, OptimizerState, TrainingRecipe, Weights
+from minitron.recipe import (
+    CalibrationRecipe,
+    DistillationRecipe,
+    Loss,
+    OptimizerState,
+    TrainingRecipe,
+    Weights,
+)
 
 ComputePrecision = Literal["float32", "bfloat16"]
 
@@ -156,6 +163,42 @@ def forward_memory(shape: Architecture, *, num_tokens: int) -> int:
     at_once = min(num_tokens, tokens_at_once(shape.vocab_size))
     head = at_once * shape.vocab_size * FORWARD_LOGIT_BYTES + num_tokens * 2 * shape.hidden_size * FLOAT32
     return shape.weight_bytes("float32") + max(head, num_tokens * block * FLOAT32)
+
+
+def depth_memory(shape: Architecture, recipe: CalibrationRecipe, *, num_tokens: int) -> int:
+    """Return what is held besides ``forward_memory`` where models without layers are asked ``num_tokens`` at once.
+
+    The hidden states before each layer and after the last, and the whole model's logits.
+    """
+    if (recipe.depth_metric, recipe.depth_selection) == ("block_influence", "independent"):
+        return 0
+    states = (shape.num_layers + 1) * shape.hidden_size
+    logits = 0 if recipe.depth_metric == "block_influence" else shape.vocab_size
+    return num_tokens * (states + logits) * FLOAT32
+
+
+def depth_runs(num_layers: int, recipe: CalibrationRecipe, *, fewest: int = 1) -> tuple[int, int]:
+    """Return how often a token runs through a layer, and through the output head, to tell the cost of layers.
+
+    ``fewest`` is how many students have at least. Block influence of single layers is told by the pass that tells width.
+    """
+    is_answered = recipe.depth_metric != "block_influence"
+    match recipe.depth_selection:
+        case "independent" if not is_answered:
+            return 0, 0
+        case "independent":
+            kept, lengths = [num_layers], [1]
+        case "contiguous":
+            kept, lengths = [num_layers], list(range(1, num_layers + 1 - fewest))
+        case "iterative":
+            kept, lengths = list(range(fewest + 1, num_layers + 1)), [1]
+    if not is_answered:
+        return sum(kept), 0
+    # Whole answers, states before layers that are left, and what follows the dropped ones.
+    layers = num_layers * len(kept) + sum(count for count in kept if count < num_layers)
+    layers += sum((count - length) * (count - length + 1) // 2 for count in kept for length in lengths)
+    heads = len(kept) + sum(count + 1 - length for count in kept for length in lengths)
+    return layers, heads
 
 
 def activation_bytes_per_token(

@@ -37,7 +37,7 @@ METRIC_VERSION = 2
 """Raised when the scores of the same model on the same blocks, by the same recipe, change meaning."""
 
 _TENSORS = ("hidden_D", "neurons_LF", "heads_LN", "layers_L")
-_OPTIONAL = ("blocks_LL", "norms_MD")
+_OPTIONAL = ("blocks_RL", "norms_MD")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,7 +53,7 @@ class ImportanceScores:
     heads_LN: Tensor
     """Query heads, in the model's order; heads of one KV group are neighbours."""
     layers_L: Tensor
-    blocks_LL: Tensor | None = None
+    blocks_RL: Tensor | None = None
     """See ``minitron.depth.LayerScores`` for both; where there are blocks, they decide."""
     norms_MD: Tensor | None = None
     """Of what each RMSNorm gets, the mean square of each hidden channel over that of all: norms of every layer in
@@ -61,7 +61,7 @@ class ImportanceScores:
 
     def by_layers(self, layers: LayerScores) -> "ImportanceScores":
         """Return these scores with others of the layers."""
-        return replace(self, layers_L=layers.layers_L, blocks_LL=layers.blocks_LL)
+        return replace(self, layers_L=layers.layers_L, blocks_RL=layers.blocks_RL)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole or not at all; raise OutOfSpace on a full disk."""
@@ -108,6 +108,7 @@ def measure_importance(
     *,
     fingerprint: str,
     valid_NT: npt.NDArray[np.bool_] | None = None,
+    fewest_layers: int = 1,
     report: Report = silent,
 ) -> ImportanceScores:
     """Measure every axis over the first ``recipe.num_tokens`` tokens, in one step.
@@ -121,6 +122,7 @@ def measure_importance(
         recipe: How; its ``steps`` are ``minitron.iterative``'s.
         fingerprint: Of all that the scores are made from.
         valid_NT: False for padding, which counts nowhere; None where there is none, as in the packer's blocks.
+        fewest_layers: That anybody will ask for; iterative and contiguous selections stop there.
         report: Told of progress.
 
     Raises:
@@ -149,16 +151,15 @@ def measure_importance(
             batch_size=recipe.batch_size,
             report=report,
         )
-        layers = choose_layers(cost, architecture.num_layers, recipe.depth_selection)
+        layers = choose_layers(cost, architecture.num_layers, recipe.depth_selection, fewest=fewest_layers)
     is_sound = all(bool(score.isfinite().all()) for score in width.values())
-    # A layer without which the model breaks costs infinity; all together do only of a broken model.
-    if not is_sound or bool(layers.layers_L.isnan().any()) or not bool(layers.layers_L.isfinite().any()):
+    if not is_sound or bool(layers.layers_L.isnan().any()):
         raise UnreadableCheckpoint("model: its activations are not finite; its weights are damaged")
     return ImportanceScores(
         architecture=architecture,
         fingerprint=fingerprint,
         layers_L=layers.layers_L,
-        blocks_LL=layers.blocks_LL,
+        blocks_RL=layers.blocks_RL,
         norms_MD=norms_MD,
         **width,
     )

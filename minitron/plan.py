@@ -118,12 +118,22 @@ def plan_pruning(
 
 
 def kept_layers(scores: ImportanceScores, num_layers: int) -> Indices:
-    """Keep the layers that cost most to do without: all but the cheapest block where blocks were measured."""
-    every = scores.architecture.num_layers
+    """Keep the layers that cost most to do without: all but the cheapest block where blocks were measured.
+
+    Raises:
+        ArtifactMismatch: Fewer layers than the scores tell.
+    """
+    every, blocks_RL = scores.architecture.num_layers, scores.blocks_RL
     dropped = every - num_layers
-    if scores.blocks_LL is None or dropped == 0:
+    # Infinity says that a layer never went, or that nothing works without it.
+    fewest = int(scores.layers_L.isposinf().sum()) if blocks_RL is None else every - len(blocks_RL)
+    if num_layers < fewest:
+        raise ArtifactMismatch(
+            f"target.num_layers: found {num_layers}, allowed for these scores: at least {fewest}"
+        )
+    if blocks_RL is None or dropped == 0:
         return _best(scores.layers_L.numpy(), num_layers)
-    first = int(scores.blocks_LL[dropped - 1].argmin())
+    first = int(blocks_RL[dropped - 1].argmin())
     return tuple(index for index in range(every) if not first <= index < first + dropped)
 
 

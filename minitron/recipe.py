@@ -147,9 +147,9 @@ class CalibrationRecipe:
     batch_size: int = 8
     """Blocks per forward pass; changes speed and memory, never the scores."""
     metric: WidthMetric = "activation"
-    """Of neurons, heads and hidden channels. ``activation``: their activations, as in the papers. ``weighted``:
-    activations times the norm of the weights that read them. ``weight`` (that norm alone, of all weights of
-    a unit) and ``random`` are baselines, and take no forward pass."""
+    """Of neurons, heads and hidden channels. ``activation``: their activations, as in the papers. ``weighted``: what
+    they add to the residual stream, so activations times the weights that read them. ``weight``, the norm of all
+    weights of a unit, and ``random`` are baselines."""
     sequence_aggregation: Aggregation = "mean"
     """Of activations over the tokens of a block; ``mean`` is that of absolute values."""
     batch_aggregation: Aggregation = "l2"

@@ -93,7 +93,7 @@ def _sized(spec: SearchSpec) -> SearchSpace:
             (("evaluation.task_path", f"{path}: no such directory, allowed: one of task files"),)
         )
     space = search_space(spec)
-    shapes_between(space.parent, space.narrowest, spec.calibration.steps)
+    shapes_between(space.parent, space.least, spec.calibration.steps)
     trial = estimate(spec, space).trial
     if spec.resources.memory_bytes is not None:
         require_memory(

@@ -12,6 +12,8 @@ from minitron.architecture import Architecture
 from minitron.costs import (
     ComputePrecision,
     TrainingMemory,
+    depth_memory,
+    depth_runs,
     forward_memory,
     state_bytes,
     student_bytes,
@@ -179,6 +181,7 @@ class _Costing:
         self._correction = spec.correction.training(spec.training) if spec.correction else None
         step = -(-len(space) // MAX_SAMPLED)
         self._sample = [*space.architectures[::step], space.largest]
+        self._fewest_layers = space.least.num_layers
 
     def estimate(self, rate: Rate | None) -> Estimate:
         spec = self._spec
@@ -233,7 +236,9 @@ class _Costing:
         is_on_host = not self._spec.resources.gpus
         asked = self._spec.calibration.batch_size * self._spec.data.sequence_length
         correction = self._correction_memory()
-        preparation = max(forward_memory(self._parent, num_tokens=asked), correction)
+        preparation = forward_memory(self._parent, num_tokens=asked)
+        preparation += depth_memory(self._parent, self._spec.calibration, num_tokens=asked)
+        preparation = max(preparation, correction)
         memory_bytes = max(most.total + parent_bytes * is_on_host, preparation)
         if is_on_host:
             host_bytes = max(most.total + parent_bytes + students.most * (processes > 1), preparation)
@@ -294,14 +299,19 @@ class _Costing:
     def _preparation_flops(self) -> int:
         """Forward passes of the parent: importance, without the output head; its loss; answers to keep.
 
-        And its own training, where it is corrected, after which its loss is measured again.
+        And its own training, where it is corrected, after which its loss is measured again. Steps of importance
+        count as if none were narrower.
         """
-        per_token = self._parent.flops_per_token(context=self._spec.data.sequence_length)
+        calibration, sequence_length = self._spec.calibration, self._spec.data.sequence_length
+        per_token = self._parent.flops_per_token(context=sequence_length)
         head = 2 * self._parent.vocab_size * self._parent.hidden_size
         answered = 0 if self._is_live else self._schedule.num_tokens
-        calibration = self._calibration_tokens * (per_token - head)
+        width = calibration.steps * self._calibration_tokens * (per_token - head)
+        layers, heads = depth_runs(self._parent.num_layers, calibration, fewest=self._fewest_layers)
+        depth_tokens = calibration.depth_blocks(sequence_length) * sequence_length
+        depth = depth_tokens * (layers * (per_token - head) // self._parent.num_layers + heads * head)
         measured = self._spec.data.validation_tokens * (1 if self._correction is None else 2)
-        return calibration + (measured + answered) * per_token + self._correction_flops()
+        return width + depth + (measured + answered) * per_token + self._correction_flops()
 
     def _correction_memory(self) -> int:
         if self._correction is None:

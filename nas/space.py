@@ -97,10 +97,10 @@ class SearchSpace:
         return self._at(int(self._counts_N.argmax()))
 
     @property
-    def narrowest(self) -> Architecture:
-        """The parent at the least of each width in the space, which need not be in it."""
-        _, hidden, neurons, heads = self._sizes_NA.min(axis=0).tolist()
-        return replace(self.parent, hidden_size=hidden, intermediate_size=neurons, num_attention_heads=heads)
+    def least(self) -> Architecture:
+        """The least of each size in the space, at once; it need not be in it."""
+        least = self._sizes_NA.min(axis=0).tolist()
+        return replace(self.parent, **dict(zip(AXIS_NAMES, least, strict=True)))
 
     @property
     def num_ordinals(self) -> dict[str, int]:

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ class _Preparation:
         scores_key = _digest(
             self._parent_fingerprint,
             _content(self._blocks.calibration_NT),
-            spec.calibration.identity | {"smallest": self._narrowest, "version": METRIC_VERSION},
+            self._scores_of,
         )
         # What asks the parent as it is comes first: the model in memory is the one that learns.
         scores, parent_loss = self._scores(scores_key), self._loss(self._parent_fingerprint)
@@ -228,16 +228,23 @@ class _Preparation:
                 self._model(),
                 self._blocks.calibration_NT,
                 self._spec.calibration,
-                smallest=search_space(self._spec).narrowest,
+                smallest=search_space(self._spec).least,
                 fingerprint=key,
                 report=self._report,
             ).save(path)
         return path
 
-    @property
-    def _narrowest(self) -> str | None:
-        """Where importance is measured on the way to, which one step does not ask."""
-        return search_space(self._spec).narrowest.name if self._spec.calibration.steps > 1 else None
+    @cached_property
+    def _scores_of(self) -> dict[str, object]:
+        """What the scores depend on besides the parent and the blocks: also on what the space asks for, where it tells
+        how far importance is measured.
+        """
+        calibration, least = self._spec.calibration, search_space(self._spec).least
+        return calibration.identity | {
+            "narrowest": replace(least, num_layers=1).name if calibration.steps > 1 else None,
+            "fewest_layers": least.num_layers if calibration.depth_selection != "independent" else None,
+            "version": METRIC_VERSION,
+        }
 
     @cached_property
     def _is_live(self) -> bool:

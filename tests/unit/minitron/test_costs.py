@@ -10,6 +10,8 @@ from minitron.chunked_head import chunked_loss, label_term
 from minitron.costs import (
     LOGIT_BYTES,
     activation_bytes_per_token,
+    depth_memory,
+    depth_runs,
     forward_memory,
     moments_bytes,
     state_bytes,
@@ -17,6 +19,7 @@ from minitron.costs import (
     training_flops,
     training_memory,
 )
+from minitron.depth import ModelCost, choose_layers
 from minitron.evaluate import held_out_loss
 from minitron.families import read_architecture
 from minitron.head import final_hidden, head_of
@@ -257,6 +260,36 @@ def test_memory_bounds_what_prepares_a_search(name, tmp_path):
     found = {stage: peak_bytes(each) / bound for stage, each in work.items()}
     assert max(found.values()) < 1.03, found
     assert max(found.values()) > 0.6, found
+
+
+@pytest.mark.parametrize("selection", ["independent", "iterative", "contiguous"])
+@pytest.mark.parametrize("metric", ["block_influence", "lm_loss", "kl", "logit_error"])
+@pytest.mark.parametrize(("num_layers", "fewest"), [(1, 1), (2, 1), (5, 1), (5, 3), (5, 5)])
+def test_runs_of_layers_are_those_that_are_made(metric, selection, num_layers, fewest):
+    model, blocks = tiny_model(num_hidden_layers=num_layers), random_blocks(1)
+    layers, heads = [], []
+    for layer in model.model.layers:
+        layer.mlp.register_forward_hook(lambda *_: layers.append(1))
+    model.lm_head.register_forward_hook(lambda *_: heads.append(1))
+    recipe = CalibrationRecipe(depth_metric=metric, depth_selection=selection)
+    if (metric, selection) != ("block_influence", "independent"):
+        choose_layers(ModelCost(model, blocks, metric), num_layers, selection, fewest=fewest)
+    assert depth_runs(num_layers, recipe, fewest=fewest) == (len(layers), len(heads))
+
+
+@pytest.mark.parametrize("selection", ["iterative", "contiguous"])
+@pytest.mark.parametrize("metric", ["block_influence", "kl", "logit_error"])
+def test_memory_bounds_the_costs_of_layers(metric, selection, monkeypatch):
+    """Logits are widened a few tokens at a time: a sixteenth of a batch, as of a real one."""
+    monkeypatch.setattr("minitron.depth._COMPARED_AT_ONCE", B * T // 16)
+    model = model_of("llama", hidden_size=96, intermediate_size=200)
+    blocks = random_blocks(2 * B, sequence_length=T, vocab_size=VOCAB)
+    shape = shape_of(model)
+    recipe = CalibrationRecipe(depth_metric=metric, depth_selection=selection)
+    bound = forward_memory(shape, num_tokens=B * T) - shape.weight_bytes("float32")
+    bound += depth_memory(shape, recipe, num_tokens=B * T)
+    cost = ModelCost(model, blocks, metric, batch_size=B)
+    assert peak_bytes(lambda: choose_layers(cost, shape.num_layers, selection)) < 1.03 * bound
 
 
 @pytest.mark.parametrize("name", ["llama", "nemotron"])

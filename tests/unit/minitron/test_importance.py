@@ -147,6 +147,20 @@ def test_a_weighted_head_is_the_norm_of_what_it_adds(name):
             )
 
 
+@pytest.mark.parametrize(("sequence", "batch"), PAIRS)
+@pytest.mark.parametrize("name", ["llama", "nemotron"])
+def test_a_weighted_hidden_channel_is_what_stands_in_the_residual_stream(name, sequence, batch):
+    model, blocks = tiny_model(name), random_blocks(4)
+    scores = measure(model, blocks, metric="weighted", sequence_aggregation=sequence, batch_aggregation=batch)
+    runs = [activations(model, block) for block in blocks]
+    last = model.config.num_hidden_layers - 1
+    taps = [("in", index) for index in range(last + 1)] + [("out", last)]
+    expected = sum(
+        along(along(np.stack([run[tap] for run in runs]), sequence, axis=1), batch, axis=0) for tap in taps
+    )
+    np.testing.assert_allclose(scores.hidden_D.numpy(), expected, rtol=5e-5)
+
+
 @pytest.mark.parametrize("metric", ["activation", "weighted", "weight"])
 @pytest.mark.parametrize(("sequence", "batch"), PAIRS)
 def test_the_dead_score_lowest(metric, sequence, batch):
@@ -323,12 +337,13 @@ def test_too_few_blocks():
 
 @pytest.mark.parametrize("metric", ["activation", "weighted", "weight", "random"])
 @pytest.mark.parametrize("depth_metric", ["block_influence", "lm_loss", "kl", "logit_error"])
-def test_damaged_weights_are_named(metric, depth_metric):
+@pytest.mark.parametrize("selection", ["independent", "iterative", "contiguous"])
+def test_damaged_weights_are_named(metric, depth_metric, selection):
     model = tiny_model()
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[3, 3] = torch.nan
     with pytest.raises(UnreadableCheckpoint, match="not finite"):
-        measure(model, random_blocks(3), metric=metric, depth_metric=depth_metric)
+        measure(model, random_blocks(3), metric=metric, depth_metric=depth_metric, depth_selection=selection)
 
 
 def test_saved_scores_come_back_equal(tmp_path):
@@ -348,7 +363,7 @@ def test_every_choice_of_layers_is_stored_and_decides_the_same(tmp_path, depth_m
     scores = measure(tiny_model(), random_blocks(3), depth_metric=depth_metric, depth_selection=selection)
     scores.save(tmp_path / "scores.safetensors")
     loaded = ImportanceScores.load(tmp_path / "scores.safetensors", expected_fingerprint="f")
-    assert (loaded.blocks_LL is None) == (selection != "contiguous")
+    assert (loaded.blocks_RL is None) == (selection != "contiguous")
     for depth in range(1, 5):
         kept = kept_layers(scores, depth)
         assert len(kept) == depth

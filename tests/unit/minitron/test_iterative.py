@@ -79,7 +79,7 @@ def test_layers_are_those_of_the_whole_model():
     expected = measure_importance(
         model, blocks, CalibrationRecipe(num_tokens=blocks.size, **fields), fingerprint="f"
     )
-    assert torch.equal(in_steps(model, 2, blocks, **fields).blocks_LL, expected.blocks_LL)
+    assert torch.equal(in_steps(model, 2, blocks, **fields).blocks_RL, expected.blocks_RL)
 
 
 def test_what_went_later_comes_back_first():
