@@ -11,9 +11,15 @@ from typing import Any
 
 from minitron.architecture import Architecture
 from minitron.parents import BUILTIN_PREFIX, SMOLLM2, hub_name, is_local
-from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
+from minitron.recipe import (
+    CalibrationRecipe,
+    DataRecipe,
+    DistillationRecipe,
+    PruningRecipe,
+    TrainingRecipe,
+)
 
-Recipe = DataRecipe | CalibrationRecipe | DistillationRecipe | TrainingRecipe
+Recipe = DataRecipe | CalibrationRecipe | PruningRecipe | DistillationRecipe | TrainingRecipe
 
 HUB_NAMES = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
 """What the builtin parents are called on the Hugging Face hub."""

@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,12 +29,15 @@ from minitron.data_options import (
     data_recipe,
 )
 from minitron.errors import ArtifactMismatch, InvalidRecipe, MinitronError
+from minitron.families import resized
 from minitron.parents import FORMS, SMOLLM2, TINY, check_sequence_length, parent_architecture, pinned
 from minitron.progress import Progress, Report
 from minitron.recipe import (
     CacheForm,
     CalibrationRecipe,
     DistillationRecipe,
+    KvHeads,
+    PruningRecipe,
     TeacherSource,
     TrainingRecipe,
 )
@@ -125,6 +127,12 @@ def prune(
     hidden: Annotated[int | None, typer.Option(help="Hidden size to keep.")] = None,
     intermediate: Annotated[int | None, typer.Option(help="MLP neurons to keep in each layer.")] = None,
     heads: Annotated[int | None, typer.Option(help="Query heads to keep in each layer.")] = None,
+    kv_heads: Annotated[int | None, typer.Option(help="KV heads to keep or pool to in each layer.")] = None,
+    pool_kv_heads: Annotated[bool, typer.Option("--pool-kv-heads", help="Pool them, drop none.")] = False,
+    head_merge: Annotated[
+        bool, typer.Option("--head-merge", help="Fold dropped heads into kept ones.")
+    ] = False,
+    norm_rescaling: Annotated[bool, typer.Option("--norm-rescaling", help="Keep the size of norms.")] = False,
     artifacts: Artifacts = _ARTIFACTS,
 ) -> None:
     """Cut a parent down to a smaller architecture, keeping what matters most."""
@@ -135,26 +143,26 @@ def prune(
     from minitron.prune import prune as prune_model
 
     _check_new(output)
+    how: KvHeads = "mean" if pool_kv_heads else "drop"
+    recipe = PruningRecipe(head_merge=head_merge, norm_rescaling=norm_rescaling, kv_heads=how)
     with console_progress() as report:
         directory = materialize(parent, artifacts, report)
         parent_fingerprint = fingerprint(directory)
         measured = ImportanceScores.load(scores, expected_fingerprint=parent_fingerprint)
         before = parent_architecture(str(directory))
-        after = replace(
-            before,
-            num_layers=before.num_layers if layers is None else layers,
-            hidden_size=before.hidden_size if hidden is None else hidden,
-            intermediate_size=before.intermediate_size if intermediate is None else intermediate,
-            num_attention_heads=before.num_attention_heads if heads is None else heads,
-        )
-        student = prune_model(_load(directory, threads=None), plan_pruning(measured, after))
+        sizes = {
+            "num_layers": layers, "hidden_size": hidden, "intermediate_size": intermediate,
+            "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+        }  # fmt: skip
+        after = resized(before, {name: size for name, size in sizes.items() if size is not None})
+        student = prune_model(_load(directory, threads=None), plan_pruning(measured, after, recipe))
         card = model_card(
             title=output.name,
             parent=parent,
             parent_fingerprint=parent_fingerprint,
             before=before,
             after=after,
-            recipes={},
+            recipes={"pruning": recipe},
             losses={},
         )
         _save(student, after, output, companions=directory, card=card, report=report)

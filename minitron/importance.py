@@ -37,7 +37,7 @@ from minitron.recipe import CalibrationRecipe
 # L layers, D hidden channels, F neurons of an MLP, N query heads, B blocks of a batch, T tokens of a
 # block, C channels of any kind
 
-METRIC_VERSION = 1
+METRIC_VERSION = 2
 """Raised when the scores of the same model on the same blocks change meaning."""
 
 _TENSORS = ("hidden_D", "neurons_LF", "heads_LN", "layers_L")

@@ -10,7 +10,13 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from minitron.progress import Progress
-from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
+from minitron.recipe import (
+    CalibrationRecipe,
+    DataRecipe,
+    DistillationRecipe,
+    PruningRecipe,
+    TrainingRecipe,
+)
 from nas.axes import Axes
 from nas.budget import Budget
 from nas.errors import Conflict, InvalidSpec
@@ -108,6 +114,7 @@ class SearchSpec:
     when a search of a hub parent or a GGUF file is submitted; where it is given, the parent must have it."""
     data: DataRecipe = field(default_factory=DataRecipe)
     calibration: CalibrationRecipe = field(default_factory=CalibrationRecipe)
+    pruning: PruningRecipe = field(default_factory=PruningRecipe)
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
     num_points: int = 4

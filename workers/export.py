@@ -55,6 +55,7 @@ def _card(search: Search, winner: Trial, prepared: Prepared) -> str:
         recipes={
             "data": spec.data,
             "calibration": spec.calibration,
+            "pruning": spec.pruning,
             "distillation": spec.distillation,
             "training": spec.training,
         },

@@ -207,10 +207,10 @@ def test_saved_scores_come_back_equal(tmp_path):
 def test_scores_of_something_else_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "scores.safetensors"
     measure(tiny_model(), random_blocks(2), fingerprint="this").save(path)
-    with pytest.raises(ArtifactMismatch, match=r"found scores this of metric 1, allowed: that of metric 1"):
+    with pytest.raises(ArtifactMismatch, match=r"found scores this of metric 2, allowed: that of metric 2"):
         ImportanceScores.load(path, expected_fingerprint="that")
-    monkeypatch.setattr("minitron.importance.METRIC_VERSION", 2)
-    with pytest.raises(ArtifactMismatch, match="metric 2"):
+    monkeypatch.setattr("minitron.importance.METRIC_VERSION", 3)
+    with pytest.raises(ArtifactMismatch, match="metric 3"):
         ImportanceScores.load(path, expected_fingerprint="this")
 
 
