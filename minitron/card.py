@@ -12,13 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from minitron.architecture import Architecture
 from minitron.parents import BUILTIN_PREFIX, SMOLLM2, hub_name, is_local
-from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
+from minitron.recipe import (
+    CalibrationRecipe,
+    DataRecipe,
+    DistillationRecipe,
+    PruningRecipe,
+    TrainingRecipe,
+)
 from minitron.stage_recipes import CorrectionRecipe, TaskScore
 
 if TYPE_CHECKING:
     from minitron.plan import PruningPlan
 
-Recipe = DataRecipe | CalibrationRecipe | DistillationRecipe | TrainingRecipe | CorrectionRecipe
+Recipe = (
+    DataRecipe | CalibrationRecipe | PruningRecipe | DistillationRecipe | TrainingRecipe | CorrectionRecipe
+)
 
 HUB_NAMES = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
 """What the builtin parents are called on the Hugging Face hub."""

@@ -1,7 +1,6 @@
 """The commands ``minitron importance`` and ``minitron prune``."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,8 +29,9 @@ from minitron.data_options import (
     TextField,
     data_recipe,
 )
+from minitron.families import resized
 from minitron.parents import check_sequence_length, parent_architecture
-from minitron.recipe import CalibrationRecipe
+from minitron.recipe import CalibrationRecipe, KvHeads, PruningRecipe
 
 
 def importance(
@@ -103,6 +103,12 @@ def prune(
     hidden: Annotated[int | None, typer.Option(help="Hidden size to keep.")] = None,
     intermediate: Annotated[int | None, typer.Option(help="MLP neurons to keep in each layer.")] = None,
     heads: Annotated[int | None, typer.Option(help="Query heads to keep in each layer.")] = None,
+    kv_heads: Annotated[int | None, typer.Option(help="KV heads to keep or pool to in each layer.")] = None,
+    pool_kv_heads: Annotated[bool, typer.Option("--pool-kv-heads", help="Pool them, drop none.")] = False,
+    head_merge: Annotated[
+        bool, typer.Option("--head-merge", help="Fold dropped heads into kept ones.")
+    ] = False,
+    norm_rescaling: Annotated[bool, typer.Option("--norm-rescaling", help="Keep the size of norms.")] = False,
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
     """Cut a parent down to a smaller architecture, keeping what matters most."""
@@ -114,19 +120,19 @@ def prune(
     from minitron.prune import prune as prune_model
 
     check_new(output)
+    how: KvHeads = "mean" if pool_kv_heads else "drop"
+    recipe = PruningRecipe(head_merge=head_merge, norm_rescaling=norm_rescaling, kv_heads=how)
     with console_progress() as report:
         directory = materialize(parent, artifacts, report)
         parent_fingerprint = fingerprint(directory)
         measured = ImportanceScores.load(scores, expected_fingerprint=parent_fingerprint)
         before = parent_architecture(str(directory))
-        after = replace(
-            before,
-            num_layers=before.num_layers if layers is None else layers,
-            hidden_size=before.hidden_size if hidden is None else hidden,
-            intermediate_size=before.intermediate_size if intermediate is None else intermediate,
-            num_attention_heads=before.num_attention_heads if heads is None else heads,
-        )
-        plan = plan_pruning(measured, after)
+        sizes = {
+            "num_layers": layers, "hidden_size": hidden, "intermediate_size": intermediate,
+            "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+        }  # fmt: skip
+        after = resized(before, {name: size for name, size in sizes.items() if size is not None})
+        plan = plan_pruning(measured, after, recipe)
         student = prune_model(load_model(directory, threads=None), plan)
         card = model_card(
             title=output.name,
@@ -134,7 +140,7 @@ def prune(
             parent_fingerprint=parent_fingerprint,
             before=before,
             after=after,
-            recipes={},
+            recipes={"pruning": recipe},
             losses={},
             origin=pruning_facts(plan, scores=f"{scores.name}, SHA-256 {file_digest(scores)}"),
         )

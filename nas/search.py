@@ -11,7 +11,13 @@ from typing import Any, Literal
 
 from minitron.errors import InvalidRecipe
 from minitron.progress import Progress
-from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
+from minitron.recipe import (
+    CalibrationRecipe,
+    DataRecipe,
+    DistillationRecipe,
+    PruningRecipe,
+    TrainingRecipe,
+)
 from minitron.stage_recipes import CorrectionRecipe
 from nas.axes import Axes
 from nas.budget import Budget
@@ -111,6 +117,7 @@ class SearchSpec:
     when a search of a hub parent or a GGUF file is submitted; where it is given, the parent must have it."""
     data: DataRecipe = field(default_factory=DataRecipe)
     calibration: CalibrationRecipe = field(default_factory=CalibrationRecipe)
+    pruning: PruningRecipe = field(default_factory=PruningRecipe)
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
     correction: CorrectionRecipe | None = None

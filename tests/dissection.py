@@ -58,6 +58,16 @@ def silence(module: nn.Module, model: PreTrainedModel, name: str, axis: str, uni
                     piece.index_fill_(dimension, torch.tensor(units, dtype=torch.long), 0.0)
 
 
+@torch.no_grad()
+def make_kv_heads_equal(model: PreTrainedModel) -> None:
+    """Give every KV head the keys and values of the first."""
+    for name, parameter in model.named_parameters():
+        for dimension in range(parameter.ndim):
+            for axis, piece in _pieces(model, name, dimension, parameter.data):
+                if axis == "kv_heads":
+                    piece.copy_(piece.narrow(dimension, 0, 1).expand_as(piece).clone())
+
+
 def silence_heads(model: PreTrainedModel, heads: list[int]) -> None:
     """Make heads reach nothing."""
     anatomy = anatomy_of(model)

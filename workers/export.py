@@ -62,6 +62,7 @@ def _card(search: Search, winner: Trial, prepared: Prepared, plan: PruningPlan) 
         recipes={
             "data": spec.data,
             "calibration": spec.calibration,
+            "pruning": spec.pruning,
             "distillation": spec.distillation,
             "training": spec.training,
             **({"correction": spec.correction.training(spec.training)} if spec.correction else {}),

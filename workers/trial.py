@@ -175,8 +175,9 @@ class TrialEvaluator:
         if trial.role is TrialRole.RANDOM_INDICES:
             # Both count, so that neither two baselines nor two searches keep the same indices.
             seed = self._spec.seed * 1_000_003 + trial.number
-            return random_plan(self._scores.architecture, trial.architecture, seed=seed)
-        return plan_pruning(self._scores, trial.architecture)
+            source = self._scores.architecture
+            return random_plan(source, trial.architecture, seed=seed, recipe=self._spec.pruning)
+        return plan_pruning(self._scores, trial.architecture, self._spec.pruning)
 
     def _measured(self, retraining: Retraining, history: History) -> History:
         """Return the history with a point at the present tokens."""

@@ -114,12 +114,14 @@ def resized(shape: Architecture, wanted: Mapping[str, int]) -> Architecture:
         InvalidArchitecture: No such shape; whether the family allows it, ``Family.check`` says.
     """
     sizes: dict[str, Any] = dict(wanted)
-    if shape.traits.heads_span_hidden:
-        if "num_attention_heads" not in sizes and "hidden_size" in sizes:
-            sizes["num_attention_heads"] = sizes["hidden_size"] // shape.head_dim
-        elif "hidden_size" not in sizes and "num_attention_heads" in sizes:
-            sizes["hidden_size"] = sizes["num_attention_heads"] * shape.head_dim
-    if family_named(shape.family).pairs_heads and "num_attention_heads" in sizes:
+    is_paired = family_named(shape.family).pairs_heads
+    if is_paired and "num_key_value_heads" in sizes:
+        sizes.setdefault("num_attention_heads", sizes["num_key_value_heads"])
+    if shape.traits.heads_span_hidden and "hidden_size" in sizes:
+        sizes.setdefault("num_attention_heads", sizes["hidden_size"] // shape.head_dim)
+    if shape.traits.heads_span_hidden and "num_attention_heads" in sizes:
+        sizes.setdefault("hidden_size", sizes["num_attention_heads"] * shape.head_dim)
+    if is_paired and "num_attention_heads" in sizes:
         sizes.setdefault("num_key_value_heads", sizes["num_attention_heads"])
     return replace(shape, **sizes)
 

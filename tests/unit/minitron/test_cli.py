@@ -49,6 +49,12 @@ def test_the_whole_chain(place, run):
     assert f"{student.parameter_count:,} of {parent_architecture(str(parent)).parameter_count:,}" in out
     assert "reloading in a fresh process" in err
 
+    options = ["--heads", 2, "--kv-heads", 1, "--pool-kv-heads", "--head-merge", "--norm-rescaling"]
+    code, _, err = run("prune", parent, "--scores", scores, *options, "-o", place / "pooled")
+    assert code == 0, err
+    assert parent_architecture(str(place / "pooled")).name == "L4-D48-F40-N2-K1"
+    assert "| kv_heads | mean |" in (place / "pooled" / "README.md").read_text()
+
     code, out, err = run("distill", pruned, "--teacher", parent, "-o", distilled, "--tokens", 25_600,
         "--batch-tokens", 256, "--learning-rate", 4e-3, "--validation-tokens", 1_600, *data_options(place),
     )  # fmt: skip

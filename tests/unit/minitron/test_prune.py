@@ -17,6 +17,7 @@ from minitron.plan import plan_pruning, random_plan
 from minitron.prune import prune
 from minitron.recipe import CalibrationRecipe, PruningRecipe
 from tests.dissection import (
+    make_kv_heads_equal,
     permute,
     shape_of,
     silence_heads,
@@ -199,6 +200,85 @@ def test_dropping_layers_that_do_nothing_changes_nothing(name):
     assert plan.layers == (0, 1, 3)
     student = prune(parent, plan)
     same_function(student, parent)
+
+
+shares_keys = pytest.mark.parametrize(
+    "name", [name for name in NAMES if not shape_of(PARENTS[name]).traits.heads_span_hidden]
+)
+"""Families in which several query heads share a KV head, and heads can go without hidden channels."""
+
+
+@shares_keys
+def test_pooling_equal_kv_heads_changes_nothing(name):
+    """Their mean is each of them."""
+    parent = tiny_model(name)
+    make_kv_heads_equal(parent)
+    target = replace(shape_of(parent), num_key_value_heads=1)
+    plan = plan_pruning(scores_of(parent), target, PruningRecipe(kv_heads="mean"))
+    assert plan.kv_heads == (((0, 1),),) * 4
+    same_function(prune(parent, plan), parent)
+
+
+@shares_keys
+def test_dropping_a_dead_group_changes_nothing(name):
+    """Where a norm runs over all heads it would, as with dead heads."""
+    parent, dead = tiny_model(name), [0, 1, 2]
+    shape = shape_of(parent)
+    if shape.traits.qk_norm_spans_heads:
+        pytest.skip("the dead group's queries and keys count in the norms of the others")
+    silence_heads(parent, dead)
+    scores = scores_of(parent)
+    scores.heads_LN[:, dead] = 0
+    plan = plan_pruning(scores, replace(shape, num_attention_heads=3, num_key_value_heads=1))
+    assert plan.kv_heads == (((1,),),) * 4
+    same_function(prune(parent, plan), parent)
+
+
+@pytest.mark.parametrize("name", ["llama-biased", "qwen2", "phi3"])
+def test_merged_heads_take_up_the_difference_to_dropped_ones(name):
+    """Query weights and biases alone change, by the paper's formula: head + (head - dropped)."""
+    parent = PARENTS[name]
+    shape = shape_of(parent)
+    target, size = replace(shape, num_attention_heads=4), shape.head_dim
+    scores = scores_of(parent)
+    plain = prune(parent, plan_pruning(scores, target))
+    plan = plan_pruning(scores, target, PruningRecipe(head_merge=True))
+    merged, weights = dict(plain.named_parameters()), dict(parent.named_parameters())
+    for key, found in prune(parent, plan).named_parameters():
+        expected = merged[key].clone()
+        if "q_proj" in key or "qkv_proj" in key:
+            layer = int(key.split(".")[2])
+            assert len(plan.merged_heads[layer]) == 2
+            for kept, dropped in plan.merged_heads[layer]:
+                rows = slice(*(size * (plan.heads[layer].index(kept) + end) for end in (0, 1)))
+                one, other = (weights[key][size * head : size * (head + 1)] for head in (kept, dropped))
+                expected[rows] = one + (one - other)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6, msg=key)
+
+
+def test_rescaled_norms_are_the_norms_times_what_their_kept_channels_share():
+    """The root of the mean share of the kept channels, norm by norm, and nothing else changes."""
+    parent = PARENTS["gemma2"]  # whose norms multiply by one more than their weight
+    scores, target = scores_of(parent), replace(shape_of(parent), hidden_size=24, num_layers=2)
+    plan = plan_pruning(scores, target, PruningRecipe(norm_rescaling=True))
+    plain = dict(prune(parent, replace(plan, norm_gains=())).named_parameters())
+    changed = 0
+    for key, found in prune(parent, plan).named_parameters():
+        if not key.endswith("norm.weight"):
+            assert torch.equal(found, plain[key])
+            continue
+        row, changed = 16, changed + 1
+        if key != "model.norm.weight":
+            _, _, layer, norm, _ = key.split(".")
+            row = 4 * plan.layers[int(layer)] + GEMMA_NORMS.index(norm)
+        gain = scores.norms_MD[row, list(plan.hidden)].mean().sqrt()
+        torch.testing.assert_close(found + 1, gain * (plain[key] + 1), rtol=1e-5, atol=1e-6)
+    assert changed == 2 * 4 + 1
+
+
+GEMMA_NORMS = (
+    "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm",
+)  # fmt: skip
 
 
 @every_family
