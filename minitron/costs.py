@@ -74,6 +74,8 @@ def training_memory(
     reads_whole_logits = is_live or distillation.cache_form == "hidden"
     head = parent.vocab_size * parent.hidden_size * FLOAT32 if distillation.cache_form == "hidden" else 0
     logits = student.vocab_size * (WHOLE_LOGIT_BYTES if reads_whole_logits else LOGIT_BYTES)
+    if _caps_logits(student):
+        logits += student.vocab_size * FLOAT32  # what is capped is kept beside what comes of it
     block, rest = activation_bytes_per_token(
         student, precision=precision, weights=training.weights, context=sequence_length
     )
@@ -100,7 +102,8 @@ def forward_memory(shape: Architecture, *, num_tokens: int) -> int:
     """
     queries = (shape.num_attention_heads + 2 * shape.num_key_value_heads) * shape.head_dim
     block = 8 * shape.hidden_size + 2 * queries + 4 * shape.intermediate_size
-    head = shape.vocab_size * FORWARD_LOGIT_BYTES + 2 * shape.hidden_size * FLOAT32
+    logit = FORWARD_LOGIT_BYTES + (FLOAT32 if _caps_logits(shape) else 0)
+    head = shape.vocab_size * logit + 2 * shape.hidden_size * FLOAT32
     return shape.weight_bytes("float32") + num_tokens * max(head, block * FLOAT32)
 
 
@@ -190,6 +193,10 @@ def _shared(shape: Architecture, element: int, processes: int) -> int:
     outside = shape.parameter_count - shape.num_layers * shape.layer_parameters
     gathered = outside + min(3, shape.num_layers) * shape.layer_parameters
     return (shape.parameter_count // processes + gathered) * element
+
+
+def _caps_logits(shape: Architecture) -> bool:
+    return family_named(shape.family).anatomy.logit_cap is not None
 
 
 def _bytes(precision: ComputePrecision) -> int:
