@@ -136,6 +136,8 @@ def _loss_bytes(
     else:
         answer = min(distillation.top_k, parent.vocab_size) * TOP_K_BYTES
         logit = TOP_K_LOGIT_BYTES + (element if element == BFLOAT16 else 0)
+        # Less than other losses take on the way; here the way back through the cap takes more.
+        logit += 2 * FLOAT32 if _caps_logits(student) else 0
     at_once = min(tokens, tokens_at_once(student.vocab_size))
     # The gradient by the head is there from the beginning, autocast adds to it in bfloat16, part by part.
     widened = (
@@ -161,7 +163,8 @@ def forward_memory(shape: Architecture, *, num_tokens: int) -> int:
     queries = (shape.num_attention_heads + 2 * shape.num_key_value_heads) * shape.head_dim
     block = 8 * shape.hidden_size + 2 * queries + 4 * shape.intermediate_size
     at_once = min(num_tokens, tokens_at_once(shape.vocab_size))
-    head = at_once * shape.vocab_size * FORWARD_LOGIT_BYTES + num_tokens * 2 * shape.hidden_size * FLOAT32
+    logit = FORWARD_LOGIT_BYTES + (FLOAT32 if _caps_logits(shape) else 0)
+    head = at_once * shape.vocab_size * logit + num_tokens * 2 * shape.hidden_size * FLOAT32
     return shape.weight_bytes("float32") + max(head, num_tokens * block * FLOAT32)
 
 
@@ -287,6 +290,10 @@ def _shared(shape: Architecture, element: int, processes: int) -> int:
     outside = shape.parameter_count - shape.num_layers * shape.layer_parameters
     gathered = outside + min(3, shape.num_layers) * shape.layer_parameters
     return (shape.parameter_count // processes + gathered) * element
+
+
+def _caps_logits(shape: Architecture) -> bool:
+    return family_named(shape.family).anatomy.logit_cap is not None
 
 
 def _bytes(precision: ComputePrecision) -> int:

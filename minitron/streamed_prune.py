@@ -53,14 +53,12 @@ def prune_checkpoint(
     check_weights(directory, read_config(str(directory)))
     config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     student = student_of(config, plan, dtype=dtype)
-    group.shard(student)
     weights: dict[str, Tensor] = {}
     with _mapped(directory) as parent, torch.no_grad():
+        sources = _found(student, plan, parent, directory)
+        group.shard(student)
         for name, parameter in student.named_parameters():
-            names = anatomy_of(student).names_in_files(in_parent(name, plan))
-            source = next((each for each in names if each in parent), None)
-            if source is None:
-                raise UnreadableCheckpoint(f"{directory}: tensors are missing: {names[0]}")
+            source = sources[name]
             kept = kept_of(parent[source].get_tensor(source), name, plan, group.rows(parameter))
             weights[name] = nn.Parameter(group.like(parameter, kept.to(device, dtype)))
     student.load_state_dict(weights, strict=False, assign=True)
@@ -91,6 +89,20 @@ def gathered(model: PreTrainedModel, group: Group) -> PreTrainedModel | None:
     )
     whole.eval()  # type: ignore[no-untyped-call]
     return whole
+
+
+def _found(
+    student: PreTrainedModel, plan: PruningPlan, parent: Mapping[str, Any], directory: Path
+) -> dict[str, str]:
+    """Return what the files call the source of each of a student's weights."""
+    found, anatomy = {}, anatomy_of(student)
+    for name, _ in student.named_parameters():
+        names = anatomy.names_in_files(in_parent(name, plan))
+        source = next((each for each in names if each in parent), None)
+        if source is None:
+            raise UnreadableCheckpoint(f"{directory}: tensors are missing: {names[0]}")
+        found[name] = source
+    return found
 
 
 @contextmanager

@@ -197,7 +197,7 @@ def student_config(parent: Config, student: Architecture, kept_layers: Sequence[
     family = family_named(student.family)
     config = dict(parent)
     config.pop("quantization_config", None)
-    config |= dict.fromkeys((name for name in config if name.endswith(DROPOUTS)), 0.0)
+    config |= {name: 0.0 for name, share in parent.items() if name.endswith(DROPOUTS) and share}
     for name, size in (SIZES | OPTIONAL_SIZES).items():
         if name not in family.lacks:
             config[family.names.get(name, name)] = getattr(student, size)

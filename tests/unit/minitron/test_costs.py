@@ -38,8 +38,9 @@ BFLOAT16 = {"weights": "bfloat16", "precision": "bfloat16"}
 
 
 def model_of(name, **sizes):
-    """Three layers that attend to everything; the vocabulary is large, as in real models."""
+    """Three layers that attend to everything, without dropout; the vocabulary is large, as in real models."""
     kinds = {"layer_types": ["full_attention"] * 3} if name in ("qwen2", "smollm3") else {}
+    kinds |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0} if name == "gpt2" else {}
     return tiny_model(name, num_hidden_layers=3, vocab_size=VOCAB, **kinds, **sizes)
 
 
@@ -112,7 +113,7 @@ def test_a_live_teacher_adds_its_forward_pass():
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("source", ["top_k", "hidden", "live"])
-@pytest.mark.parametrize("name", ["llama", "qwen3", "nemotron"])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "nemotron", "gemma2", "phi3", "olmo2", "gpt2"])
 def test_memory_bounds_a_real_step_closely(name, source, precision, tmp_path):
     """A step of two micro-batches; weights and moments are there before it, as is the teacher."""
     sizes = {"hidden_size": 96, "intermediate_size": 200}
@@ -241,7 +242,7 @@ def test_bytes_on_disk_are_those_of_the_files(tmp_path):
     assert (tmp_path / "model.safetensors").stat().st_size == pytest.approx(student_bytes(shape), rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3", "nemotron"])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "nemotron", "gemma2", "gpt2", "olmo2"])
 def test_memory_bounds_what_prepares_a_search(name, tmp_path):
     """Importance, the parent's loss and its answers; the weights are there before."""
     model = model_of(name, hidden_size=96, intermediate_size=200)
