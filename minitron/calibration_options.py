@@ -8,7 +8,14 @@ import typer
 from minitron.architecture import Architecture
 from minitron.narrowing import shapes_between
 from minitron.parents import parent_architecture
-from minitron.recipe import Aggregation, CalibrationRecipe, DepthMetric, DepthSelection, WidthMetric
+from minitron.recipe import (
+    Aggregation,
+    CalibrationRecipe,
+    DepthMetric,
+    DepthSelection,
+    SequenceAggregation,
+    WidthMetric,
+)
 
 CALIBRATION = CalibrationRecipe()
 """Whose defaults are those of the options."""
@@ -18,7 +25,7 @@ BatchSize = Annotated[int, typer.Option(help="Blocks per forward pass.")]
 Metric = Annotated[
     WidthMetric, typer.Option(help="What tells the importance of neurons, heads and channels.")
 ]
-OverSequence = Annotated[Aggregation, typer.Option(help="Of activations over the tokens of a block.")]
+OverSequence = Annotated[SequenceAggregation, typer.Option(help="Of activations over the tokens of a block.")]
 OverBatch = Annotated[Aggregation, typer.Option(help="Of what that gives, over the blocks.")]
 Steps = Annotated[
     int,

@@ -18,6 +18,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Weights = Literal["float32", "bfloat16"]
 OptimizerState = Literal["float32", "bfloat16", "int8"]
 Aggregation = Literal["mean", "l2", "variance"]
+SequenceAggregation = Literal["auto", "mean", "l2", "variance"]
 WidthMetric = Literal["activation", "weighted", "weight", "random"]
 DepthMetric = Literal["block_influence", "lm_loss", "kl", "logit_error"]
 DepthSelection = Literal["independent", "iterative", "contiguous"]
@@ -150,8 +151,9 @@ class CalibrationRecipe:
     """Of neurons, heads and hidden channels. ``activation``: their activations, as in the papers. ``weighted``: what
     they add to the residual stream, so activations times the weights that read them. ``weight``, the norm of all
     weights of a unit, and ``random`` are baselines."""
-    sequence_aggregation: Aggregation = "mean"
-    """Of activations over the tokens of a block; ``mean`` is that of absolute values."""
+    sequence_aggregation: SequenceAggregation = "auto"
+    """Of activations over the tokens of a block; ``mean`` is that of absolute values. ``auto``: the mean, but the L2
+    norm for weighted neurons and heads."""
     batch_aggregation: Aggregation = "l2"
     """Of what that gives, over the blocks."""
     steps: int = 1
@@ -187,6 +189,12 @@ class CalibrationRecipe:
     def depth_blocks(self, sequence_length: int) -> int:
         """Whole blocks that are run without layers, at least one."""
         return max(1, min(self.num_tokens, self.depth_tokens) // sequence_length)
+
+    def over_sequence(self, *, is_hidden: bool) -> Aggregation:
+        """Return how hidden channels, or neurons and heads, are aggregated over the tokens of a block."""
+        if self.sequence_aggregation != "auto":
+            return self.sequence_aggregation
+        return "l2" if self.metric == "weighted" and not is_hidden else "mean"
 
     def num_blocks(self, sequence_length: int) -> int:
         """Whole blocks that are measured, at least one."""

@@ -35,13 +35,13 @@ _Transform = Callable[[Tensor], Tensor]
 class _Tap:
     """What has been seen of some channels."""
 
-    def __init__(self, num_channels: int, taps: "WidthTaps") -> None:
+    def __init__(self, num_channels: int, taps: "WidthTaps", *, is_hidden: bool = False) -> None:
         self._taps = taps
+        self._over_sequence = taps.recipe.over_sequence(is_hidden=is_hidden)
         self._seen = OverBatches(num_channels, taps.device)
 
     def add(self, activation_BTC: Tensor) -> None:
-        how = self._taps.recipe.sequence_aggregation
-        self._seen.add(over_sequence(activation_BTC, how, self._taps.valid_BT))
+        self._seen.add(over_sequence(activation_BTC, self._over_sequence, self._taps.valid_BT))
 
     def value(self) -> Tensor:
         return self._seen.value(self._taps.recipe.batch_aggregation)
@@ -75,7 +75,7 @@ class WidthTaps:
                     _tap_input(layer.get_submodule(heads), self._heads[index], self._of_heads(layer)),
                 ]
             for module, tap_on in self._where_hidden():
-                self._hidden.append(_Tap(self._shape.hidden_size, self))
+                self._hidden.append(_Tap(self._shape.hidden_size, self, is_hidden=True))
                 handles.append(tap_on(module, self._hidden[-1]))
             yield
         finally:

@@ -31,13 +31,20 @@ from minitron.train import Retraining
 CPU = torch.device("cpu")
 DISTILLATION = DistillationRecipe()
 
+PAPERS = ("activation", "mean", "l2")
+"""Metric, aggregation over the sequence and over the batch."""
+BEST = ("weighted", "auto", "l2")
 WIDTH = (
-    ("activation", "mean", "l2"), ("activation", "l2", "l2"), ("activation", "mean", "mean"),
-    ("activation", "variance", "l2"), ("weighted", "mean", "l2"), ("weighted", "mean", "mean"),
-    ("weighted", "l2", "l2"), ("weighted", "variance", "l2"), ("weight", "mean", "l2"), ("random", "mean", "l2"),
+    PAPERS, BEST, ("random", "mean", "l2"), ("weight", "mean", "l2"), ("activation", "l2", "l2"),
+    ("weighted", "mean", "l2"), ("weighted", "l2", "l2"),
 )  # fmt: skip
-"""Metric, aggregation over the sequence and over the batch; the first is the papers'."""
-WIDTH_RETRAINED = (("activation", "mean", "l2"), ("weighted", "l2", "l2"), ("random", "mean", "l2"))
+NINE = tuple(
+    (metric, sequence, batch)
+    for metric in ("activation", "weighted")
+    for sequence in ("mean", "l2", "variance")
+    for batch in ("mean", "l2", "variance")
+)
+WIDTH_RETRAINED = (PAPERS, BEST, ("random", "mean", "l2"))
 
 DEPTH = (
     ("block_influence", "independent"), ("block_influence", "iterative"), ("block_influence", "contiguous"),
@@ -51,6 +58,7 @@ DEPTH_RETRAINED = (("block_influence", "independent"), ("lm_loss", "iterative"),
 class Setting:
     """What is measured of a parent."""
 
+    ways: tuple[tuple[str, str, str], ...]
     sequence_length: int
     width_cuts: dict[str, dict[str, int]]
     """Sizes to cut to, by the column's name; the last is retrained."""
@@ -65,6 +73,7 @@ class Setting:
 
 SETTINGS = {
     TINY: Setting(
+        ways=tuple(dict.fromkeys((*WIDTH, *NINE))),
         sequence_length=128,
         width_cuts={
             "neurons 160": {"intermediate_size": 160},
@@ -83,6 +92,7 @@ SETTINGS = {
         retraining_tokens=65_536,
     ),
     SMOLLM2: Setting(
+        ways=WIDTH,
         sequence_length=256,
         width_cuts={
             "neurons 1024": {"intermediate_size": 1024},
@@ -224,7 +234,7 @@ def main() -> None:
     )
     print(f"\n{options['parent']}: parent {bench.loss(bench.parent):.4f}", flush=True)
     if options["part"] != "depth":
-        width(bench, WIDTH)
+        width(bench, bench.setting.ways)
     if options["part"] != "width":
         depth(bench, DEPTH)
 

@@ -102,6 +102,21 @@ def test_scores_depend_on_all_of_a_recipe_but_how_it_is_batched():
         assert is_same == (name in {"num_tokens", "batch_size"}), name
 
 
+@pytest.mark.parametrize(
+    ("metric", "sequence", "hidden", "others"),
+    [
+        ("activation", "auto", "mean", "mean"),
+        ("weighted", "auto", "mean", "l2"),
+        ("weighted", "mean", "mean", "mean"),
+        ("activation", "variance", "variance", "variance"),
+    ],
+)
+def test_auto_is_what_kept_most(metric, sequence, hidden, others):
+    recipe = CalibrationRecipe(metric=metric, sequence_aggregation=sequence)
+    found = [recipe.over_sequence(is_hidden=is_hidden) for is_hidden in (True, False)]
+    assert found == [hidden, others]
+
+
 def test_depth_takes_at_most_the_calibration_tokens():
     assert CalibrationRecipe(num_tokens=1_000, depth_tokens=10_000).depth_blocks(256) == 3
     assert CalibrationRecipe(num_tokens=10_000, depth_tokens=1_000).depth_blocks(256) == 3
