@@ -9,8 +9,10 @@ Knows neither searches nor teachers. The only module that speaks TRL, the extra 
 """
 
 import copy
+import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -47,7 +49,7 @@ def fine_tune(
         DivergedTraining: The loss is not finite.
     """
     rows = [{"prompt": list(chat.prompt), "completion": [chat.answer]} for chat in chats]
-    with tempfile.TemporaryDirectory() as scratch, quiet("trl"):
+    with tempfile.TemporaryDirectory() as scratch, quiet("trl"), _only_weights(model):
         trainer = SFTTrainer(
             model=model,
             args=SFTConfig(**_arguments(recipe, scratch)),
@@ -73,7 +75,7 @@ def optimize_preferences(
     rows = [
         {"prompt": list(pair.prompt), "chosen": [pair.chosen], "rejected": [pair.rejected]} for pair in pairs
     ]
-    with tempfile.TemporaryDirectory() as scratch, quiet("trl"):
+    with tempfile.TemporaryDirectory() as scratch, quiet("trl"), _only_weights(model):
         trainer = DPOTrainer(
             model=model,
             ref_model=copy.deepcopy(model),
@@ -150,18 +152,23 @@ def _arguments(recipe: AlignmentRecipe, scratch: str) -> dict[str, Any]:
     }
 
 
-def _train(trainer: Any, model: PreTrainedModel) -> None:
-    """Train, and leave all but the weights as it was.
-
-    Which token pads is TRL's business, not the checkpoint's; and the forward pass stays wrapped in autocast.
-    """
+@contextmanager
+def _only_weights(model: PreTrainedModel) -> Iterator[None]:
+    """Leave the config as it was: which token pads, and whether keys are cached, is a trainer's business."""
     config, generation = copy.deepcopy(model.config), copy.deepcopy(model.generation_config)
+    try:
+        yield
+    finally:
+        model.eval()  # type: ignore[no-untyped-call]
+        model.config.__dict__, model.generation_config = config.__dict__, generation
+
+
+def _train(trainer: Any, model: PreTrainedModel) -> None:
     trainer.remove_callback(PrinterCallback)  # prints where results go
     loss = trainer.train().training_loss
+    # Else its forward pass stays wrapped in autocast.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    model.config, model.generation_config = config, generation
-    model.eval()  # type: ignore[no-untyped-call]
-    if not torch.isfinite(torch.tensor(loss)):
+    if not math.isfinite(loss):
         raise DivergedTraining(
             f"alignment: found loss {loss}, allowed: finite; a lower learning rate may help"
         )

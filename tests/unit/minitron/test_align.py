@@ -79,7 +79,11 @@ def test_a_student_learns_chats_then_preferences(place, run):
     assert stock.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) == (
         "<user> the model <end> <assistant> "
     )
-    assert AutoModelForCausalLM.from_pretrained(place / "aligned").config.pad_token_id is None
+    AutoModelForCausalLM.from_pretrained(place / "aligned")
+    before, after = (
+        json.loads((place / name / "config.json").read_text()) for name in ("student", "aligned")
+    )
+    assert before | {"dtype": "float32"} == after
     card = (place / "aligned" / "README.md").read_text()
     assert "`student` aligned by supervised fine-tuning and then direct preference optimisation" in card
     assert "## Recipe: dpo" in card
