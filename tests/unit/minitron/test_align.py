@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import sys
 
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -183,3 +184,12 @@ def test_a_student_without_a_template_is_refused(place, run):
     code, _, err = run("align", place / "plain", "-o", place / "never", "--sft", place / "chats.jsonl")
     assert code == 1
     assert "student: found a tokenizer without chat template, allowed: one with" in err
+
+
+def test_a_missing_extra_is_named(place, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "trl", None)
+    code, _, err = run("align", place / "student", "-o", place / "never", "--sft", place / "chats.jsonl")
+    assert code == 1
+    assert (
+        err == "error: align: needs trl, which this Python lacks: pip install 'minitron-nas[worker,align]'\n"
+    )
