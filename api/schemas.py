@@ -316,6 +316,8 @@ class EstimateResource(_Resource):
     parameters: SpanResource
     num_trials: int
     num_baselines: int
+    num_finalists: int
+    """Students that are put to tasks, whose work is not counted."""
     is_teacher_live: bool
     teacher_cache_bytes: int
     trial: TrialEstimateResource

@@ -19,13 +19,19 @@ from minitron.recipe import (
     PruningRecipe,
     TrainingRecipe,
 )
-from minitron.stage_recipes import CorrectionRecipe, TaskScore
+from minitron.stage_recipes import AlignmentRecipe, CorrectionRecipe, TaskScore
 
 if TYPE_CHECKING:
     from minitron.plan import PruningPlan
 
 Recipe = (
-    DataRecipe | CalibrationRecipe | PruningRecipe | DistillationRecipe | TrainingRecipe | CorrectionRecipe
+    DataRecipe
+    | CalibrationRecipe
+    | PruningRecipe
+    | DistillationRecipe
+    | TrainingRecipe
+    | CorrectionRecipe
+    | AlignmentRecipe
 )
 
 HUB_NAMES = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
@@ -51,6 +57,7 @@ def model_card(
     losses: Mapping[str, float],
     origin: Mapping[str, str] | None = None,
     scores: Mapping[str, Sequence[TaskScore]] | None = None,
+    summary: str | None = None,
 ) -> str:
     """Return the text of a student's ``README.md``.
 
@@ -63,14 +70,15 @@ def model_card(
         recipes: By what they say, for example ``{"data": DataRecipe()}``; all that made the student.
         losses: Held-out nats per token by model, for example ``{"parent": 2.0, "student": 2.1}``.
         origin: What else the student follows from, in words: ``pruning_facts``, or the sizes between.
+        summary: What was done with the parent where it was not pruned.
         scores: What models scored at tasks, the same tasks for each, by model as ``losses``.
     """
     kept = after.parameter_count / before.parameter_count
     sections = [
         _metadata(parent),
         f"# {title}",
-        f"`{_name(parent)}` corrected: trained on the text below to teach it, not pruned."
-        if before == after
+        f"`{_name(parent)}` {summary}"
+        if summary
         else f"`{_name(parent)}` pruned from {before.parameter_count:,} to {after.parameter_count:,} parameters ({kept:.1%}).",
         f"Parent: `{_public(parent)}`, SHA-256 of its config and weights `{parent_fingerprint}`.",
         "## Architecture\n\n" + _architectures(before, after),

@@ -9,6 +9,7 @@ import sys
 import typer
 
 from minitron import extras
+from minitron.cli_align import align
 from minitron.cli_compress import compress
 from minitron.cli_correct import correct
 from minitron.cli_distill import distill
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (importance, prune, correct, distill, evaluate, compress):
+for _command in (importance, prune, correct, distill, evaluate, compress, align):
     app.command()(_command)
 
 

@@ -110,6 +110,7 @@ def correct(
             parent_fingerprint=fingerprint(directory),
             before=architecture,
             after=architecture,
+            summary="corrected: trained on the text below to teach it, not pruned.",
             recipes={"data": recipe, "correction": training},
             losses=losses,
         )

@@ -50,6 +50,33 @@ class CorrectionRecipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlignmentRecipe:
+    """How a student learns from chats, or from preferences; needs the extra ``[align]``."""
+
+    learning_rate: float
+    """Peak of a cosine, after a warm-up over a tenth of the steps."""
+    num_epochs: float = 1.0
+    batch_size: int = 8
+    """Rows of an optimiser step."""
+    max_length: int = 1024
+    """Tokens of a row; longer ones are cut at their end."""
+    beta: float = 0.1
+    """Of preferences: how near the student is held to what it was; more is nearer."""
+    seed: int = 0
+    """Shuffles the rows."""
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "num_epochs", "beta"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise InvalidRecipe(f"alignment.{name}", f"found {value}, allowed: above 0")
+        for name, least in (("batch_size", 1), ("max_length", 8)):
+            value = getattr(self, name)
+            if value < least:
+                raise InvalidRecipe(f"alignment.{name}", f"found {value}, allowed: at least {least}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRecipe:
     """Tasks of the lm-evaluation-harness and how models are asked; needs the extra ``[eval]``."""
 

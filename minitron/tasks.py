@@ -4,24 +4,23 @@ Knows neither searches nor students. The only module that speaks lm-eval, the ex
 directory need no network, unless they name data of the hub.
 """
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from minitron.checkpoint import one_line, quiet_transformers, require_chat_template
+from minitron.checkpoint import one_line, require_chat_template
 from minitron.device import inference
 from minitron.errors import DivergedTraining, UnreadableTask
 from minitron.progress import Progress, Report, silent
+from minitron.quiet import quiet
 from minitron.stage_recipes import EvaluationRecipe, TaskScore
 
 FEWSHOT_SEED = 1234
@@ -42,7 +41,7 @@ class Tasks:
     def __init__(self, recipe: EvaluationRecipe, report: Report = silent) -> None:
         report(Progress(stage="reading tasks"))
         self._recipe = recipe
-        with _quiet():
+        with quiet("lm_eval"):
             manager, names = _found(recipe)
             self._loaded: dict[str, Any] = _loaded(manager, names)
         for name, task in self._loaded["tasks"].items():
@@ -61,7 +60,7 @@ class Tasks:
         """
         if self._recipe.chat:
             require_chat_template(tokenizer, field="evaluation.chat")
-        with _quiet(), inference(model):
+        with quiet("lm_eval"), inference(model):
             results: Mapping[str, Any] = evaluate(
                 lm=_Asked(model, tokenizer, self._recipe.batch_size, report),
                 task_dict=self._loaded,
@@ -184,19 +183,3 @@ def _scores(results: Mapping[str, Any]) -> Iterator[TaskScore]:
                 num_samples=int(found.get("sample_len", 0)),
                 num_fewshot=int(results["n-shot"].get(task, 0)),
             )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what the harness says of how it is used; what matters is raised."""
-    logger = logging.getLogger("lm_eval")
-    level, had_bars = logger.level, not datasets.are_progress_bars_disabled()
-    logger.setLevel(logging.ERROR)
-    datasets.disable_progress_bars()
-    try:
-        with quiet_transformers():
-            yield
-    finally:
-        logger.setLevel(level)
-        if had_bars:
-            datasets.enable_progress_bars()

@@ -86,6 +86,8 @@ class Estimate:
     parameters: Span
     num_trials: int
     num_baselines: int
+    num_finalists: int
+    """Students that are put to tasks; what the tasks take is not counted, being the tasks' to say."""
     is_teacher_live: bool
     teacher_cache_bytes: int
     """0 when the teacher is asked live."""
@@ -207,6 +209,7 @@ class _Costing:
             ),
             num_trials=num_trials,
             num_baselines=num_baselines,
+            num_finalists=min(spec.evaluation.finalists, num_trials) if spec.evaluation else 0,
             is_teacher_live=self._is_live,
             teacher_cache_bytes=answers,
             trial=trial,

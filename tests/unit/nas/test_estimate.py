@@ -11,6 +11,7 @@ from minitron.stage_recipes import CorrectionRecipe
 from nas.errors import InvalidSpec
 from nas.estimate import MAX_SAMPLED, Rate, estimate, measured_rate, require_memory
 from nas.estimate_rows import estimate_rows
+from nas.finals import Evaluation
 from nas.rungs import expected_tokens, schedule
 from nas.search import Comparisons, Resources, Rungs
 from nas.space import search_space
@@ -223,6 +224,11 @@ def test_what_is_told_has_every_quantity():
     assert rows["search: trials"] == "6 and 3 baselines"
     assert "not known" in dict(estimate_rows(of(SPEC)))["time"]
     assert "the parent's" in rows["worker: host"]
+    tasks = replace(SPEC, evaluation=Evaluation(tasks=("x",), finalists=4))
+    assert dict(estimate_rows(of(tasks)))["search: tasks"].startswith(
+        "for the teacher and the best 4 students"
+    )
+    assert "search: tasks" not in rows
     assert "correction: work" in dict(estimate_rows(of(replace(SPEC, correction=CorrectionRecipe()))))
     together = dict(estimate_rows(of(replace(SPEC, resources=Resources(processes=2)))))
     assert " in each of 2 processes: weights" in together["trial: memory"]
