@@ -287,6 +287,8 @@ class EstimateResource(_Resource):
     parameters: SpanResource
     num_trials: int
     num_baselines: int
+    learnt_from: str
+    """What students learn from, for people; some may learn from less."""
     is_teacher_live: bool
     teacher_cache_bytes: int
     trial: TrialEstimateResource

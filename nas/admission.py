@@ -76,6 +76,7 @@ def planned(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSp
 
 def _sized(spec: SearchSpec) -> SearchSpace:
     """Return the space, once what its trials take is there."""
+    spec.training.require_a_step(spec.data.sequence_length)
     space = search_space(spec)
     trial = estimate(spec, space).trial
     if spec.resources.memory_bytes is not None:

@@ -30,6 +30,7 @@ def estimate_rows(found: Estimate) -> list[Row]:
             f"{found.num_feasible:,} feasible, {_span(found.parameters, wording.count)} parameters",
         ),
         ("teacher", teacher),
+        ("students learn from", found.learnt_from),
         ("trial: tokens", f"{trial.num_tokens:,}"),
         ("trial: work", _span(trial.flops, wording.work)),
         (
