@@ -318,6 +318,8 @@ class EstimateResource(_Resource):
     num_baselines: int
     num_finalists: int
     """Students that are put to tasks, whose work is not counted."""
+    learnt_from: str
+    """What students learn from, for people; some may learn from less."""
     is_teacher_live: bool
     teacher_cache_bytes: int
     trial: TrialEstimateResource

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from minitron.architecture import Architecture
 from minitron.card import model_card
 from minitron.cli_options import (
     ARTIFACTS,
@@ -32,11 +34,34 @@ from minitron.data_options import (
 from minitron.errors import ArtifactMismatch
 from minitron.parents import check_sequence_length, parent_architecture, pinned
 from minitron.progress import Progress, Report
-from minitron.recipe import (
-    CacheForm,
-    DistillationRecipe,
-    TeacherSource,
-    TrainingRecipe,
+from minitron.recipe import DistillationRecipe, TrainingRecipe
+from minitron.training_options import (
+    DISTILLATION,
+    TRAINING,
+    BatchTokens,
+    Betas,
+    Checkpointing,
+    FinalRatio,
+    Form,
+    LabelWeight,
+    LearningRate,
+    LossOnLogits,
+    LossOnStates,
+    MaxCacheBytes,
+    MaxNorm,
+    MicroBatchSize,
+    Moments,
+    Precisions,
+    Source,
+    StateDirectory,
+    States,
+    StateSeconds,
+    Temperature,
+    Tokens,
+    TopK,
+    WarmupTokens,
+    WeightDecay,
+    WeightsIn,
 )
 
 if TYPE_CHECKING:
@@ -44,10 +69,10 @@ if TYPE_CHECKING:
 
     from minitron.data import Blocks
     from minitron.teacher import Teacher
+    from minitron.train import Retraining
 
-# The defaults of the options are those of the recipes.
-_TRAINING = TrainingRecipe()
-_DISTILLATION = DistillationRecipe()
+SLICE_SECONDS = 1.0
+"""Of training between two lines of progress."""
 
 
 def distill(
@@ -55,21 +80,30 @@ def distill(
     student: Annotated[Path, typer.Argument(help="Checkpoint directory of a pruned model.")],
     teacher: Annotated[str, typer.Option(help="The parent: a builtin name or a checkpoint directory.")],
     output: NewDirectory,
-    tokens: Annotated[int, typer.Option(help="Length of the training.")] = _TRAINING.num_tokens,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens of an optimiser step.")] = _TRAINING.batch_tokens,
-    micro_batch_size: Annotated[
-        int, typer.Option(help="Blocks per forward and backward pass.")
-    ] = _TRAINING.micro_batch_size,
-    learning_rate: Annotated[
-        float, typer.Option(help="Peak of the schedule.")
-    ] = _TRAINING.peak_learning_rate,
-    teacher_source: Annotated[
-        TeacherSource, typer.Option(help="Answers computed once and kept, or asked for on the way.")
-    ] = _DISTILLATION.teacher,
-    cache_form: Annotated[
-        CacheForm, typer.Option(help="What is kept of an answer.")
-    ] = _DISTILLATION.cache_form,
-    top_k: Annotated[int, typer.Option(help="Tokens kept of an answer.")] = _DISTILLATION.top_k,
+    loss: LossOnLogits = DISTILLATION.loss,
+    temperature: Temperature = DISTILLATION.temperature,
+    label_weight: LabelWeight = DISTILLATION.label_weight,
+    intermediate: States = DISTILLATION.intermediate,
+    intermediate_loss: LossOnStates = DISTILLATION.intermediate_loss,
+    teacher_source: Source = DISTILLATION.teacher,
+    cache_form: Form = DISTILLATION.cache_form,
+    top_k: TopK = DISTILLATION.top_k,
+    max_cache_bytes: MaxCacheBytes = DISTILLATION.max_cache_bytes,
+    tokens: Tokens = TRAINING.num_tokens,
+    batch_tokens: BatchTokens = TRAINING.batch_tokens,
+    micro_batch_size: MicroBatchSize = TRAINING.micro_batch_size,
+    learning_rate: LearningRate = TRAINING.peak_learning_rate,
+    final_learning_rate_ratio: FinalRatio = TRAINING.final_learning_rate_ratio,
+    warmup_tokens: WarmupTokens = TRAINING.warmup_tokens,
+    weight_decay: WeightDecay = TRAINING.weight_decay,
+    betas: Betas = (TRAINING.beta1, TRAINING.beta2),
+    max_gradient_norm: MaxNorm = TRAINING.max_gradient_norm,
+    precision: Precisions = TRAINING.precision,
+    weights: WeightsIn = TRAINING.weights,
+    optimizer_state: Moments = TRAINING.optimizer_state,
+    activation_checkpointing: Checkpointing = TRAINING.activation_checkpointing,
+    state: StateDirectory = None,
+    state_seconds: StateSeconds = 300.0,
     data: Sources = DEFAULT_SOURCES,
     validation: Validation = None,
     text_field: TextField = DATA.text_field,
@@ -85,7 +119,7 @@ def distill(
     from minitron.data import prepare_blocks
     from minitron.device import pick_device
     from minitron.evaluate import held_out_loss
-    from minitron.train import Retraining
+    from minitron.train import STATE_FILE, Retraining
 
     check_new(output)
     teacher, after = pinned(teacher), parent_architecture(str(student))
@@ -99,9 +133,31 @@ def distill(
         batch_tokens=batch_tokens,
         micro_batch_size=micro_batch_size,
         peak_learning_rate=learning_rate,
+        final_learning_rate_ratio=final_learning_rate_ratio,
+        warmup_tokens=warmup_tokens,
+        weight_decay=weight_decay,
+        beta1=betas[0],
+        beta2=betas[1],
+        max_gradient_norm=max_gradient_norm,
+        precision=precision,
+        weights=weights,
+        optimizer_state=optimizer_state,
+        activation_checkpointing=activation_checkpointing,
         seed=seed,
     )
-    distillation = DistillationRecipe(teacher=teacher_source, cache_form=cache_form, top_k=top_k)
+    training.require_a_step(sequence_length)
+    distillation = DistillationRecipe(
+        loss=loss,
+        temperature=temperature,
+        label_weight=label_weight,
+        intermediate=intermediate,
+        intermediate_loss=intermediate_loss,
+        teacher=teacher_source,
+        cache_form=cache_form,
+        top_k=top_k,
+        max_cache_bytes=max_cache_bytes,
+    )
+    _check_pair(after, parent_architecture(teacher), training, distillation, sequence_length=sequence_length)
     step_blocks = training.blocks_per_step(sequence_length)
     with console_progress() as report:
         directory = materialize(teacher, artifacts, report)
@@ -129,10 +185,7 @@ def distill(
             model, blocks.training_NT, answers,
             training=training, distillation=distillation, device=pick_device(),
         )  # fmt: skip
-        total = blocks.training_NT.size
-        while retraining.num_tokens < total:
-            retraining.advance(total, max_seconds=1.0)
-            report(Progress(stage="retraining", done=retraining.num_tokens, total=total, unit="tokens"))
+        _train(retraining, blocks.training_NT.size, state, state_seconds, report)
         losses["student"] = held_out_loss(model, blocks.validation_NT, report=report)
         card = model_card(
             title=output.name,
@@ -144,8 +197,49 @@ def distill(
             losses=losses,
         )
         save_student(model, after, output, companions=directory, card=card, report=report)
-    for name, loss in losses.items():
-        typer.echo(f"{name}: {loss:.4f} nats per token")
+        if state is not None:
+            (state / STATE_FILE).unlink(missing_ok=True)
+    typer.echo(f"learnt from: {distillation.described(retraining.states)}")
+    for name, measured in losses.items():
+        typer.echo(f"{name}: {measured:.4f} nats per token")
+
+
+def _check_pair(
+    student: Architecture,
+    parent: Architecture,
+    training: TrainingRecipe,
+    distillation: DistillationRecipe,
+    *,
+    sequence_length: int,
+) -> None:
+    """Refuse before any work what this student cannot learn from this teacher."""
+    if student.vocab_size != parent.vocab_size:
+        raise ArtifactMismatch(
+            f"student: found a vocabulary of {student.vocab_size} tokens, allowed: the teacher's {parent.vocab_size}"
+        )
+    num_tokens = (
+        training.num_steps(sequence_length) * training.blocks_per_step(sequence_length) * sequence_length
+    )
+    is_live = distillation.asks_live(num_tokens=num_tokens, hidden_size=parent.hidden_size)
+    distillation.states(student_layers=student.num_layers, parent_layers=parent.num_layers, is_live=is_live)
+
+
+def _train(
+    retraining: "Retraining", total: int, state: Path | None, state_seconds: float, report: Report
+) -> None:
+    """Train to the end, from the state that is there, and keep one meanwhile."""
+    from minitron.train import STATE_FILE
+
+    if state is not None and (state / STATE_FILE).exists():
+        retraining.load(state)
+    saved_at = time.monotonic()
+    while retraining.num_tokens < total:
+        retraining.advance(total, max_seconds=SLICE_SECONDS)
+        report(Progress(stage="retraining", done=retraining.num_tokens, total=total, unit="tokens"))
+        if state is not None and time.monotonic() - saved_at >= state_seconds:
+            state.mkdir(parents=True, exist_ok=True)
+            retraining.save(state)
+            saved_at = time.monotonic()
 
 
 def teacher_answers(

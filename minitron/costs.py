@@ -33,6 +33,8 @@ TOP_K_LOGIT_BYTES = 8
 """With top-k answers or labels: the logits and the gradient by them, float32."""
 TOP_K_BYTES = 32
 """Per token that a top-k answer keeps: its number and log-probability, and what the loss makes of them."""
+STATE_BUFFERS = 5
+"""Float32 copies of the teacher's width, for each hidden state that is compared."""
 FORWARD_LOGIT_BYTES = 10
 """Without learning: the logits, in either precision, and their float32 distribution; no block is under way by then."""
 LOGITS_AT_ONCE, LEAST_TOKENS = 2**24, 512
@@ -89,13 +91,20 @@ def training_memory(
     Of several processes, each has its share of weights, gradients and moments, and whole the layers that are just
     computed, what is outside of layers, and all copies that autocast makes.
     """
-    copied = student.parameter_count if training.weights == "bfloat16" else student.matrix_parameters
+    states = distillation.states(
+        student_layers=student.num_layers,
+        parent_layers=parent.num_layers,
+        is_live=is_live,
+        processes=processes,
+    )
+    beside = _projection(student, parent) if states else 0
+    copied = student.parameter_count + beside if training.weights == "bfloat16" else student.matrix_parameters
     copies = copied * BFLOAT16 if precision == "bfloat16" else 0
     tokens = training.blocks_at_once(sequence_length, processes) * sequence_length
     head = parent.vocab_size * parent.hidden_size * FLOAT32 if distillation.cache_form == "hidden" else 0
     loss = _loss_bytes(
         student, parent, tokens=tokens, distillation=distillation, is_live=is_live,
-        precision=precision, weights=training.weights,
+        precision=precision, weights=training.weights, num_states=len(states),
     )  # fmt: skip
     block, rest = activation_bytes_per_token(
         student, precision=precision, weights=training.weights, context=sequence_length
@@ -109,9 +118,9 @@ def training_memory(
     waits = student.tie_word_embeddings * student.vocab_size * student.hidden_size * _bytes(training.weights)
     activations = tokens * kept + max(tokens * rest, tokens * (again + gradients) + waits - loss)
     return TrainingMemory(
-        weights=_shared(student, FLOAT32, processes) + copies,
-        gradients=_shared(student, _bytes(training.weights), processes),
-        optimizer=moments_bytes(student, training.optimizer_state) // processes,
+        weights=_shared(student, FLOAT32, processes) + beside * FLOAT32 + copies,
+        gradients=_shared(student, _bytes(training.weights), processes) + beside * _bytes(training.weights),
+        optimizer=moments_bytes(student, training.optimizer_state, beside=beside) // processes,
         activations=activations,
         logits=loss,
         teacher=_shared(parent, _bytes(precision), processes) if is_live else head,
@@ -127,8 +136,9 @@ def _loss_bytes(
     is_live: bool,
     precision: ComputePrecision,
     weights: Weights,
+    num_states: int,
 ) -> int:
-    """Return what the loss on a micro-batch's logits takes, beyond the student's final hidden states."""
+    """Return what the loss on a micro-batch takes, beyond the student's hidden states."""
     element, stored = _bytes(precision), _bytes(weights)
     if is_live or distillation.cache_form == "hidden":
         answer = parent.hidden_size * (element if is_live else FLOAT32)
@@ -148,11 +158,17 @@ def _loss_bytes(
     )
     logits = at_once * student.vocab_size
     by_head = student.vocab_size * student.hidden_size * stored
-    return (
-        tokens * (answer + student.hidden_size * stored)
-        + by_head
-        + max(logits * logit, logits * element + widened)
-    )
+    # Of the states: the teacher's, meanwhile; then of each what autograd keeps, and what it makes of the last.
+    answer += num_states * parent.hidden_size * element
+    compared = STATE_BUFFERS * parent.hidden_size + 2 * student.hidden_size
+    after = tokens * num_states * compared * FLOAT32
+    before = max(logits * logit, logits * element + widened)
+    return tokens * (answer + student.hidden_size * stored) + by_head + max(before, after)
+
+
+def _projection(student: Architecture, parent: Architecture) -> int:
+    """Return how many elements take a student's hidden states to its parent's width."""
+    return student.hidden_size * parent.hidden_size * (student.hidden_size != parent.hidden_size)
 
 
 def forward_memory(shape: Architecture, *, num_tokens: int) -> int:
@@ -267,14 +283,23 @@ def training_flops(
     return num_tokens * per_token
 
 
-def moments_bytes(student: Architecture, kept: OptimizerState) -> int:
-    """Return the size of both moments of AdamW; in int8, norms and biases are few enough to count as matrices."""
-    return 2 * int(student.parameter_count * MOMENT_BYTES[kept])
+def moments_bytes(student: Architecture, kept: OptimizerState, *, beside: int = 0) -> int:
+    """Return the size of both moments of AdamW, also of what learns beside the student.
+
+    In int8, norms and biases are few enough to count as matrices.
+    """
+    return 2 * int((student.parameter_count + beside) * MOMENT_BYTES[kept])
 
 
-def state_bytes(student: Architecture, kept: OptimizerState = "float32") -> int:
-    """Return the size of a resumable state: weights in float32 and both moments."""
-    return student.weight_bytes("float32") + moments_bytes(student, kept)
+def state_bytes(
+    student: Architecture, kept: OptimizerState = "float32", *, teacher: Architecture | None = None
+) -> int:
+    """Return the size of a resumable state: weights in float32 and both moments.
+
+    With a ``teacher`` whose hidden states it learns from, also of what takes it to the teacher's width.
+    """
+    beside = 0 if teacher is None else _projection(student, teacher)
+    return student.weight_bytes("float32") + beside * FLOAT32 + moments_bytes(student, kept, beside=beside)
 
 
 def student_bytes(student: Architecture) -> int:

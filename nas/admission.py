@@ -87,6 +87,7 @@ def planned(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSp
 
 def _sized(spec: SearchSpec) -> SearchSpace:
     """Return the space, once what its trials take is there."""
+    spec.training.require_a_step(spec.data.sequence_length)
     path = spec.evaluation.task_path if spec.evaluation else None
     if path is not None and not Path(path).is_dir():
         raise InvalidSpec(

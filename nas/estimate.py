@@ -20,7 +20,7 @@ from minitron.costs import (
     training_flops,
     training_memory,
 )
-from minitron.recipe import TrainingRecipe
+from minitron.recipe import State, TrainingRecipe
 from nas import rungs
 from nas.errors import InvalidSpec
 from nas.search import SearchSpec
@@ -88,6 +88,8 @@ class Estimate:
     num_baselines: int
     num_finalists: int
     """Students that are put to tasks; what the tasks take is not counted, being the tasks' to say."""
+    learnt_from: str
+    """What students learn from, for people; some may learn from less."""
     is_teacher_live: bool
     teacher_cache_bytes: int
     """0 when the teacher is asked live."""
@@ -210,6 +212,7 @@ class _Costing:
             num_trials=num_trials,
             num_baselines=num_baselines,
             num_finalists=min(spec.evaluation.finalists, num_trials) if spec.evaluation else 0,
+            learnt_from=self._learnt_from(),
             is_teacher_live=self._is_live,
             teacher_cache_bytes=answers,
             trial=trial,
@@ -258,7 +261,12 @@ class _Costing:
             memory_bytes=memory_bytes,
             host_bytes=host_bytes,
             state_bytes=_span(
-                state_bytes(shape, self._spec.training.optimizer_state) for shape in self._sample
+                state_bytes(
+                    shape,
+                    self._spec.training.optimizer_state,
+                    teacher=self._parent if self._states(shape, is_live=self._is_live) else None,
+                )
+                for shape in self._sample
             ),
             student_bytes=students,
             seconds=fmean(work) / processes / rate.flops_per_second if rate else None,
@@ -286,6 +294,25 @@ class _Costing:
             ),
             key=lambda memory: memory.total,
         )
+
+    def _states(self, shape: Architecture, *, is_live: bool) -> tuple[State, ...]:
+        return self._spec.distillation.states(
+            student_layers=shape.num_layers, parent_layers=self._parent.num_layers,
+            is_live=is_live, processes=self._spec.resources.processes,
+        )  # fmt: skip
+
+    def _learnt_from(self) -> str:
+        """Return what the students learn from, and what the automatic choice means for this space."""
+        served, wished = (
+            [self._states(shape, is_live=is_live) for shape in self._sample]
+            for is_live in (self._is_live, True)
+        )
+        told = self._spec.distillation.described(max(served, key=len))
+        if len(set(served)) > 1:
+            told += " where depth falls by more than a fifth"
+        if any(wished) and not any(served):
+            told += "; on no hidden states, since the teacher is not live"
+        return told
 
     def _trial_flops(self, shape: Architecture) -> int:
         sequence_length = self._spec.data.sequence_length

@@ -31,6 +31,7 @@ def estimate_rows(found: Estimate) -> list[Row]:
         ),
         ("teacher", teacher),
         *([("correction: work", wording.work(found.correction_flops))] if found.correction_flops else []),
+        ("students learn from", found.learnt_from),
         ("trial: tokens", f"{trial.num_tokens:,}"),
         ("trial: work", _span(trial.flops, wording.work)),
         (

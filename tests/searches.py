@@ -142,6 +142,8 @@ specs = st.builds(
         label_weight=losses,
         teacher=st.sampled_from(["auto", "cached"]),
         cache_form=st.just("hidden"),
+        intermediate=st.sampled_from(["auto", "none"]),
+        intermediate_loss=st.sampled_from(["cosine", "mse"]),
         max_cache_bytes=counts,
     ),
     training=st.builds(

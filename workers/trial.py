@@ -144,7 +144,10 @@ class TrialEvaluator:
         )
         state = self._state_of(trial, states)
         if state is None:
-            logger.info("trial %d: pruned to %s", trial.number, trial.architecture.name)
+            learnt = self._spec.distillation.described(retraining.states)
+            logger.info(
+                "trial %d: pruned to %s, learns from %s", trial.number, trial.architecture.name, learnt
+            )
             return retraining, History()
         retraining.load(state)
         logger.info("trial %d: goes on from %s", trial.number, state)

@@ -9,8 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from minitron.cli import main
 from minitron.parents import parent_architecture
+from minitron.train import Retraining
 from tests.checkpoints import sentences, write_checkpoint, write_documents, write_learnt_checkpoint
 
 T = 16
@@ -151,6 +155,109 @@ def test_a_live_teacher_keeps_no_answers(place, run, tmp_path):
                      ("student before retraining", "student"))  # fmt: skip
     assert float(after) < float(before)
     assert not (tmp_path / "teachers").exists()
+
+
+def distilling(place, student, output, *options):
+    return [
+        "distill", student, "--teacher", place / "parent", "-o", output, "--batch-tokens", 256,
+        "--learning-rate", 4e-3, "--validation-tokens", 160, "--precision", "float32", *data_options(place), *options,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "learnt"),
+    [
+        (["--loss", "cosine", "--cache-form", "hidden", "--label-weight", 0.5], "cosine on logits, labels with weight 0.5"),
+        (
+            ["--loss", "reverse_kl", "--temperature", 2, "--teacher-source", "live"],
+            "reverse_kl on logits at temperature 2",
+        ),
+        (
+            ["--intermediate", "output", "--intermediate-loss", "mse", "--teacher-source", "live"],
+            "forward_kl on logits, mse on hidden states (output)",
+        ),
+        (
+            ["--warmup-tokens", 512, "--final-learning-rate-ratio", 0, "--betas", 0.8, 0.9, "--weight-decay", 0,
+             "--max-gradient-norm", 0.5, "--optimizer-state", "bfloat16", "--activation-checkpointing"],
+            "forward_kl on logits",
+        ),
+    ],
+)  # fmt: skip
+def test_every_way_to_distil_is_an_option(place, run, tmp_path, options, learnt):
+    code, out, err = run(
+        *distilling(place, place / "untrained", tmp_path / "new", "--tokens", 2_048, *options)
+    )
+    assert code == 0, err
+    assert f"learnt from: {learnt}\n" in out
+    before, after = (
+        float(re.search(rf"^{name}: ([\d.]+)", out, flags=re.MULTILINE)[1])
+        for name in ("student before retraining", "student")
+    )
+    assert after < before
+
+
+def test_a_training_that_was_interrupted_goes_on_to_the_bit(place, run, tmp_path, monkeypatch):
+    """Killed after its third state; the same command again ends with the weights of one that was left alone."""
+    options = ["--tokens", 2_048, "--state-seconds", 0]
+    whole = distilling(place, place / "untrained", tmp_path / "whole", *options)
+    assert run(*whole)[0] == 0
+    advance, save, saved = Retraining.advance, Retraining.save, []
+
+    def one_step(self, to_tokens, *, max_seconds):
+        return advance(self, to_tokens, max_seconds=0.0)
+
+    def save_and_die(self, directory):
+        save(self, directory)
+        saved.append(self.num_tokens)
+        if len(saved) == 3:
+            raise RuntimeError("killed")
+
+    pieces = distilling(
+        place, place / "untrained", tmp_path / "pieces", *options, "--state", tmp_path / "state"
+    )
+    monkeypatch.setattr(Retraining, "advance", one_step)
+    monkeypatch.setattr(Retraining, "save", save_and_die)
+    monkeypatch.setattr(sys, "argv", ["minitron", *map(str, pieces)])
+    with pytest.raises(RuntimeError, match="killed"):
+        main()
+    assert not (tmp_path / "pieces").exists()
+    code, _, err = run(*pieces)
+    assert code == 0, err
+    assert saved == [256 * step for step in range(1, 9)]
+    assert not list((tmp_path / "state").iterdir())
+    found, expected = (load_file(tmp_path / name / "model.safetensors") for name in ("pieces", "whole"))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_what_cannot_be_distilled_is_refused_before_any_work(place, run, tmp_path):
+    """And the teacher's files stay as they are."""
+    write_checkpoint(tmp_path / "other", vocab_size=512)
+    write_checkpoint(tmp_path / "flat", num_hidden_layers=2)
+    before = {path: path.read_bytes() for path in (place / "parent").iterdir()}
+    for student, options, message in (
+        (place / "untrained", ["--loss", "mse"], "distillation.loss: found mse, allowed with cache_form top_k: forw"),
+        (place / "untrained", ["--temperature", 3], "distillation.temperature: found 3.0, allowed with cache_form top_k"),
+        (place / "untrained", ["--intermediate", "output"], "distillation.intermediate: found output, allowed with teac"),
+        (
+            tmp_path / "flat", ["--intermediate", "output", "--teacher-source", "live"],
+            "distillation.intermediate: found 'output', allowed: auto or none for a model of 2 layers",
+        ),
+        (tmp_path / "other", [], "student: found a vocabulary of 512 tokens, allowed: the teacher's"),
+        (
+            place / "untrained", ["--tokens", 100, "--batch-tokens", 100, "--sequence-length", 128],
+            "training.num_tokens: found 100, allowed: at least one step of 128",
+        ),
+        (
+            place / "untrained", ["--teacher-source", "cached", "--max-cache-bytes", 1],
+            "distillation.max_cache_bytes: found 1, allowed for this recipe: at least",
+        ),
+    ):  # fmt: skip
+        code, out, err = run(*distilling(place, student, tmp_path / "new", *options))
+        assert (code, out) == (1, "")
+        assert f"error: {message}" in err
+        assert not (tmp_path / "new").exists()
+    assert {path: path.read_bytes() for path in (place / "parent").iterdir()} == before
 
 
 def test_a_blend_and_a_validation_source_are_options(place, run, tmp_path):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from minitron.losses import NOT_PREDICTED, ON_LOGITS, ON_TOP_K, cross_entropy
+from minitron.recipe import SERVED
 from minitron.teacher import TopKAnswer
 
 C, V = 6, 17
@@ -216,3 +217,8 @@ def test_labels_are_next_tokens_where_there_are_any():
         (losses, gradient), student,
         lambda x, token: -x.log_softmax(-1)[keep[token]] * ~ignored[token],
     )  # fmt: skip
+
+
+def test_what_a_source_serves_is_what_there_is():
+    assert SERVED["top_k"].keys() == ON_TOP_K.keys()
+    assert SERVED["hidden"].keys() == SERVED["live"].keys() == ON_LOGITS.keys()

@@ -216,6 +216,43 @@ def test_large_spaces_are_sampled_not_listed():
     assert found.trial.state_bytes.most == 12 * space.largest.parameter_count
 
 
+@pytest.mark.parametrize(
+    ("recipe", "processes", "told"),
+    [
+        ({}, 1, "forward_kl on logits; on no hidden states, since the teacher is not live"),
+        (
+            {"teacher": "live"}, 1,
+            "forward_kl on logits, cosine on hidden states (output, embedding) where depth falls by more than a fifth",
+        ),
+        ({"teacher": "live"}, 2, "forward_kl on logits"),
+        ({"intermediate": "none"}, 1, "forward_kl on logits"),
+        (
+            {"intermediate": "output", "teacher": "live", "loss": "mse"}, 1,
+            "mse on logits, mse on hidden states (output)",
+        ),
+    ],
+)  # fmt: skip
+def test_what_students_learn_from_is_told(recipe, processes, told):
+    """From 6 layers to 4 is more than a fifth, to 5 is less."""
+    loss = {"intermediate_loss": "mse"} if recipe.get("loss") else {}
+    spec = replace(
+        SPEC, axes=replace(SPEC.axes, num_layers=(4, 5)), distillation=DistillationRecipe(**recipe | loss),
+        resources=Resources(processes=processes),
+    )  # fmt: skip
+    assert dict(estimate_rows(of(spec)))["students learn from"] == told
+
+
+def test_hidden_states_cost_memory_and_what_takes_them_to_the_teachers_width_a_part_of_the_state():
+    live = DistillationRecipe(teacher="live", intermediate="none")
+    without, with_states = (
+        of(replace(SPEC, distillation=replace(live, intermediate=which))).trial
+        for which in ("none", "output_embedding")
+    )
+    assert with_states.memory.weights > without.memory.weights
+    assert with_states.memory.optimizer > without.memory.optimizer
+    assert with_states.state_bytes.least > without.state_bytes.least
+
+
 def test_what_is_told_has_every_quantity():
     rows = dict(estimate_rows(of(SPEC, RATE)))
     assert rows["architectures"].startswith("10 feasible, 431 k to ")
