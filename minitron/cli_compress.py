@@ -22,18 +22,25 @@ from minitron.data_options import (
 from minitron.errors import InvalidRecipe
 from minitron.parents import check_sequence_length, parent_architecture, pinned
 from minitron.recipe import (
-    CacheForm,
     CalibrationRecipe,
     DistillationRecipe,
-    TeacherSource,
     TrainingRecipe,
 )
 from minitron.sizes import read_sizes
+from minitron.training_options import (
+    DISTILLATION,
+    TRAINING,
+    BatchTokens,
+    Form,
+    LearningRate,
+    MicroBatchSize,
+    Source,
+    Tokens,
+    TopK,
+)
 
 # The defaults of the options are those of the recipes.
 _CALIBRATION = CalibrationRecipe()
-_TRAINING = TrainingRecipe()
-_DISTILLATION = DistillationRecipe()
 
 
 def compress(
@@ -54,21 +61,13 @@ def compress(
     calibration_tokens: Annotated[
         int, typer.Option(help="Tokens that importance is measured on.")
     ] = _CALIBRATION.num_tokens,
-    tokens: Annotated[int, typer.Option(help="Length of each training.")] = _TRAINING.num_tokens,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens of an optimiser step.")] = _TRAINING.batch_tokens,
-    micro_batch_size: Annotated[
-        int, typer.Option(help="Blocks per forward and backward pass.")
-    ] = _TRAINING.micro_batch_size,
-    learning_rate: Annotated[
-        float, typer.Option(help="Peak of the schedule.")
-    ] = _TRAINING.peak_learning_rate,
-    teacher_source: Annotated[
-        TeacherSource, typer.Option(help="Answers computed once and kept, or asked for on the way.")
-    ] = _DISTILLATION.teacher,
-    cache_form: Annotated[
-        CacheForm, typer.Option(help="What is kept of an answer.")
-    ] = _DISTILLATION.cache_form,
-    top_k: Annotated[int, typer.Option(help="Tokens kept of an answer.")] = _DISTILLATION.top_k,
+    tokens: Tokens = TRAINING.num_tokens,
+    batch_tokens: BatchTokens = TRAINING.batch_tokens,
+    micro_batch_size: MicroBatchSize = TRAINING.micro_batch_size,
+    learning_rate: LearningRate = TRAINING.peak_learning_rate,
+    teacher_source: Source = DISTILLATION.teacher,
+    cache_form: Form = DISTILLATION.cache_form,
+    top_k: TopK = DISTILLATION.top_k,
     data: Sources = DEFAULT_SOURCES,
     validation: Validation = None,
     text_field: TextField = DATA.text_field,
@@ -93,9 +92,9 @@ def compress(
     calibration = CalibrationRecipe(num_tokens=calibration_tokens)
     training = TrainingRecipe(
         num_tokens=tokens,
+        peak_learning_rate=learning_rate,
         batch_tokens=batch_tokens,
         micro_batch_size=micro_batch_size,
-        peak_learning_rate=learning_rate,
         seed=seed,
     )
     distillation = DistillationRecipe(teacher=teacher_source, cache_form=cache_form, top_k=top_k)

@@ -30,9 +30,15 @@ from minitron.data_options import (
 from minitron.parents import check_sequence_length, parent_architecture, pinned
 from minitron.recipe import TrainingRecipe
 from minitron.stage_recipes import CorrectionRecipe
+from minitron.training_options import (
+    TRAINING,
+    BatchTokens,
+    LearningRate,
+    MicroBatchSize,
+    Tokens,
+)
 
 # The defaults of the options are those of the recipes.
-_TRAINING = TrainingRecipe()
 _CORRECTION = CorrectionRecipe()
 
 
@@ -40,14 +46,10 @@ def correct(
     *,
     parent: Checkpoint,
     output: NewDirectory,
-    tokens: Annotated[int, typer.Option(help="Length of the training.")] = _TRAINING.num_tokens,
-    batch_tokens: Annotated[int, typer.Option(help="Tokens of an optimiser step.")] = _TRAINING.batch_tokens,
-    micro_batch_size: Annotated[
-        int, typer.Option(help="Blocks per forward and backward pass.")
-    ] = _TRAINING.micro_batch_size,
-    learning_rate: Annotated[
-        float, typer.Option(help="Peak of the schedule that students are trained by.")
-    ] = _TRAINING.peak_learning_rate,
+    tokens: Tokens = TRAINING.num_tokens,
+    batch_tokens: BatchTokens = TRAINING.batch_tokens,
+    micro_batch_size: MicroBatchSize = TRAINING.micro_batch_size,
+    learning_rate: LearningRate = TRAINING.peak_learning_rate,
     learning_rate_ratio: Annotated[
         float, typer.Option(help="Peak of the parent's schedule, as a fraction of the students'.")
     ] = _CORRECTION.learning_rate_ratio,
@@ -74,9 +76,9 @@ def correct(
     training = correction.training(
         TrainingRecipe(
             num_tokens=tokens,
+            peak_learning_rate=learning_rate,
             batch_tokens=batch_tokens,
             micro_batch_size=micro_batch_size,
-            peak_learning_rate=learning_rate,
             seed=seed,
         )
     )
