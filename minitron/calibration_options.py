@@ -7,7 +7,15 @@ import typer
 
 from minitron.architecture import Architecture
 from minitron.narrowing import shapes_between
-from minitron.recipe import Aggregation, CalibrationRecipe, DepthMetric, DepthSelection, WidthMetric
+from minitron.parents import parent_architecture
+from minitron.recipe import (
+    Aggregation,
+    CalibrationRecipe,
+    DepthMetric,
+    DepthSelection,
+    SequenceAggregation,
+    WidthMetric,
+)
 
 CALIBRATION = CalibrationRecipe()
 """Whose defaults are those of the options."""
@@ -17,7 +25,7 @@ BatchSize = Annotated[int, typer.Option(help="Blocks per forward pass.")]
 Metric = Annotated[
     WidthMetric, typer.Option(help="What tells the importance of neurons, heads and channels.")
 ]
-OverSequence = Annotated[Aggregation, typer.Option(help="Of activations over the tokens of a block.")]
+OverSequence = Annotated[SequenceAggregation, typer.Option(help="Of activations over the tokens of a block.")]
 OverBatch = Annotated[Aggregation, typer.Option(help="Of what that gives, over the blocks.")]
 Steps = Annotated[
     int,
@@ -29,28 +37,38 @@ Selection = Annotated[
     typer.Option(help="Layers go each by its own cost, one at a time with new costs, or as one block."),
 ]
 DepthTokens = Annotated[int, typer.Option(help="Of the calibration tokens, those run without layers.")]
-Smallest = Annotated[int | None, typer.Option(help="With --steps: the smallest wanted.", show_default=False)]
+Narrowest = Annotated[
+    int | None, typer.Option(help="With --steps: the narrowest wanted.", show_default=False)
+]
+Fewest = Annotated[
+    int | None,
+    typer.Option(help="Fewest layers wanted, where their choice depends on how many go.", show_default=False),
+]
 
 
 def smallest_shape(
-    parent: Architecture,
+    parent: str,
     recipe: CalibrationRecipe,
     *,
+    layers: int | None,
     hidden: int | None,
     intermediate: int | None,
     heads: int | None,
 ) -> Architecture:
-    """Return the narrowest shape that is wanted of a parent; None keeps its size.
+    """Return the least of each size that is wanted of a parent; None is one layer, and the parent's width.
 
     Raises:
         InvalidArchitecture: A size below one, or heads that do not divide among the KV heads.
         InvalidRecipe, ArtifactMismatch: There is no way to it in the recipe's steps.
+        MinitronError: As ``minitron.parents.parent_architecture``.
     """
+    whole = parent_architecture(parent)
     shape = replace(
-        parent,
-        hidden_size=parent.hidden_size if hidden is None else hidden,
-        intermediate_size=parent.intermediate_size if intermediate is None else intermediate,
-        num_attention_heads=parent.num_attention_heads if heads is None else heads,
+        whole,
+        num_layers=1 if layers is None else layers,
+        hidden_size=whole.hidden_size if hidden is None else hidden,
+        intermediate_size=whole.intermediate_size if intermediate is None else intermediate,
+        num_attention_heads=whole.num_attention_heads if heads is None else heads,
     )
-    shapes_between(parent, shape, recipe.steps)
+    shapes_between(whole, shape, recipe.steps)
     return shape

@@ -27,15 +27,16 @@ from transformers import PreTrainedModel
 from minitron.assemble import anatomy_of, layers_of
 from minitron.calibration import Batch, batches
 from minitron.device import inference
+from minitron.errors import UnreadableCheckpoint
 from minitron.progress import Progress, Report, silent
 from minitron.recipe import DepthMetric, DepthSelection
 
-# L layers, B blocks, T tokens of a block, D hidden channels, C tokens compared at once, V vocabulary
+# L layers, R lengths of blocks of layers, B blocks, T tokens of a block, D hidden channels, C tokens compared at once, V vocabulary
 
 _TINY = 1e-12
 """Keeps the cosine of a zero vector at 0."""
 
-_COMPARED_AT_ONCE = 1024
+_COMPARED_AT_ONCE = 128
 """Tokens whose logits are widened to float32 at a time."""
 
 _NOT_PREDICTED = -100
@@ -55,10 +56,11 @@ class LayerScores:
     """What was measured of the layers, float32 on the CPU; larger means keep."""
 
     layers_L: Tensor
-    """What each layer costs alone; of an iterative selection, how many layers went before it."""
-    blocks_LL: Tensor | None = None
+    """What each layer costs alone; of an iterative selection, how many layers went before it, infinity where it
+    never went."""
+    blocks_RL: Tensor | None = None
     """Of a contiguous selection: row n - 1 holds what n neighbours cost that begin at each layer, infinity
-    where there are not so many. L - 1 rows."""
+    where there are not so many. As many rows as layers may go."""
 
 
 class Cost(Protocol):
@@ -71,28 +73,43 @@ class Cost(Protocol):
         """
 
 
-def choose_layers(cost: Cost, num_layers: int, selection: DepthSelection) -> LayerScores:
-    """Ask for the costs that a selection goes by."""
+def choose_layers(cost: Cost, num_layers: int, selection: DepthSelection, *, fewest: int = 1) -> LayerScores:
+    """Ask for the costs that a selection goes by.
+
+    Args:
+        cost: Of dropping layers.
+        num_layers: Of the whole model.
+        selection: How they are chosen.
+        fewest: Layers below which nobody will ask: what depends on the depth is told down to there.
+
+    Raises:
+        UnreadableCheckpoint: No layer can go, because no answer is finite.
+    """
     everything = range(num_layers)
     match selection:
         case "independent":
-            return LayerScores(layers_L=torch.tensor(cost(everything, [1])[0]))
+            (costs,) = cost(everything, [1])
+            return LayerScores(layers_L=torch.tensor(_some_finite(costs)))
         case "contiguous":
-            lengths = range(1, num_layers)
-            blocks_LL = torch.full((max(0, num_layers - 1), num_layers), math.inf)
-            for row_L, costs in zip(blocks_LL, cost(everything, lengths), strict=True):
-                row_L[: len(costs)] = torch.tensor(costs)
-            layers_L = blocks_LL[0].clone() if num_layers > 1 else torch.zeros(1)
-            return LayerScores(layers_L=layers_L, blocks_LL=blocks_LL)
+            lengths = range(1, num_layers + 1 - fewest)
+            blocks_RL = torch.full((len(lengths), num_layers), math.inf)
+            for row_L, costs in zip(blocks_RL, cost(everything, lengths), strict=True):
+                row_L[: len(costs)] = torch.tensor(_some_finite(costs))
+            layers_L = blocks_RL[0].clone() if lengths else torch.zeros(num_layers)
+            return LayerScores(layers_L=layers_L, blocks_RL=blocks_RL)
         case "iterative":
             kept = list(everything)
-            order: list[int] = []
-            while len(kept) > 1:
+            went_L = torch.full((num_layers,), math.inf)
+            for step in range(num_layers - fewest):
                 (costs,) = cost(kept, [1])
-                order.append(kept.pop(int(np.argmin(costs))))
-            went_L = torch.empty(num_layers)
-            went_L[order + kept] = torch.arange(num_layers, dtype=torch.float32)
+                went_L[kept.pop(int(np.argmin(_some_finite(costs))))] = step
             return LayerScores(layers_L=went_L)
+
+
+def _some_finite(costs: list[float]) -> list[float]:
+    if not any(map(math.isfinite, costs)):
+        raise UnreadableCheckpoint("model: its activations are not finite; its weights are damaged")
+    return costs
 
 
 @contextmanager

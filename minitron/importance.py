@@ -26,6 +26,7 @@ from minitron.device import inference
 from minitron.errors import ArtifactMismatch, DatasetTooSmall, UnreadableCheckpoint
 from minitron.families import read_architecture
 from minitron.files import new_file
+from minitron.norm_shares import NormShares
 from minitron.progress import Progress, Report, silent
 from minitron.recipe import CalibrationRecipe
 from minitron.width import WidthScores, WidthTaps, random_scores, weight_scores
@@ -36,7 +37,7 @@ METRIC_VERSION = 2
 """Raised when the scores of the same model on the same blocks, by the same recipe, change meaning."""
 
 _TENSORS = ("hidden_D", "neurons_LF", "heads_LN", "layers_L")
-_BLOCKS = "blocks_LL"
+_OPTIONAL = ("blocks_RL", "norms_MD")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,12 +53,15 @@ class ImportanceScores:
     heads_LN: Tensor
     """Query heads, in the model's order; heads of one KV group are neighbours."""
     layers_L: Tensor
-    blocks_LL: Tensor | None = None
+    blocks_RL: Tensor | None = None
     """See ``minitron.depth.LayerScores`` for both; where there are blocks, they decide."""
+    norms_MD: Tensor | None = None
+    """Of what each RMSNorm gets, the mean square of each hidden channel over that of all: norms of every layer in
+    the order of the anatomy, then the final one. None for other norms."""
 
     def by_layers(self, layers: LayerScores) -> "ImportanceScores":
         """Return these scores with others of the layers."""
-        return replace(self, layers_L=layers.layers_L, blocks_LL=layers.blocks_LL)
+        return replace(self, layers_L=layers.layers_L, blocks_RL=layers.blocks_RL)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole or not at all; raise OutOfSpace on a full disk."""
@@ -66,9 +70,8 @@ class ImportanceScores:
             "fingerprint": self.fingerprint,
             "metric_version": str(METRIC_VERSION),
         }
-        tensors = {name: getattr(self, name) for name in _TENSORS}
-        if self.blocks_LL is not None:
-            tensors[_BLOCKS] = self.blocks_LL
+        tensors = {name: getattr(self, name) for name in (*_TENSORS, *_OPTIONAL)}
+        tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
         with new_file(path) as scratch:
             save_file(tensors, scratch, metadata=metadata)
 
@@ -92,7 +95,7 @@ class ImportanceScores:
                     f"{path}: found scores {found[0]} of metric {found[1]}, "
                     f"allowed: {expected_fingerprint} of metric {METRIC_VERSION}"
                 )
-            optional = [_BLOCKS] if _BLOCKS in file.keys() else []  # noqa: SIM118 - no mapping
+            optional = [name for name in _OPTIONAL if name in file.keys()]  # noqa: SIM118 - no mapping
             tensors = {name: file.get_tensor(name) for name in (*_TENSORS, *optional)}
         architecture = Architecture.from_json(json.loads(metadata["architecture"]))
         return cls(architecture=architecture, fingerprint=expected_fingerprint, **tensors)
@@ -105,6 +108,7 @@ def measure_importance(
     *,
     fingerprint: str,
     valid_NT: npt.NDArray[np.bool_] | None = None,
+    fewest_layers: int = 1,
     report: Report = silent,
 ) -> ImportanceScores:
     """Measure every axis over the first ``recipe.num_tokens`` tokens, in one step.
@@ -118,6 +122,7 @@ def measure_importance(
         recipe: How; its ``steps`` are ``minitron.iterative``'s.
         fingerprint: Of all that the scores are made from.
         valid_NT: False for padding, which counts nowhere; None where there is none, as in the packer's blocks.
+        fewest_layers: That anybody will ask for; iterative and contiguous selections stop there.
         report: Told of progress.
 
     Raises:
@@ -133,7 +138,9 @@ def measure_importance(
     blocks_NT = blocks_NT[:num_blocks]
     valid_NT = None if valid_NT is None else valid_NT[:num_blocks]
     architecture = read_architecture(model.config.to_dict())
-    width, layers = _one_pass(model, architecture, blocks_NT, recipe, valid_NT=valid_NT, report=report)
+    width, layers, norms_MD = _one_pass(
+        model, architecture, blocks_NT, recipe, valid_NT=valid_NT, report=report
+    )
     if layers is None:
         num_blocks = recipe.depth_blocks(blocks_NT.shape[1])
         cost = ModelCost(
@@ -144,16 +151,16 @@ def measure_importance(
             batch_size=recipe.batch_size,
             report=report,
         )
-        layers = choose_layers(cost, architecture.num_layers, recipe.depth_selection)
+        layers = choose_layers(cost, architecture.num_layers, recipe.depth_selection, fewest=fewest_layers)
     is_sound = all(bool(score.isfinite().all()) for score in width.values())
-    # A layer without which the model breaks costs infinity; all together do only of a broken model.
-    if not is_sound or bool(layers.layers_L.isnan().any()) or not bool(layers.layers_L.isfinite().any()):
+    if not is_sound or bool(layers.layers_L.isnan().any()):
         raise UnreadableCheckpoint("model: its activations are not finite; its weights are damaged")
     return ImportanceScores(
         architecture=architecture,
         fingerprint=fingerprint,
         layers_L=layers.layers_L,
-        blocks_LL=layers.blocks_LL,
+        blocks_RL=layers.blocks_RL,
+        norms_MD=norms_MD,
         **width,
     )
 
@@ -166,14 +173,16 @@ def _one_pass(
     *,
     valid_NT: npt.NDArray[np.bool_] | None,
     report: Report,
-) -> tuple[WidthScores, LayerScores | None]:
-    """Return the scores of width, and those of the layers where the same pass tells them."""
-    width = influence = None
+) -> tuple[WidthScores, LayerScores | None, Tensor | None]:
+    """Return the scores of width, those of the layers where the same pass tells them, and the shares of norms."""
+    width = influence = norms = None
     if recipe.metric in ("activation", "weighted"):
         width = WidthTaps(model, architecture, recipe)
     if (recipe.depth_metric, recipe.depth_selection) == ("block_influence", "independent"):
         influence = InfluenceTaps(model, architecture.num_layers)
-    taps = [each for each in (width, influence) if each is not None]
+    if width is not None and not architecture.traits.norm_bias:
+        norms = NormShares(model, architecture.hidden_size)
+    taps = [each for each in (width, influence, norms) if each is not None]
     decoder = model.get_submodule(anatomy_of(model).decoder)
     with inference(model), ExitStack() as hooks:
         for each in taps:
@@ -193,4 +202,5 @@ def _one_pass(
         scores = weight_scores(model, architecture)
     else:
         scores = random_scores(architecture, seed=recipe.seed)
-    return scores, None if influence is None else influence.scores()
+    layers = None if influence is None else influence.scores()
+    return scores, layers, None if norms is None else norms.shares()

@@ -43,7 +43,7 @@ def measure_in_steps(
         model: What is measured; left as it was.
         blocks_NT: Calibration blocks.
         recipe: How.
-        smallest: The narrowest shape wanted; its depth does not matter. None is allowed with one step.
+        smallest: The least of each width and of depth that is wanted; None is allowed with one step.
         fingerprint: Of all that the scores are made from.
         valid_NT: False for padding.
         report: Told of progress.
@@ -57,7 +57,13 @@ def measure_in_steps(
     shapes = shapes_between(source, smallest, recipe.steps)
     first = replace(recipe, steps=1)
     scores = measure_importance(
-        model, blocks_NT, first, fingerprint=fingerprint, valid_NT=valid_NT, report=_step(report, 1, recipe)
+        model,
+        blocks_NT,
+        first,
+        fingerprint=fingerprint,
+        valid_NT=valid_NT,
+        fewest_layers=1 if smallest is None else smallest.num_layers,
+        report=_step(report, 1, recipe),
     )
     # Layers are told already, and this way of telling them costs no pass of its own.
     later = replace(first, depth_metric="block_influence", depth_selection="independent")

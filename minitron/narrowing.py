@@ -48,9 +48,17 @@ def _between(source: Architecture, smallest: Architecture, part: float) -> Archi
         return of_hidden + abs(shape.num_attention_heads - heads) / source.num_attention_heads
 
     widths = range(smallest.hidden_size, source.hidden_size + 1)
-    counts = range(source.num_attention_heads, smallest.num_attention_heads - 1, -source.num_key_value_heads)
+    pairs = family_named(source.family).pairs_heads
+    step = 1 if pairs else source.num_key_value_heads
+    counts = range(source.num_attention_heads, smallest.num_attention_heads - 1, -step)
     candidates = [
-        replace(source, hidden_size=width, num_attention_heads=count, intermediate_size=round(neurons))
+        replace(
+            source,
+            hidden_size=width,
+            num_attention_heads=count,
+            num_key_value_heads=count if pairs else source.num_key_value_heads,
+            intermediate_size=round(neurons),
+        )
         for width, count in product(widths, counts)
     ]
     return min((shape for shape in candidates if _is_legal(shape)), key=distance)

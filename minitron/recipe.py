@@ -4,26 +4,43 @@ Lengths are in tokens, never in steps. Everything is checked when it is made.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Literal, Self
 
 from minitron.errors import InvalidRecipe, UnservedLoss
 
 TeacherSource = Literal["auto", "cached", "live"]
 CacheForm = Literal["top_k", "hidden"]
-Loss = Literal["forward_kl"]
+KvHeads = Literal["drop", "mean"]
+Loss = Literal["forward_kl", "reverse_kl", "mse", "cosine"]
+Intermediate = Literal["auto", "none", "output", "output_embedding"]
+State = Literal["output", "embedding"]
+StateLoss = Literal["cosine", "mse"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Weights = Literal["float32", "bfloat16"]
 OptimizerState = Literal["float32", "bfloat16", "int8"]
 Aggregation = Literal["mean", "l2", "variance"]
+SequenceAggregation = Literal["auto", "mean", "l2", "variance"]
 WidthMetric = Literal["activation", "weighted", "weight", "random"]
 DepthMetric = Literal["block_influence", "lm_loss", "kl", "logit_error"]
 DepthSelection = Literal["independent", "iterative", "contiguous"]
 
-SERVED_AT: dict[str, str] = {"live": "any temperature", "hidden": "any temperature", "top_k": "1"}
-"""The temperatures at which each teacher source serves the forward KL on logits: the top-k form
-keeps log-probabilities and the mass of the rest, from which no other temperature can be had."""
+Temperatures = Literal["any", "1"]
+_ON_LOGITS: dict[Loss, Temperatures] = {"forward_kl": "any", "reverse_kl": "any", "mse": "1", "cosine": "1"}
+SERVED: Mapping[Literal["live", "hidden", "top_k"], Mapping[Loss, Temperatures]] = MappingProxyType(
+    {"live": _ON_LOGITS, "hidden": _ON_LOGITS, "top_k": {"forward_kl": "1", "reverse_kl": "1"}}
+)
+"""Which losses on logits each teacher source serves, and at which temperatures; all else is refused. The top-k form
+keeps log-probabilities and the mass of the rest: of them any divergence of distributions can be had, at no other
+temperature. Of squared differences and angles of logits, temperature divides out."""
+
+SERVES_STATES = "live"
+"""The teacher source of losses on hidden states; nothing of these is kept."""
+
+LEAST_LAYERS = 3
+"""Of a model whose state two layers before the last is compared."""
 
 
 def _require(holds: bool, field: str, found: object, allowed: str) -> None:
@@ -146,11 +163,12 @@ class CalibrationRecipe:
     batch_size: int = 8
     """Blocks per forward pass; changes speed and memory, never the scores."""
     metric: WidthMetric = "activation"
-    """Of neurons, heads and hidden channels. ``activation``: their activations, as in the papers. ``weighted``:
-    activations times the norm of the weights that read them. ``weight`` (that norm alone, of all weights of
-    a unit) and ``random`` are baselines, and take no forward pass."""
-    sequence_aggregation: Aggregation = "mean"
-    """Of activations over the tokens of a block; ``mean`` is that of absolute values."""
+    """Of neurons, heads and hidden channels. ``activation``: their activations, as in the papers. ``weighted``: what
+    they add to the residual stream, so activations times the weights that read them. ``weight``, the norm of all
+    weights of a unit, and ``random`` are baselines."""
+    sequence_aggregation: SequenceAggregation = "auto"
+    """Of activations over the tokens of a block; ``mean`` is that of absolute values. ``auto``: the mean, but the L2
+    norm for weighted neurons and heads."""
     batch_aggregation: Aggregation = "l2"
     """Of what that gives, over the blocks."""
     steps: int = 1
@@ -187,9 +205,28 @@ class CalibrationRecipe:
         """Whole blocks that are run without layers, at least one."""
         return max(1, min(self.num_tokens, self.depth_tokens) // sequence_length)
 
+    def over_sequence(self, *, is_hidden: bool) -> Aggregation:
+        """Return how hidden channels, or neurons and heads, are aggregated over the tokens of a block."""
+        if self.sequence_aggregation != "auto":
+            return self.sequence_aggregation
+        return "l2" if self.metric == "weighted" and not is_hidden else "mean"
+
     def num_blocks(self, sequence_length: int) -> int:
         """Whole blocks that are measured, at least one."""
         return max(1, self.num_tokens // sequence_length)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruningRecipe:
+    """What is made of a parent's weights beyond leaving some out; the defaults only leave out."""
+
+    head_merge: bool = False
+    """Query heads that are dropped leave their difference to the least important kept ones of their KV group."""
+    norm_rescaling: bool = False
+    """RMSNorms are scaled by what the kept channels' share of the mean square was, so that what they give keeps
+    its size."""
+    kv_heads: KvHeads = "drop"
+    """Where there are fewer KV heads: the least important go, or neighbours are pooled to their mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,9 +234,19 @@ class DistillationRecipe:
     """What the student learns from, and where the teacher's answers come from."""
 
     loss: Loss = "forward_kl"
+    """On logits, of each token: KL(teacher || student), which the papers found best; KL(student || teacher); the mean
+    squared difference of the logits; or 1 minus the cosine of the angle between them."""
     temperature: float = 1.0
+    """Divides the logits of both before a KL, which is multiplied by its square."""
     label_weight: float = 0.0
     """Weight of the next-token loss beside the distillation loss; 0 trains on the teacher alone."""
+    intermediate: Intermediate = "auto"
+    """Hidden states that the student learns from beside logits: none; the output of the last layer but two, compared
+    with the teacher's last but two; or that and the embedding. ``auto``, as the papers: output and embedding where
+    depth falls by more than a fifth, else none; and none where the teacher is not live or several processes train."""
+    intermediate_loss: StateLoss = "cosine"
+    """On hidden states, which one shared matrix takes to the teacher's width where they differ. Its weight makes it as
+    large as the loss on logits, in every micro-batch anew."""
     teacher: TeacherSource = "auto"
     cache_form: CacheForm = "top_k"
     """``top_k``: log-probabilities of the k likeliest tokens and the mass of the rest.
@@ -212,11 +259,59 @@ class DistillationRecipe:
         _require(self.temperature > 0, "distillation.temperature", self.temperature, "above 0")
         _require(self.label_weight >= 0, "distillation.label_weight", self.label_weight, "at least 0")
         _require(self.top_k >= 1, "distillation.top_k", self.top_k, "at least 1")
-        if self.teacher != "live" and self.cache_form == "top_k" and self.temperature != 1.0:
+        self._require_served()
+
+    def _require_served(self) -> None:
+        """Raise UnservedLoss for what the teacher source cannot serve; see ``SERVED``."""
+        served = SERVED["live" if self.teacher == "live" else self.cache_form]
+        instead = "" if served is _ON_LOGITS else "; set cache_form to hidden or teacher to live"
+        if self.loss not in served:
             raise UnservedLoss(
-                f"distillation.temperature: found {self.temperature}, allowed with cache_form top_k: 1; "
-                "set cache_form to hidden or teacher to live"
+                f"distillation.loss: found {self.loss}, allowed with cache_form {self.cache_form}: "
+                f"{', '.join(served)}{instead}"
             )
+        if served[self.loss] == "1" and self.temperature != 1.0:
+            what = f"cache_form {self.cache_form}" if instead else f"loss {self.loss}"
+            raise UnservedLoss(
+                f"distillation.temperature: found {self.temperature}, allowed with {what}: 1{instead}"
+            )
+        if self.intermediate not in {"auto", "none"} and self.teacher != SERVES_STATES:
+            raise UnservedLoss(
+                f"distillation.intermediate: found {self.intermediate}, allowed with teacher {self.teacher}: "
+                f"auto, none; set teacher to {SERVES_STATES}"
+            )
+
+    def states(
+        self, *, student_layers: int, parent_layers: int, is_live: bool, processes: int = 1
+    ) -> tuple[State, ...]:
+        """Return the hidden states that a student of some depth learns from beside logits.
+
+        Raises:
+            InvalidRecipe: Some were asked for, and a model has too few layers.
+        """
+        found = min(student_layers, parent_layers)
+        if self.intermediate == "auto":
+            has_fallen = 5 * (parent_layers - student_layers) > parent_layers
+            is_served = is_live and processes == 1 and found >= LEAST_LAYERS
+            return ("output", "embedding") if has_fallen and is_served else ()
+        if self.intermediate == "none":
+            return ()
+        _require(
+            found >= LEAST_LAYERS,
+            "distillation.intermediate", self.intermediate, f"auto or none for a model of {found} layers",
+        )  # fmt: skip
+        return ("output",) if self.intermediate == "output" else ("output", "embedding")
+
+    def described(self, states: Sequence[State]) -> str:
+        """Return in words what a student learns from that learns from these hidden states, if any."""
+        what = [f"{self.loss} on logits"]
+        if self.temperature != 1.0:
+            what[0] += f" at temperature {self.temperature:g}"
+        if self.label_weight:
+            what.append(f"labels with weight {self.label_weight:g}")
+        if states:
+            what.append(f"{self.intermediate_loss} on hidden states ({', '.join(states)})")
+        return ", ".join(what)
 
     def cache_bytes(self, *, num_tokens: int, hidden_size: int) -> int:
         """Bytes that the teacher's answers take on disk."""
@@ -296,6 +391,14 @@ class TrainingRecipe:
             value = getattr(self, name)
             _require(0 <= value < 1, f"training.{name}", value, "0 to below 1")
         _require(self.max_gradient_norm > 0, "training.max_gradient_norm", self.max_gradient_norm, "above 0")
+
+    def require_a_step(self, sequence_length: int) -> None:
+        """Raise InvalidRecipe when ``num_tokens`` is less than one step, which is one block at least."""
+        least = self.blocks_per_step(sequence_length) * sequence_length
+        _require(
+            self.num_tokens >= least,
+            "training.num_tokens", self.num_tokens, f"at least one step of {least}, with such a sequence_length",
+        )  # fmt: skip
 
     def blocks_per_step(self, sequence_length: int) -> int:
         """Whole blocks of one optimiser step, at least one."""

@@ -4,16 +4,18 @@ Knows no recipe and no data. ``ALONE`` is one process that holds all; for severa
 torch.distributed and FSDP2 (``fully_shard``) takes the model apart, layer by layer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import MethodType
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 from torch.distributed import Store  # type: ignore[attr-defined]  # torch does not list it
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -22,6 +24,10 @@ from minitron.assemble import anatomy_of, layers_of
 
 MEETING_TIMEOUT = timedelta(minutes=10)
 """Of a collective: how far one process may fall behind the others, as when it writes a state."""
+
+
+_AS_FORWARD = "minitron_as_forward"
+"""The method of a sharded model that gathers what a forward pass would."""
 
 
 class Group:
@@ -81,6 +87,8 @@ class ShardedGroup(Group):
         for layer in layers_of(model, anatomy_of(model)):
             fully_shard(layer, mesh=self._mesh)
         fully_shard(model, mesh=self._mesh)
+        setattr(model, _AS_FORWARD, MethodType(lambda _, work: work(), model))
+        register_fsdp_forward_method(model, _AS_FORWARD)
 
     def like(self, parameter: Tensor, rows: Tensor) -> Tensor:
         """Return a distributed tensor."""
@@ -146,6 +154,15 @@ def joined(*, rank: int, count: int, store: Store, device: torch.device) -> Iter
         yield ShardedGroup(init_device_mesh(device.type, (count,)))
     finally:
         dist.destroy_process_group()
+
+
+def within(model: PreTrainedModel, work: Callable[[], Any]) -> Any:
+    """Return what ``work`` returns, which uses parts of a model one by one as one forward pass of it.
+
+    Where several processes hold the model, what is in no layer is gathered for it. Gradients flow through tensors,
+    and tuples of tensors, that it returns.
+    """
+    return getattr(model, _AS_FORWARD)(work) if isinstance(model, FSDPModule) else work()
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -1,7 +1,10 @@
 """What neurons, heads and hidden channels matter: from their activations in forward passes, or from weights alone.
 
-Neurons are tapped at the input of the down projection, heads at the input of the output projection, as the norm
-of a head's channels, hidden channels at the output of norms. Hooks live as long as ``WidthTaps.on``.
+By ``activation``, as in the Minitron papers: neurons at the input of the down projection, heads at the input of
+the output projection, as the norm of a head's channels, hidden channels at the output of the norms of blocks.
+By ``weighted``, as what each adds to the residual stream: a neuron times the norm of its column of the down
+projection (Puzzle's channel contribution), a head mapped through its slice of the output projection, and a hidden
+channel by what stands in the stream itself. Hooks live as long as ``WidthTaps.on``.
 
 Knows no blocks and no target.
 """
@@ -32,13 +35,13 @@ _Transform = Callable[[Tensor], Tensor]
 class _Tap:
     """What has been seen of some channels."""
 
-    def __init__(self, num_channels: int, taps: "WidthTaps") -> None:
+    def __init__(self, num_channels: int, taps: "WidthTaps", *, is_hidden: bool = False) -> None:
         self._taps = taps
+        self._over_sequence = taps.recipe.over_sequence(is_hidden=is_hidden)
         self._seen = OverBatches(num_channels, taps.device)
 
     def add(self, activation_BTC: Tensor) -> None:
-        how = self._taps.recipe.sequence_aggregation
-        self._seen.add(over_sequence(activation_BTC, how, self._taps.valid_BT))
+        self._seen.add(over_sequence(activation_BTC, self._over_sequence, self._taps.valid_BT))
 
     def value(self) -> Tensor:
         return self._seen.value(self._taps.recipe.batch_aggregation)
@@ -71,9 +74,9 @@ class WidthTaps:
                     _tap_input(layer.get_submodule(neurons), self._neurons[index], self._of_neurons(layer)),
                     _tap_input(layer.get_submodule(heads), self._heads[index], self._of_heads(layer)),
                 ]
-            for norm in self._norms_that_tell():
-                self._hidden.append(_Tap(self._shape.hidden_size, self))
-                handles.append(_tap_output(norm, self._hidden[-1]))
+            for module, tap_on in self._where_hidden():
+                self._hidden.append(_Tap(self._shape.hidden_size, self, is_hidden=True))
+                handles.append(tap_on(module, self._hidden[-1]))
             yield
         finally:
             for handle in handles:
@@ -91,15 +94,19 @@ class WidthTaps:
     def _is_weighted(self) -> bool:
         return self.recipe.metric == "weighted"
 
-    def _norms_that_tell(self) -> list[nn.Module]:
-        if self._is_weighted:
-            return [self._model.get_submodule(self._anatomy.final_norm)]
+    def _where_hidden(self) -> list[tuple[nn.Module, Callable[[nn.Module, _Tap], Any]]]:
+        """Return where hidden channels are tapped: the residual stream where blocks and head read it, or norms."""
         layers = layers_of(self._model, self._anatomy)
-        return [layer.get_submodule(name) for layer in layers for name in self._anatomy.block_norms]
+        if self._is_weighted:
+            final = self._model.get_submodule(self._anatomy.final_norm)
+            return [(module, _tap_input) for module in (*layers, final)]
+        return [
+            (layer.get_submodule(name), _tap_output) for layer in layers for name in self._anatomy.block_norms
+        ]
 
     def _of_neurons(self, layer: nn.Module) -> _Transform:
         if not self._is_weighted:
-            return lambda activation_BTF: activation_BTF
+            return _unchanged
         norm_F = _norms(self._read_by(layer, self._anatomy.mlp_output, "neurons").T)
         return lambda activation_BTF: activation_BTF.float() * norm_F
 
@@ -127,31 +134,40 @@ class WidthTaps:
 
 
 def weight_scores(model: PreTrainedModel, shape: Architecture) -> WidthScores:
-    """Return the norm of all weights of each neuron, head and hidden channel."""
+    """Return the norm of all weights of each neuron, head and hidden channel; keys and values are no query head's."""
     anatomy = anatomy_of(model)
     squares = {
-        "hidden": torch.zeros(shape.hidden_size, dtype=torch.float64),
+        "hidden": torch.zeros(1, shape.hidden_size, dtype=torch.float64),
         "neurons": torch.zeros(shape.num_layers, shape.intermediate_size, dtype=torch.float64),
         "heads": torch.zeros(shape.num_layers, shape.num_attention_heads, dtype=torch.float64),
     }
     for name, weight in model.named_parameters():
         layer, _ = anatomy.layer_of(name.rpartition(".")[0]) or (0, "")
-        axes = (anatomy.axes_of(name) or ())[: weight.ndim]
-        for dimension, axis in enumerate(axes):
-            if axis is None:
-                continue
+        for dimension, along in enumerate(anatomy.axes_of(name) or ()):
             others = [other for other in range(weight.ndim) if other != dimension]
-            total_C = weight.detach().double().square()
-            total_C = (total_C.sum(dim=others) if others else total_C).cpu()
-            if axis == "hidden":
-                squares[axis] += total_C
-            else:
-                squares[axis][layer] += total_C.view(len(squares[axis][layer]), -1).sum(dim=-1)
+            square = weight.detach().double().square()
+            total_C = (square.sum(dim=others) if others else square).cpu()
+            axes = along if isinstance(along, tuple) else (along,)
+            sizes = [_channels(axis, shape) for axis in axes if axis is not None]
+            for axis, part_C in zip(axes, torch.split(total_C, sizes), strict=False) if sizes else ():
+                if axis == "hidden":
+                    squares["hidden"][0] += part_C
+                elif axis == "neurons":
+                    squares["neurons"][layer] += part_C
+                elif axis != "kv_heads":  # which belong to several query heads
+                    squares["heads"][layer] += part_C.view(shape.num_attention_heads, -1).sum(dim=-1)
     return _narrowed(
-        hidden_D=squares["hidden"].sqrt(),
+        hidden_D=squares["hidden"][0].sqrt(),
         neurons_LF=squares["neurons"].sqrt(),
         heads_LN=squares["heads"].sqrt(),
     )
+
+
+def _channels(axis: Axis, shape: Architecture) -> int:
+    """Return how many channels of a dimension an axis takes."""
+    sizes = {"hidden": shape.hidden_size, "neurons": shape.intermediate_size}
+    heads = shape.num_key_value_heads if axis == "kv_heads" else shape.num_attention_heads
+    return sizes.get(axis, heads * shape.head_dim * (3 if axis == "whole_heads" else 1))
 
 
 def random_scores(shape: Architecture, *, seed: int) -> WidthScores:
@@ -174,7 +190,11 @@ def _narrowed(**scores: Tensor) -> WidthScores:
     return {name: score.float().cpu() for name, score in scores.items()}
 
 
-def _tap_input(module: nn.Module, tap: _Tap, transform: _Transform) -> Any:
+def _unchanged(activation_BTC: Tensor) -> Tensor:
+    return activation_BTC
+
+
+def _tap_input(module: nn.Module, tap: _Tap, transform: _Transform = _unchanged) -> Any:
     def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
         tap.add(transform(args[0]))
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minitron.depth import ModelCost, choose_layers, influence, only
+from minitron.errors import ArtifactMismatch, UnreadableCheckpoint
 from minitron.families import read_architecture
 from minitron.plan import depth_plan, kept_layers
 from minitron.prune import prune
@@ -160,7 +161,7 @@ def table(costs):
 def test_independent_scores_are_the_costs_of_single_layers():
     scores = choose_layers(table(lambda _, dropped: [3.0, 1.0, 2.0][dropped[0]]), 3, "independent")
     assert scores.layers_L.tolist() == [3, 1, 2]
-    assert scores.blocks_LL is None
+    assert scores.blocks_RL is None
 
 
 def test_iterative_removal_asks_again_without_those_that_went():
@@ -170,7 +171,7 @@ def test_iterative_removal_asks_again_without_those_that_went():
         is_last_of_the_two = dropped[0] in (1, 2) and not {1, 2} <= set(kept)
         return 9.0 if is_last_of_the_two else {0: 5.0, 1: 0.1, 2: 0.2, 3: 3.0}[dropped[0]]
 
-    assert choose_layers(table(costs), 4, "iterative").layers_L.tolist() == [2, 0, 3, 1]
+    assert choose_layers(table(costs), 4, "iterative").layers_L.tolist() == [2, 0, math.inf, 1]
 
 
 @given(costs=st.lists(st.floats(0, 100, width=32), min_size=21, max_size=21), num_layers=st.integers(1, 6))
@@ -208,4 +209,25 @@ def test_iterative_depths_are_nested_and_each_step_is_the_cheapest(costs, num_la
 
 def scores_with(num_layers, chosen):
     shape = replace(read_architecture(tiny_config("llama")), num_layers=num_layers)
-    return replace(random_scores(shape), layers_L=chosen.layers_L, blocks_LL=chosen.blocks_LL)
+    return replace(random_scores(shape), layers_L=chosen.layers_L, blocks_RL=chosen.blocks_RL)
+
+
+@pytest.mark.parametrize("selection", ["iterative", "contiguous"])
+def test_what_nobody_asks_for_is_not_measured_and_not_told(selection):
+    model, blocks = tiny_model(), random_blocks(2)
+    whole = scores_with(4, choose_layers(ModelCost(model, blocks, "kl"), 4, selection))
+    runs = []
+    model.lm_head.register_forward_hook(lambda *_: runs.append(1))
+    some = scores_with(4, choose_layers(ModelCost(model, blocks, "kl"), 4, selection, fewest=3))
+    assert len(runs) == 5
+    assert kept_layers(some, 3) == kept_layers(whole, 3)
+    with pytest.raises(
+        ArtifactMismatch, match=r"target.num_layers: found 2, allowed for these scores: at least 3"
+    ):
+        kept_layers(some, 2)
+
+
+@pytest.mark.parametrize("selection", ["independent", "iterative", "contiguous"])
+def test_a_model_that_breaks_without_any_layer_is_damaged(selection):
+    with pytest.raises(UnreadableCheckpoint, match="not finite"):
+        choose_layers(table(lambda *_: math.inf), 3, selection)

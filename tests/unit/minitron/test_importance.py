@@ -19,6 +19,24 @@ from tests.tiny import NAMES, SEQUENCE_LENGTH, random_blocks, tiny_model
 TENSORS = ("hidden_D", "neurons_LF", "heads_LN", "layers_L")
 
 
+PARTS = {
+    "llama": {
+        "layers": "model.layers", "down": "mlp.down_proj", "o": "self_attn.o_proj",
+        "norm1": "input_layernorm", "norm2": "post_attention_layernorm",
+    },
+    "gpt2": {
+        "layers": "transformer.h", "down": "mlp.c_proj", "o": "attn.c_proj", "norm1": "ln_1", "norm2": "ln_2",
+    },
+    "gpt_neox": {
+        "layers": "gpt_neox.layers", "down": "mlp.dense_4h_to_h", "o": "attention.dense",
+        "norm1": "input_layernorm", "norm2": "post_attention_layernorm",
+    },
+}  # fmt: skip
+"""Where the papers' formulas look, by family."""
+PARTS["gemma2"] = PARTS["gemma3_text"] = PARTS["llama"] | {"norm2": "pre_feedforward_layernorm"}
+PARTS["olmo2"] = PARTS["llama"] | {"norm1": "post_attention_layernorm", "norm2": "post_feedforward_layernorm"}
+
+
 PAPERS = {"metric": "activation", "sequence_aggregation": "mean", "batch_aggregation": "l2"}
 
 
@@ -34,10 +52,13 @@ def activations(model, block):
     def keep(name, tensor):
         kept[name] = tensor[0].detach().double().numpy()
 
-    for index, layer in enumerate(model.model.layers):
-        for name, module in (("down", layer.mlp.down_proj), ("o", layer.self_attn.o_proj)):
+    taps = PARTS[model.config.model_type] if model.config.model_type in PARTS else PARTS["llama"]
+    for index, layer in enumerate(model.get_submodule(taps["layers"])):
+        for name in ("down", "o"):
+            module = layer.get_submodule(taps[name])
             handles.append(module.register_forward_pre_hook(lambda _, x, key=(name, index): keep(key, x[0])))
-        for name, module in (("norm1", layer.input_layernorm), ("norm2", layer.post_attention_layernorm)):
+        for name in ("norm1", "norm2"):
+            module = layer.get_submodule(taps[name])
             handles.append(module.register_forward_hook(lambda _, __, y, key=(name, index): keep(key, y)))
         handles.append(layer.register_forward_pre_hook(lambda _, x, key=("in", index): keep(key, x[0])))
         handles.append(layer.register_forward_hook(lambda _, __, y, key=("out", index): keep(key, y)))
@@ -124,6 +145,20 @@ def test_a_weighted_head_is_the_norm_of_what_it_adds(name):
             assert float(scores.heads_LN[index, head]) == pytest.approx(
                 math.sqrt(sum(float((each**2).sum()) for each in added)), rel=1e-5
             )
+
+
+@pytest.mark.parametrize(("sequence", "batch"), PAIRS)
+@pytest.mark.parametrize("name", ["llama", "nemotron"])
+def test_a_weighted_hidden_channel_is_what_stands_in_the_residual_stream(name, sequence, batch):
+    model, blocks = tiny_model(name), random_blocks(4)
+    scores = measure(model, blocks, metric="weighted", sequence_aggregation=sequence, batch_aggregation=batch)
+    runs = [activations(model, block) for block in blocks]
+    last = model.config.num_hidden_layers - 1
+    taps = [("in", index) for index in range(last + 1)] + [("out", last)]
+    expected = sum(
+        along(along(np.stack([run[tap] for run in runs]), sequence, axis=1), batch, axis=0) for tap in taps
+    )
+    np.testing.assert_allclose(scores.hidden_D.numpy(), expected, rtol=5e-5)
 
 
 @pytest.mark.parametrize("metric", ["activation", "weighted", "weight"])
@@ -302,12 +337,13 @@ def test_too_few_blocks():
 
 @pytest.mark.parametrize("metric", ["activation", "weighted", "weight", "random"])
 @pytest.mark.parametrize("depth_metric", ["block_influence", "lm_loss", "kl", "logit_error"])
-def test_damaged_weights_are_named(metric, depth_metric):
+@pytest.mark.parametrize("selection", ["independent", "iterative", "contiguous"])
+def test_damaged_weights_are_named(metric, depth_metric, selection):
     model = tiny_model()
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[3, 3] = torch.nan
     with pytest.raises(UnreadableCheckpoint, match="not finite"):
-        measure(model, random_blocks(3), metric=metric, depth_metric=depth_metric)
+        measure(model, random_blocks(3), metric=metric, depth_metric=depth_metric, depth_selection=selection)
 
 
 def test_saved_scores_come_back_equal(tmp_path):
@@ -327,7 +363,7 @@ def test_every_choice_of_layers_is_stored_and_decides_the_same(tmp_path, depth_m
     scores = measure(tiny_model(), random_blocks(3), depth_metric=depth_metric, depth_selection=selection)
     scores.save(tmp_path / "scores.safetensors")
     loaded = ImportanceScores.load(tmp_path / "scores.safetensors", expected_fingerprint="f")
-    assert (loaded.blocks_LL is None) == (selection != "contiguous")
+    assert (loaded.blocks_RL is None) == (selection != "contiguous")
     for depth in range(1, 5):
         kept = kept_layers(scores, depth)
         assert len(kept) == depth
@@ -364,3 +400,30 @@ def test_scores_that_are_no_scores_are_named(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UnreadableCheckpoint, match=r"scores\.safetensors: cannot be read as scores"):
         ImportanceScores.load(path, expected_fingerprint="f")
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "olmo2"])
+def test_shares_of_norms_are_those_of_each_token(name):
+    """What a norm gets of each token is divided by its own mean square, so that no loud token drowns the rest."""
+    model, blocks = tiny_model(name), random_blocks(3)
+    inputs, handles = {}, []
+    for key, module in model.named_modules():
+        if key == "model.norm" or key.rpartition(".")[2].endswith("layernorm"):
+            handles.append(
+                module.register_forward_pre_hook(
+                    lambda _, x, key=key: inputs.setdefault(key, []).append(x[0].double().flatten(0, 1))
+                )
+            )
+    with torch.no_grad():
+        model(input_ids=torch.from_numpy(blocks.astype(np.int64)))
+    for handle in handles:
+        handle.remove()
+    scores = measure(model, blocks, batch_size=2)
+    norms = len(scores.norms_MD) // 4
+    assert len(scores.norms_MD) == len(inputs) == 4 * norms + 1
+    torch.testing.assert_close(scores.norms_MD.mean(dim=1), torch.ones(4 * norms + 1), rtol=1e-5, atol=0)
+    for row, key in ((0, "model.layers.0."), (3 * norms, "model.layers.3."), (4 * norms, "model.norm")):
+        found = next(tokens[0] for name, tokens in inputs.items() if name.startswith(key))
+        share = (found.square() / found.square().mean(dim=1, keepdim=True)).mean(dim=0)
+        torch.testing.assert_close(scores.norms_MD[row], share.float(), rtol=1e-4, atol=1e-6)
+    assert measure(tiny_model("gpt2"), blocks).norms_MD is None

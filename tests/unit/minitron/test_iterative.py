@@ -35,6 +35,19 @@ def in_steps(model, steps, blocks=None, smallest=SMALL, **fields):
     )
 
 
+def way_of(source):
+    """Return the sizes of three even steps, as near as the family has them."""
+    neurons = (30, 20, 10)
+    if family_named(source.family).pairs_heads:
+        hidden, heads, kv = (40, 32, 24), (5, 4, 3), (5, 4, 3)
+    elif source.traits.heads_span_hidden:
+        hidden, heads, kv = (32, 32, 16), (4, 4, 2), (2, 2, 2)
+    else:
+        hidden, heads, kv = (40, 32, 24), (4, 4, 2), (2, 2, 2)
+    names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
+    return [dict(zip(names, sizes, strict=True)) for sizes in zip(hidden, neurons, heads, kv, strict=True)]
+
+
 @pytest.mark.parametrize("smallest", [None, SMALL])
 def test_one_step_is_one_measurement(smallest):
     model, blocks = tiny_model(), random_blocks(3)
@@ -48,16 +61,16 @@ def test_one_step_is_one_measurement(smallest):
 def test_steps_are_what_one_gets_by_pruning_and_measuring_by_hand(name, metric):
     model, blocks = tiny_model(name), random_blocks(3)
     source = read_architecture(model.config.to_dict())
-    scores = in_steps(model, 3, blocks, metric=metric)
+    way = way_of(source)
+    scores = in_steps(model, 3, blocks, way[-1], metric=metric)
     by_hand, recipe = model, CalibrationRecipe(num_tokens=blocks.size, metric=metric)
-    for sizes in (
-        {"hidden_size": 40, "intermediate_size": 30, "num_attention_heads": 4},
-        {"hidden_size": 32, "intermediate_size": 20, "num_attention_heads": 4}, SMALL,
-    ):  # fmt: skip
+    for sizes in way:
         measured = measure_importance(by_hand, blocks, recipe, fingerprint="f")
         by_hand = prune(by_hand, plan_pruning(measured, replace(source, **sizes)))
-    student = prune(model, plan_pruning(scores, replace(source, **SMALL)))
-    assert torch.equal(logits_of(student, blocks), logits_of(by_hand, blocks))
+    student = prune(model, plan_pruning(scores, replace(source, **way[-1])))
+    # Each time that it shrinks, Gemma's table is multiplied anew by the root of the hidden size.
+    tolerance = 1e-4 if source.family.startswith("gemma") else 0
+    torch.testing.assert_close(logits_of(student, blocks), logits_of(by_hand, blocks), rtol=0, atol=tolerance)
 
 
 def test_layers_are_those_of_the_whole_model():
@@ -66,7 +79,7 @@ def test_layers_are_those_of_the_whole_model():
     expected = measure_importance(
         model, blocks, CalibrationRecipe(num_tokens=blocks.size, **fields), fingerprint="f"
     )
-    assert torch.equal(in_steps(model, 2, blocks, **fields).blocks_LL, expected.blocks_LL)
+    assert torch.equal(in_steps(model, 2, blocks, **fields).blocks_RL, expected.blocks_RL)
 
 
 def test_what_went_later_comes_back_first():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from minitron.checkpoint import load_parent
 from minitron.costs import training_memory
@@ -37,6 +37,10 @@ SIZES = {
     "llama": {"num_layers": 3, "hidden_size": 36, "intermediate_size": 37, "num_attention_heads": 4},
     "qwen3": {"num_layers": 2, "hidden_size": 48, "intermediate_size": 40, "num_attention_heads": 4},
     "nemotron": {"num_layers": 4, "hidden_size": 42, "intermediate_size": 21, "num_attention_heads": 6},
+    # weights of several axes one after the other, transposed weights, tables that make up for a smaller hidden size
+    "phi3": {"num_layers": 2, "hidden_size": 30, "intermediate_size": 13, "num_attention_heads": 4},
+    "gpt2": {"num_layers": 2, "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 4},
+    "gemma2": {"num_layers": 3, "hidden_size": 36, "intermediate_size": 21, "num_attention_heads": 4},
 }
 """What a student of each family keeps."""
 OPTIONS = {
@@ -287,6 +291,24 @@ def test_one_process_cuts_from_files_too(directory):
     assert found.config.to_dict() == student_alone(directory, "qwen3").config.to_dict()
     with pytest.raises(ArtifactMismatch, match=r"parent-qwen3: found Arch.*, allowed for this plan: Arch"):
         prune_checkpoint(parent_of(directory, "qwen3"), plan_of("llama"), ALONE, device=CPU)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt_neox"])
+def test_files_with_the_names_of_published_ones_are_read(name, tmp_path):
+    """GPT-2's have no prefix, and masks that no model holds any more; Pythia's call the output head otherwise."""
+    model = tiny_model(name)
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    published = {
+        key.removeprefix("transformer.").replace("lm_head.", "embed_out."): tensor
+        for key, tensor in load_file(file).items()
+    }
+    assert published.keys().isdisjoint({"transformer.wte.weight", "lm_head.weight"})
+    save_file(published | {"h.0.attn.bias": torch.ones(1, 1, 4, 4)}, file, metadata={"format": "pt"})
+    source = read_architecture(model.config.to_dict())
+    found = prune_checkpoint(Path(tmp_path), whole_plan(source), ALONE, device=CPU)
+    same_weights(weights_of(found), weights_of(model), atol=0)
+    same_weights(weights_of(load_parent(tmp_path)), weights_of(model), atol=0)
 
 
 def test_a_missing_tensor_is_named(tmp_path):

@@ -105,7 +105,8 @@ def test_all_problems_are_told_at_once_with_their_paths():
         "budget.min_parameters": "found true, allowed: a whole number",
         "budget.max_params": "unknown, allowed: max_parameters, min_parameters, counting",
         "axes.num_layers.1": 'found "x", allowed: a whole number',
-        "axes.depth": "unknown, allowed: num_layers, hidden_size, intermediate_size, num_attention_heads",
+        "axes.depth": "unknown, allowed: num_layers, hidden_size, intermediate_size, num_attention_heads, "
+        "num_key_value_heads",
         "data": 'found "text", allowed: a mapping of fields',
         "calibration.num_tokens": "found 0, allowed: at least 1",
         "distillation.temperature": (
