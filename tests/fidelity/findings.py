@@ -14,7 +14,14 @@ from transformers import PreTrainedModel
 from minitron.architecture import Architecture
 from minitron.plan import plan_pruning
 from minitron.prune import prune
-from minitron.recipe import Aggregation, DepthMetric, DepthSelection
+from minitron.recipe import (
+    Aggregation,
+    DepthMetric,
+    DepthSelection,
+    DistillationRecipe,
+    Loss,
+    PruningRecipe,
+)
 from tests.fidelity.laboratory import Laboratory, Losses
 from tests.fidelity.shift import foreign_text
 
@@ -147,6 +154,55 @@ def two_sizes_in_sequence(lab: Laboratory) -> Rows:
     return {"one step": direct, "two steps": lab.losses("quarter-second", again)}
 
 
+def every_loss(lab: Laboratory) -> Rows:
+    """The same student by each loss; those on whole logits are asked of a live teacher."""
+
+    def live(name: str, start: Callable[[], PreTrainedModel], **fields: Any) -> Losses:
+        recipe = DistillationRecipe(teacher="live", **fields)
+        return lab.losses(name, start, lab.live, distillation=recipe)
+
+    def narrow() -> PreTrainedModel:
+        return lab.pruned(lab.protocol.width)
+
+    def shallow() -> PreTrainedModel:
+        return lab.pruned(lab.protocol.depth)
+
+    few = DistillationRecipe(top_k=5)
+    rows = {loss: live(f"loss-{loss}", narrow, loss=loss) for loss in get_args(Loss)}
+    rows["forward_kl, temperature 3"] = live("loss-warm", narrow, temperature=3.0)
+    rows["forward_kl of the 128 likeliest"] = distilled(lab)
+    rows["forward_kl of the 5 likeliest"] = lab.losses(
+        "loss-top-5", narrow, lambda: lab.answers_of(lab.parent, lab.blocks, "top-5", few), distillation=few
+    )
+    rows["fewer layers: logits only"] = live("loss-depth-logits", shallow, intermediate="none")
+    rows["fewer layers: and hidden states"] = live("loss-depth-states", shallow)
+    return rows
+
+
+def what_cutting_may_mend(lab: Laboratory) -> Rows:
+    """The papers' residual merge of query heads, and norms that keep their size; KV heads dropped or pooled."""
+    few_heads = replace(lab.source, num_attention_heads=lab.source.num_key_value_heads)
+    few_kv = replace(few_heads, num_key_value_heads=max(1, lab.source.num_key_value_heads // 2))
+    width = lab.protocol.width
+
+    def cut(name: str, target: Architecture, **fields: Any) -> Losses:
+        recipe = PruningRecipe(**fields)
+        return lab.losses(
+            f"mend-{name}",
+            lambda: lab.cut(plan_pruning(lab.scores, target, recipe)),
+            points=lab.protocol.points[:3],
+        )
+
+    return {
+        "narrow": distilled(lab)[:3],
+        "narrow, norms rescaled": cut("rescaled", width, norm_rescaling=True),
+        "one query head a KV head": cut("heads", few_heads),
+        "the same, heads merged": cut("merged", few_heads, head_merge=True),
+        "half of the KV heads, dropped": cut("kv-dropped", few_kv),
+        "half of the KV heads, pooled": cut("kv-pooled", few_kv, kv_heads="mean"),
+    }
+
+
 def every_depth_metric(lab: Laboratory) -> Rows:
     """Which layers go, by each metric and way to choose."""
     ways: tuple[tuple[DepthMetric, DepthSelection], ...] = (
@@ -244,6 +300,12 @@ FINDINGS = (
         measure=importance_in_steps,
     ),
     Finding(
+        number=8,
+        claim="What is learnt from the teacher",
+        columns=ON_THE_WAY,
+        measure=every_loss,
+    ),
+    Finding(
         number=9,
         claim="The nine aggregations, weight-aware scores, and baselines",
         columns=ON_THE_WAY[:3],
@@ -260,6 +322,12 @@ FINDINGS = (
         claim="Which layers go",
         columns=ON_THE_WAY[:3],
         measure=every_depth_metric,
+    ),
+    Finding(
+        number=12,
+        claim="What cutting may mend: merged heads, rescaled norms, pooled KV heads",
+        columns=ON_THE_WAY[:3],
+        measure=what_cutting_may_mend,
     ),
 )
 

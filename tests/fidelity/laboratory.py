@@ -28,6 +28,7 @@ from minitron.teacher import LiveTeacher, Teacher, build_teacher_cache, open_tea
 from minitron.train import Retraining
 
 CPU = torch.device("cpu")
+CACHED = DistillationRecipe()
 Start = Callable[[], PreTrainedModel]
 Losses = list[float]
 """Held-out nats per token, at the points of a protocol."""
@@ -135,13 +136,15 @@ class Laboratory:
         """Of the parent, to its own kind of text."""
         return self.answers_of(self.parent, self.blocks, "parent")
 
-    def answers_of(self, model: PreTrainedModel, blocks: Blocks, name: str) -> Teacher:
+    def answers_of(
+        self, model: PreTrainedModel, blocks: Blocks, name: str, recipe: DistillationRecipe = CACHED
+    ) -> Teacher:
         """Return a teacher's cached answers to training blocks."""
         directory = self._kept / f"answers-{name}"
         build_teacher_cache(
             model,
             blocks.training_NT,
-            DistillationRecipe(),
+            recipe,
             directory,
             fingerprint=blocks.fingerprint,
             batch_size=self.protocol.training.micro_batch_size,
@@ -187,7 +190,7 @@ class Laboratory:
                 text,
                 teacher() if teacher else self.answers,
                 replace(base, seed=self.seed, peak_learning_rate=rate * base.peak_learning_rate),
-                distillation or DistillationRecipe(),
+                distillation or CACHED,
             )
             found = []
             for num_tokens in points or self.protocol.points:
@@ -206,7 +209,7 @@ class Laboratory:
                 self.protocol.training, peak_learning_rate=self.protocol.correction_rate, seed=self.seed
             )
             model = load_parent(self.protocol.parent_dir)
-            _trained(model, blocks, None, recipe, DistillationRecipe()).advance(recipe.num_tokens)
+            _trained(model, blocks, None, recipe, CACHED).advance(recipe.num_tokens)
             return model
 
         return self._made("corrected", correct)
@@ -217,9 +220,7 @@ class Laboratory:
         def retrain() -> PreTrainedModel:
             recipe = replace(self.protocol.training, seed=self.seed)
             model = start()
-            _trained(model, self.blocks, self.answers, recipe, DistillationRecipe()).advance(
-                recipe.num_tokens
-            )
+            _trained(model, self.blocks, self.answers, recipe, CACHED).advance(recipe.num_tokens)
             return model
 
         return self._made(name, retrain)
