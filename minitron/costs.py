@@ -202,6 +202,7 @@ def depth_runs(num_layers: int, recipe: CalibrationRecipe, *, fewest: int = 1) -
     ``fewest`` is how many students have at least. Block influence of single layers is told by the pass that tells width.
     """
     is_answered = recipe.depth_metric != "block_influence"
+    fewest = fewest if recipe.is_told_to_a_depth else 1
     match recipe.depth_selection:
         case "independent" if not is_answered:
             return 0, 0

@@ -122,7 +122,7 @@ def measure_importance(
         recipe: How; its ``steps`` are ``minitron.iterative``'s.
         fingerprint: Of all that the scores are made from.
         valid_NT: False for padding, which counts nowhere; None where there is none, as in the packer's blocks.
-        fewest_layers: That anybody will ask for; iterative and contiguous selections stop there.
+        fewest_layers: That anybody will ask for; see ``CalibrationRecipe.is_told_to_a_depth``.
         report: Told of progress.
 
     Raises:

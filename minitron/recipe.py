@@ -162,7 +162,7 @@ class CalibrationRecipe:
     num_tokens: int = 262_144
     batch_size: int = 8
     """Blocks per forward pass; changes speed and memory, never the scores."""
-    metric: WidthMetric = "activation"
+    metric: WidthMetric = "weighted"
     """Of neurons, heads and hidden channels. ``activation``: their activations, as in the papers. ``weighted``: what
     they add to the residual stream, so activations times the weights that read them. ``weight``, the norm of all
     weights of a unit, and ``random`` are baselines."""
@@ -177,7 +177,7 @@ class CalibrationRecipe:
     """What it costs to do without layers. ``block_influence``: how far they turn the residual stream, told by
     the same forward passes. The others run the rest of the model without them: ``lm_loss`` in nats,
     ``kl`` from the whole model's distribution, ``logit_error`` the normalised squared error of its logits."""
-    depth_selection: DepthSelection = "independent"
+    depth_selection: DepthSelection = "contiguous"
     """Which layers go. ``independent``: those that cost least, each on its own. ``iterative``: one at a time,
     measured again without those that went before. ``contiguous``: the block of neighbours that costs least."""
     depth_tokens: int = 16_384
@@ -204,6 +204,11 @@ class CalibrationRecipe:
     def depth_blocks(self, sequence_length: int) -> int:
         """Whole blocks that are run without layers, at least one."""
         return max(1, min(self.num_tokens, self.depth_tokens) // sequence_length)
+
+    @property
+    def is_told_to_a_depth(self) -> bool:
+        """Whether the choice of layers is only told down to the fewest that are wanted, because each depth costs passes."""
+        return self.depth_selection != "independent" and self.depth_metric != "block_influence"
 
     def over_sequence(self, *, is_hidden: bool) -> Aggregation:
         """Return how hidden channels, or neurons and heads, are aggregated over the tokens of a block."""

@@ -109,9 +109,17 @@ class SearchSpace:
 
     @property
     def least(self) -> Architecture:
-        """The least of each size in the space, at once; it need not be in it."""
-        least = self._sizes_NA.min(axis=0).tolist()
-        return replace(self.parent, **dict(zip(AXIS_NAMES, least, strict=True)))
+        """The least of each size on the axes, at once, whatever the budget; it need not be in the space."""
+        parent = self.parent
+        hidden_size = min(self.axes.sizes("hidden_size", parent, hidden_size=0))
+        heads = self.axes.sizes("num_attention_heads", parent, hidden_size=0)
+        return replace(
+            parent,
+            num_layers=min(self.axes.sizes("num_layers", parent, hidden_size=0)),
+            hidden_size=hidden_size,
+            intermediate_size=min(self.axes.sizes("intermediate_size", parent, hidden_size=hidden_size)),
+            num_attention_heads=min(count for count in heads if count % parent.num_key_value_heads == 0),
+        )
 
     @property
     def num_ordinals(self) -> dict[str, int]:

@@ -242,7 +242,7 @@ class _Preparation:
         calibration, least = self._spec.calibration, search_space(self._spec).least
         return calibration.identity | {
             "narrowest": replace(least, num_layers=1).name if calibration.steps > 1 else None,
-            "fewest_layers": least.num_layers if calibration.depth_selection != "independent" else None,
+            "fewest_layers": least.num_layers if calibration.is_told_to_a_depth else None,
             "version": METRIC_VERSION,
         }
 

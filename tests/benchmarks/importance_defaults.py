@@ -47,11 +47,12 @@ NINE = tuple(
 WIDTH_RETRAINED = (PAPERS, BEST, ("random", "mean", "l2"))
 
 DEPTH = (
-    ("block_influence", "independent"), ("block_influence", "iterative"), ("block_influence", "contiguous"),
-    ("lm_loss", "independent"), ("lm_loss", "iterative"), ("lm_loss", "contiguous"),
-    ("kl", "independent"), ("kl", "iterative"), ("kl", "contiguous"), ("logit_error", "iterative"),
+    ("block_influence", "independent"), ("block_influence", "contiguous"), ("block_influence", "iterative"),
+    ("lm_loss", "independent"), ("kl", "independent"), ("logit_error", "independent"),
+    ("kl", "iterative"), ("lm_loss", "iterative"), ("logit_error", "iterative"),
+    ("kl", "contiguous"), ("lm_loss", "contiguous"),
 )  # fmt: skip
-DEPTH_RETRAINED = (("block_influence", "independent"), ("lm_loss", "iterative"), ("kl", "iterative"))
+DEPTH_RETRAINED = (DEPTH[0], DEPTH[1], ("kl", "iterative"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ SETTINGS = {
             "hidden 96": {"hidden_size": 96},
             "all": {"intermediate_size": 128, "num_attention_heads": 4, "hidden_size": 112},
         },
-        fewest_layers=4,
+        fewest_layers=3,
         peak_learning_rate=2e-3,
         batch_tokens=2_048,
         calibration_blocks=256,

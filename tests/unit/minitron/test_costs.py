@@ -274,6 +274,7 @@ def test_memory_bounds_what_prepares_a_search(name, tmp_path):
     blocks = random_blocks(4 * B, sequence_length=T, vocab_size=VOCAB)
     shape = shape_of(model)
     bound = forward_memory(shape, num_tokens=B * T) - shape.weight_bytes("float32")
+    bound += depth_memory(shape, CalibrationRecipe(), num_tokens=B * T)
     work = {
         "importance": lambda: measure_importance(
             model, blocks, CalibrationRecipe(num_tokens=blocks.size, batch_size=B), fingerprint="f"
@@ -299,7 +300,8 @@ def test_runs_of_layers_are_those_that_are_made(metric, selection, num_layers, f
     model.lm_head.register_forward_hook(lambda *_: heads.append(1))
     recipe = CalibrationRecipe(depth_metric=metric, depth_selection=selection)
     if (metric, selection) != ("block_influence", "independent"):
-        choose_layers(ModelCost(model, blocks, metric), num_layers, selection, fewest=fewest)
+        stops_at = fewest if recipe.is_told_to_a_depth else 1
+        choose_layers(ModelCost(model, blocks, metric), num_layers, selection, fewest=stops_at)
     assert depth_runs(num_layers, recipe, fewest=fewest) == (len(layers), len(heads))
 
 

@@ -224,7 +224,7 @@ def test_padding_changes_nothing(name, depth_metric):
 def test_weights_alone_need_no_forward_pass():
     model, runs = tiny_model("qwen2"), []
     model.model.register_forward_hook(lambda *_: runs.append(1))
-    measure(model, random_blocks(2), metric="weight", depth_metric="block_influence")
+    measure(model, random_blocks(2), metric="weight", depth_selection="independent")
     assert len(runs) == 1, "block influence alone needs it"
 
 
@@ -314,10 +314,12 @@ def test_the_output_head_is_never_run():
 
 def test_progress_counts_tokens():
     seen = []
-    recipe = CalibrationRecipe(num_tokens=5 * SEQUENCE_LENGTH, batch_size=2)
+    recipe = CalibrationRecipe(
+        num_tokens=5 * SEQUENCE_LENGTH, batch_size=2, depth_metric="kl", depth_tokens=3 * SEQUENCE_LENGTH
+    )
     measure_importance(tiny_model(), random_blocks(5), recipe, fingerprint="f", report=seen.append)
     assert [(progress.done, progress.total, progress.unit) for progress in seen] == [
-        (32, 80, "tokens"), (64, 80, "tokens"), (80, 80, "tokens"),
+        (32, 80, "tokens"), (64, 80, "tokens"), (80, 80, "tokens"), (2, 3, "blocks"), (3, 3, "blocks"),
     ]  # fmt: skip
 
 
@@ -372,15 +374,17 @@ def test_every_choice_of_layers_is_stored_and_decides_the_same(tmp_path, depth_m
 
 def test_depth_is_told_by_the_first_depth_tokens():
     model, blocks = tiny_model(), random_blocks(6)
-    few = measure(model, blocks, depth_metric="kl", depth_tokens=2 * SEQUENCE_LENGTH)
+    few = measure(
+        model, blocks, depth_metric="kl", depth_tokens=2 * SEQUENCE_LENGTH, depth_selection="independent"
+    )
     assert torch.equal(few.layers_L, measure(model, blocks[:2], depth_metric="kl").layers_L)
     assert torch.equal(few.neurons_LF, measure(model, blocks).neurons_LF)
 
 
 def test_block_influence_is_the_same_in_the_pass_of_width_and_in_its_own():
     model, blocks = tiny_model(), random_blocks(6)
-    blockwise = measure(model, blocks, depth_selection="contiguous")
-    torch.testing.assert_close(blockwise.layers_L, measure(model, blocks).layers_L)
+    found = [measure(model, blocks, depth_selection=each).layers_L for each in ("contiguous", "independent")]
+    torch.testing.assert_close(*found)
 
 
 def test_scores_of_something_else_are_refused(tmp_path, monkeypatch):

@@ -399,3 +399,17 @@ def test_half_a_million_combinations_take_no_time():
     space = SearchSpace(NEMOTRON_15B, axes, window(7.6e9, 8.4e9))
     assert space.num_combinations == 514_000
     assert space.nearest({"num_layers": 15}).num_layers == 32
+
+
+def test_the_least_of_each_size_is_that_of_the_axes_whatever_the_budget():
+    axes = Axes(
+        num_layers=(4, 6), hidden_size=(96, 128), intermediate_size=Multiples(of_hidden=(1.5, 2)),
+        num_attention_heads=(8, 4, 2),
+    )  # fmt: skip
+    tiny = parent_architecture("builtin:tiny")
+    for budget in (Budget(max_parameters=10**9), Budget(max_parameters=10**9, min_parameters=500_000)):
+        least = SearchSpace(tiny, axes, budget).least
+        assert least == replace(
+            tiny, num_layers=4, hidden_size=96, intermediate_size=144, num_attention_heads=4
+        )
+    assert SearchSpace(tiny, Axes(), Budget(max_parameters=10**9)).least == tiny
