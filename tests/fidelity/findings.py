@@ -122,7 +122,11 @@ def every_width_metric(lab: Laboratory) -> Rows:
     """The nine aggregations, batch then sequence, of activations; the other metrics; all to one shape."""
     rows = {
         f"activation, {batch} of {sequence}": _kept_by(
-            lab, f"activation-{batch}-{sequence}", batch_aggregation=batch, sequence_aggregation=sequence
+            lab,
+            f"activation-{batch}-{sequence}",
+            metric="activation",
+            batch_aggregation=batch,
+            sequence_aggregation=sequence,
         )
         for batch in get_args(Aggregation)
         for sequence in get_args(Aggregation)
@@ -205,10 +209,7 @@ def what_cutting_may_mend(lab: Laboratory) -> Rows:
 
 def every_depth_metric(lab: Laboratory) -> Rows:
     """Which layers go, by each metric and way to choose."""
-    ways: tuple[tuple[DepthMetric, DepthSelection], ...] = (
-        ("block_influence", "independent"),
-        *((metric, way) for metric in ("lm_loss", "kl", "logit_error") for way in get_args(DepthSelection)),
-    )
+    ways = [(metric, way) for metric in get_args(DepthMetric) for way in get_args(DepthSelection)]
     return {
         f"{metric}, {way}": _kept_by(
             lab, f"depth-{metric}-{way}", target=lab.protocol.depth, depth_metric=metric, depth_selection=way
