@@ -92,10 +92,7 @@ def training_memory(
     computed, what is outside of layers, and all copies that autocast makes.
     """
     states = distillation.states(
-        student_layers=student.num_layers,
-        parent_layers=parent.num_layers,
-        is_live=is_live,
-        processes=processes,
+        student_layers=student.num_layers, parent_layers=parent.num_layers, is_live=is_live
     )
     beside = _projection(student, parent) if states else 0
     copied = student.parameter_count + beside if training.weights == "bfloat16" else student.matrix_parameters

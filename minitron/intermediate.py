@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from minitron.assemble import anatomy_of, layers_of
 from minitron.recipe import State, StateLoss
+from minitron.sharding import everywhere
 
 # B blocks, T tokens of a block, D hidden of the student, E hidden of the teacher, V vocabulary
 
@@ -50,8 +51,20 @@ def _keeper(seen: dict[State, Tensor], state: State) -> Any:
     return keep
 
 
-def make_projection(student: PreTrainedModel, teacher: PreTrainedModel) -> nn.Parameter | None:
-    """Return the matrix from the student's width to the teacher's, ED; None where they are equal.
+class Projection(nn.Module):
+    """One matrix for all states, in float32 whatever its weights run in."""
+
+    def __init__(self, weight_ED: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight_ED)
+
+    def forward(self, hidden_BTD: Tensor) -> Tensor:
+        """Return what hidden states are in the teacher's width."""
+        return functional.linear(hidden_BTD, self.weight.float())
+
+
+def make_projection(student: PreTrainedModel, teacher: PreTrainedModel) -> Projection | None:
+    """Return what takes the student's width to the teacher's; None where they are equal. Collective.
 
     It begins as the one that makes the best of the teacher's embedding out of the student's, by least squares: a
     channel that was kept goes to where it was.
@@ -62,13 +75,13 @@ def make_projection(student: PreTrainedModel, teacher: PreTrainedModel) -> nn.Pa
     square_DD = (own_VD.T @ own_VD).double()
     square_DD += 1e-6 * square_DD.diagonal().mean() * torch.eye(len(square_DD), device=square_DD.device)
     solution_DE = torch.linalg.solve(square_DD, (own_VD.T @ whole_VE).double())
-    return nn.Parameter(solution_DE.T.float().contiguous())
+    return Projection(solution_DE.T.float().contiguous())
 
 
 def states_loss(
     own: Mapping[State, Tensor],
     teachers: Mapping[State, Tensor],
-    projection_ED: Tensor | None,
+    projection: Projection | None,
     loss: StateLoss,
 ) -> Tensor:
     """Return the sum over states of the mean over tokens."""
@@ -76,8 +89,8 @@ def states_loss(
     for state, own_BTD in own.items():
         whole_BTE = _scaled(teachers[state].to(own_BTD.device))
         found_BTE = _scaled(own_BTD)
-        if projection_ED is not None:
-            found_BTE = functional.linear(found_BTE, projection_ED.float())
+        if projection is not None:
+            found_BTE = projection(found_BTE)
         if loss == "cosine":
             of_state = 1.0 - functional.cosine_similarity(found_BTE, whole_BTE, dim=-1).mean()
         else:
@@ -94,7 +107,7 @@ def balanced(of_states: Tensor, of_logits: Tensor) -> Tensor:
 def _embedding(model: PreTrainedModel) -> Tensor:
     module = model.get_submodule(anatomy_of(model).embedding)
     assert isinstance(module, nn.Embedding)
-    return module.weight.detach().float()
+    return everywhere(module.weight.detach()).float()
 
 
 def _scaled(hidden_BTD: Tensor) -> Tensor:

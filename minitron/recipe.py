@@ -248,7 +248,7 @@ class DistillationRecipe:
     intermediate: Intermediate = "auto"
     """Hidden states that the student learns from beside logits: none; the output of the last layer but two, compared
     with the teacher's last but two; or that and the embedding. ``auto``, as the papers: output and embedding where
-    depth falls by more than a fifth, else none; and none where the teacher is not live or several processes train."""
+    depth falls by more than a fifth, else none; and none where the teacher is not live."""
     intermediate_loss: StateLoss = "cosine"
     """On hidden states, which one shared matrix takes to the teacher's width where they differ. Its weight makes it as
     large as the loss on logits, in every micro-batch anew."""
@@ -286,9 +286,7 @@ class DistillationRecipe:
                 f"auto, none; set teacher to {SERVES_STATES}"
             )
 
-    def states(
-        self, *, student_layers: int, parent_layers: int, is_live: bool, processes: int = 1
-    ) -> tuple[State, ...]:
+    def states(self, *, student_layers: int, parent_layers: int, is_live: bool) -> tuple[State, ...]:
         """Return the hidden states that a student of some depth learns from beside logits.
 
         Raises:
@@ -297,7 +295,7 @@ class DistillationRecipe:
         found = min(student_layers, parent_layers)
         if self.intermediate == "auto":
             has_fallen = 5 * (parent_layers - student_layers) > parent_layers
-            is_served = is_live and processes == 1 and found >= LEAST_LAYERS
+            is_served = is_live and found >= LEAST_LAYERS
             return ("output", "embedding") if has_fallen and is_served else ()
         if self.intermediate == "none":
             return ()

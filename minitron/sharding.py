@@ -11,7 +11,7 @@ from types import MethodType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed import Store  # type: ignore[attr-defined]  # torch does not list it
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -38,6 +38,9 @@ class Group:
 
     def shard(self, model: PreTrainedModel) -> None:
         """Take a model apart in place, so that this process holds its share; collective."""
+
+    def shard_beside(self, module: nn.Module) -> None:
+        """Take apart, in place, what is trained beside a model; collective."""
 
     def like(self, parameter: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG002
         """Return a tensor of a parameter's shape, of which this process holds ``rows``."""
@@ -89,6 +92,10 @@ class ShardedGroup(Group):
         fully_shard(model, mesh=self._mesh)
         setattr(model, _AS_FORWARD, MethodType(lambda _, work: work(), model))
         register_fsdp_forward_method(model, _AS_FORWARD)
+
+    def shard_beside(self, module: nn.Module) -> None:
+        """Take a module apart in place; it is gathered whenever it is called."""
+        fully_shard(module, mesh=self._mesh)
 
     def like(self, parameter: Tensor, rows: Tensor) -> Tensor:
         """Return a distributed tensor."""
@@ -171,5 +178,5 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def everywhere(value: Tensor) -> Tensor:
-    """Return a number that was computed of sharded tensors, such as their norm; collective."""
+    """Return the whole of a sharded tensor, or a number that was computed of some, such as their norm; collective."""
     return value.full_tensor() if isinstance(value, DTensor) else value

@@ -68,8 +68,8 @@ class Retraining:
         device: torch.device,
         group: Group = ALONE,
     ) -> None:
-        _check_group(training, distillation, group, sequence_length=int(training_NT.shape[1]))
-        self.states = _states(student, teacher, distillation, group)
+        _check_group(training, group, sequence_length=int(training_NT.shape[1]))
+        self.states = _states(student, teacher, distillation)
         """The hidden states that the student learns from, beside logits."""
         self.student = student
         self.student.to(device)  # type: ignore[arg-type]  # the stub loses self
@@ -89,7 +89,8 @@ class Retraining:
             assert isinstance(teacher, LiveTeacher)
             self._projection = make_projection(student, teacher.model)
         if self._projection is not None:
-            self._parameters[PROJECTION] = self._projection
+            group.shard_beside(self._projection)
+            self._parameters[PROJECTION] = self._projection.weight
         self._optimizer = make_optimizer(self._parameters, training)
 
     @property
@@ -282,7 +283,7 @@ class Retraining:
 
 
 def _states(
-    student: PreTrainedModel, teacher: Teacher | None, distillation: DistillationRecipe, group: Group
+    student: PreTrainedModel, teacher: Teacher | None, distillation: DistillationRecipe
 ) -> tuple[State, ...]:
     """Return the hidden states that this student learns from, once its teacher is one that it can learn from."""
     if not isinstance(teacher, LiveTeacher):
@@ -299,14 +300,10 @@ def _states(
     student_layers, parent_layers = (
         len(layers_of(model, anatomy_of(model))) for model in (student, teacher.model)
     )
-    return distillation.states(
-        student_layers=student_layers, parent_layers=parent_layers, is_live=True, processes=group.count
-    )
+    return distillation.states(student_layers=student_layers, parent_layers=parent_layers, is_live=True)
 
 
-def _check_group(
-    training: TrainingRecipe, distillation: DistillationRecipe, group: Group, *, sequence_length: int
-) -> None:
+def _check_group(training: TrainingRecipe, group: Group, *, sequence_length: int) -> None:
     """Raise InvalidRecipe for what several processes cannot do together."""
     blocks = training.blocks_per_step(sequence_length)
     if blocks % group.count:
@@ -314,11 +311,6 @@ def _check_group(
             "training.batch_tokens",
             f"found {blocks} blocks of {sequence_length} tokens in a step, allowed: a multiple of the {group.count} "
             "processes",
-        )
-    if group.count > 1 and distillation.intermediate not in {"auto", "none"}:
-        raise InvalidRecipe(
-            "distillation.intermediate",
-            f"found {distillation.intermediate!r}, allowed with {group.count} processes: 'auto' or 'none'",
         )
     if group.count > 1 and training.weights != "float32":
         raise InvalidRecipe(

@@ -297,9 +297,8 @@ class _Costing:
 
     def _states(self, shape: Architecture, *, is_live: bool) -> tuple[State, ...]:
         return self._spec.distillation.states(
-            student_layers=shape.num_layers, parent_layers=self._parent.num_layers,
-            is_live=is_live, processes=self._spec.resources.processes,
-        )  # fmt: skip
+            student_layers=shape.num_layers, parent_layers=self._parent.num_layers, is_live=is_live
+        )
 
     def _learnt_from(self) -> str:
         """Return what the students learn from, and what the automatic choice means for this space."""

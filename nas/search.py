@@ -177,9 +177,6 @@ class SearchSpec:
         if self.distillation.cache_form != "top_k":
             reason = f"found {self.distillation.cache_form}, allowed with several processes: top_k"
             problems.append(("distillation.cache_form", reason))
-        if self.distillation.intermediate not in {"auto", "none"}:
-            reason = f"found {self.distillation.intermediate}, allowed with several processes: auto, none"
-            problems.append(("distillation.intermediate", reason))
         return problems
 
 

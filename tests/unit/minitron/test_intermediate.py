@@ -11,11 +11,10 @@ from minitron.chunked_head import distillation_term
 from minitron.errors import ArtifactMismatch, InvalidRecipe, UnservedLoss
 from minitron.families import read_architecture
 from minitron.head import final_hidden, head_of
-from minitron.intermediate import balanced, make_projection, states_loss, watched
+from minitron.intermediate import Projection, balanced, make_projection, states_loss, watched
 from minitron.plan import random_plan
 from minitron.prune import prune
 from minitron.recipe import DistillationRecipe, TrainingRecipe
-from minitron.sharding import ALONE
 from minitron.teacher import LiveTeacher, build_teacher_cache, open_teacher_cache
 from minitron.train import PROJECTION, STATE_FILE, Retraining
 from tests.tiny import NAMES, SEQUENCE_LENGTH, text_blocks, tiny_model
@@ -64,7 +63,7 @@ def reference(own, whole, projection, loss):
     for state in own:
         for x, y in zip(own[state].flatten(0, 1).double(), whole[state].flatten(0, 1).double(), strict=True):
             x, y = (each / each.square().mean().sqrt() for each in (x, y))  # noqa: PLW2901
-            x = projection.double() @ x if projection is not None else x  # noqa: PLW2901
+            x = projection.weight.double() @ x if projection is not None else x  # noqa: PLW2901
             total = total + (
                 1 - torch.nn.functional.cosine_similarity(x, y, dim=0)
                 if loss == "cosine"
@@ -80,8 +79,8 @@ def test_the_loss_and_its_gradients(loss, width):
     own, whole = (
         {state: torch.randn(2, 3, size, generator=generator) for state in BOTH} for size in (6, width)
     )
-    projection = torch.randn(width, 6, generator=generator) if width != 6 else None
-    leaves = [*own.values(), *([projection] if projection is not None else [])]
+    projection = Projection(torch.randn(width, 6, generator=generator)) if width != 6 else None
+    leaves = [*own.values(), *([projection.weight] if projection is not None else [])]
 
     def gradients(of):
         for leaf in leaves:
@@ -119,7 +118,7 @@ def test_the_projection_begins_where_kept_channels_were():
     parent = tiny_model("llama-untied")
     source = read_architecture(parent.config.to_dict())
     plan = random_plan(source, replace(source, hidden_size=36, num_attention_heads=4), seed=3)
-    projection = make_projection(prune(parent, plan), parent)
+    projection = make_projection(prune(parent, plan), parent).weight
     assert projection.shape == (48, 36)
     torch.testing.assert_close(projection.detach()[list(plan.hidden)], torch.eye(36), rtol=0, atol=1e-3)
     assert make_projection(pruned(parent, num_layers=3), parent) is None
@@ -184,7 +183,7 @@ def test_interrupted_and_resumed_is_uninterrupted_to_the_bit(loss, narrow, tmp_p
     with safe_open(tmp_path / STATE_FILE, framework="pt") as file:
         names = set(file.keys())
     assert {f"{part}.{PROJECTION}" for part in ("weights", "exp_avg", "exp_avg_sq")} < names
-    assert not torch.equal(run(0)._projection, whole._projection), "it learns"
+    assert not torch.equal(run(0)._projection.weight, whole._projection.weight), "it learns"
 
 
 def test_the_projection_is_no_part_of_the_student(tmp_path):
@@ -238,17 +237,6 @@ def test_what_has_no_such_states_is_refused_by_name():
     ):
         retraining(pruned(parent, num_layers=2), parent)
     assert retraining(pruned(parent, num_layers=2), parent, intermediate="auto").states == ()
-
-    class Two(type(ALONE)):
-        count = 2
-
-    with pytest.raises(
-        InvalidRecipe, match="intermediate: found 'output', allowed with 2 processes: 'auto' or 'none'"
-    ):
-        Retraining(
-            parent, BLOCKS, LiveTeacher(parent, "float32"), training=RECIPE, device=torch.device("cpu"),
-            distillation=DistillationRecipe(teacher="live", intermediate="output"), group=Two(),
-        )  # fmt: skip
 
 
 def test_a_teacher_of_another_vocabulary_is_refused():

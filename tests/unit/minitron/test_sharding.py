@@ -20,7 +20,7 @@ from minitron.recipe import DistillationRecipe, TrainingRecipe
 from minitron.sharding import ALONE, local
 from minitron.streamed_prune import gathered, prune_checkpoint
 from minitron.teacher import LiveTeacher
-from minitron.train import STATE_FILE, Retraining
+from minitron.train import PROJECTION, STATE_FILE, Retraining
 from tests.memory import peak_bytes
 from tests.ranks import in_ranks
 from tests.tiny import SEQUENCE_LENGTH, text_blocks, tiny_model
@@ -117,6 +117,7 @@ def together(group, directory):
     source = plan.source
     teacher = LiveTeacher(prune_checkpoint(parent, whole_plan(source), group, device=CPU), "float32")
     run = retraining(student(), teacher, group)
+    found["learnt from"] = run.states
     found["trained"] = trained(run, group)
     run.save(directory / "together")
     found["went on"] = run.advance(RECIPE.num_tokens)
@@ -217,6 +218,13 @@ def test_two_processes_train_as_one_does(alone, ranks, run):
             assert found[run][what] == pytest.approx(alone[run][what], rel=1e-4), what
     assert ranks[0][run]["losses"] == ranks[1][run]["losses"]
     same_weights(ranks[0][run]["weights"], alone[run]["weights"], atol=1e-3 if "narrow" in run else 2e-5)
+
+
+def test_hidden_states_are_learnt_from_together(ranks, directory):
+    """The student is shallower and narrower: what takes its states to the teacher's width is shared out as well."""
+    for found in ranks:
+        assert found["learnt from"] == ("output", "embedding")
+    assert f"weights.{PROJECTION}" in load_file(directory / "together" / STATE_FILE)
 
 
 def test_states_are_interchangeable(alone, ranks, directory):

@@ -217,27 +217,25 @@ def test_large_spaces_are_sampled_not_listed():
 
 
 @pytest.mark.parametrize(
-    ("recipe", "processes", "told"),
+    ("recipe", "told"),
     [
-        ({}, 1, "forward_kl on logits; on no hidden states, since the teacher is not live"),
+        ({}, "forward_kl on logits; on no hidden states, since the teacher is not live"),
         (
-            {"teacher": "live"}, 1,
+            {"teacher": "live"},
             "forward_kl on logits, cosine on hidden states (output, embedding) where depth falls by more than a fifth",
         ),
-        ({"teacher": "live"}, 2, "forward_kl on logits"),
-        ({"intermediate": "none"}, 1, "forward_kl on logits"),
+        ({"intermediate": "none"}, "forward_kl on logits"),
         (
-            {"intermediate": "output", "teacher": "live", "loss": "mse"}, 1,
+            {"intermediate": "output", "teacher": "live", "loss": "mse"},
             "mse on logits, mse on hidden states (output)",
         ),
     ],
 )  # fmt: skip
-def test_what_students_learn_from_is_told(recipe, processes, told):
+def test_what_students_learn_from_is_told(recipe, told):
     """From 6 layers to 4 is more than a fifth, to 5 is less."""
     loss = {"intermediate_loss": "mse"} if recipe.get("loss") else {}
     spec = replace(
         SPEC, axes=replace(SPEC.axes, num_layers=(4, 5)), distillation=DistillationRecipe(**recipe | loss),
-        resources=Resources(processes=processes),
     )  # fmt: skip
     assert dict(estimate_rows(of(spec)))["students learn from"] == told
 

@@ -104,11 +104,6 @@ def test_a_search_keeps_its_first_start_and_drops_progress_at_its_end():
         ),
         ({"training": {"weights": "bfloat16"}}, "training.weights", "found bfloat16, allowed with several"),
         ({"distillation": {"cache_form": "hidden"}}, "distillation.cache_form", "found hidden, allowed with"),
-        (
-            {"distillation": {"intermediate": "output", "teacher": "live"}},
-            "distillation.intermediate",
-            "found output, allowed with several",
-        ),
     ],
 )
 def test_what_several_processes_cannot_do_is_refused(changes, field, found):
