@@ -134,7 +134,7 @@ class WidthTaps:
 
 
 def weight_scores(model: PreTrainedModel, shape: Architecture) -> WidthScores:
-    """Return the norm of all weights of each neuron, head and hidden channel; keys and values are no query head's."""
+    """Return the norm of all weights of each neuron, query head and hidden channel; no head owns keys and values."""
     anatomy = anatomy_of(model)
     squares = {
         "hidden": torch.zeros(1, shape.hidden_size, dtype=torch.float64),
@@ -147,10 +147,8 @@ def weight_scores(model: PreTrainedModel, shape: Architecture) -> WidthScores:
             if axis is None:
                 continue
             row = squares[axis][0 if axis == "hidden" else layer]
-            along_C = (
-                weight.detach().double().square().movedim(dimension, 0).reshape(weight.shape[dimension], -1)
-            )
-            row += along_C.sum(dim=1).view(len(row), -1).sum(dim=1).cpu()
+            rest = weight.detach().double().square().movedim(dimension, 0)
+            row += rest.reshape(len(row), -1).sum(dim=1).cpu()
     return _narrowed(
         hidden_D=squares["hidden"][0].sqrt(),
         neurons_LF=squares["neurons"].sqrt(),

@@ -30,7 +30,7 @@ def in_steps(model, steps, blocks=None, smallest=SMALL, **fields):
         model,
         blocks,
         CalibrationRecipe(num_tokens=blocks.size, steps=steps, **fields),
-        smallest=None if smallest is None else replace(source, **smallest),
+        smallest=None if smallest is None else replace(source, **({"num_layers": 1} | smallest)),
         fingerprint="f",
     )
 
@@ -67,6 +67,9 @@ def test_layers_are_those_of_the_whole_model():
         model, blocks, CalibrationRecipe(num_tokens=blocks.size, **fields), fingerprint="f"
     )
     assert torch.equal(in_steps(model, 2, blocks, **fields).blocks_RL, expected.blocks_RL)
+    shallowest = SMALL | {"num_layers": 3}
+    some = in_steps(model, 2, blocks, shallowest, **fields).blocks_RL
+    assert torch.equal(some, expected.blocks_RL[:1])
 
 
 def test_what_went_later_comes_back_first():
