@@ -146,7 +146,8 @@ def measure_importance(
             batch_size=recipe.batch_size,
             report=report,
         )
-        layers = choose_layers(cost, architecture.num_layers, recipe.depth_selection, fewest=fewest_layers)
+        fewest = fewest_layers if recipe.is_told_to_a_depth else 1
+        layers = choose_layers(cost, architecture.num_layers, recipe.depth_selection, fewest=fewest)
     is_sound = all(bool(score.isfinite().all()) for score in width.values())
     if not is_sound or bool(layers.layers_L.isnan().any()):
         raise UnreadableCheckpoint("model: its activations are not finite; its weights are damaged")
