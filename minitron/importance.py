@@ -173,8 +173,8 @@ def _one_pass(
     width = influence = None
     if recipe.metric in ("activation", "weighted"):
         width = WidthTaps(model, architecture, recipe)
-    if (recipe.depth_metric, recipe.depth_selection) == ("block_influence", "independent"):
-        influence = InfluenceTaps(model, architecture.num_layers)
+    if recipe.tells_depth_with_width:
+        influence = InfluenceTaps(model, architecture.num_layers, recipe.depth_selection)
     taps = [each for each in (width, influence) if each is not None]
     decoder = model.get_submodule(anatomy_of(model).decoder)
     with inference(model), ExitStack() as hooks:

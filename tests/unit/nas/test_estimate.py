@@ -49,7 +49,8 @@ def test_costs_of_layers_and_steps_are_costs():
     assert three - two == two - one > 0
     cheap, dear = preparation(depth_metric="kl", depth_tokens=1024), preparation(depth_metric="kl")
     assert cheap < dear
-    assert preparation(depth_selection="independent") < preparation() < dear
+    assert preparation(depth_selection="independent") == preparation() < cheap
+    assert preparation() < preparation(depth_selection="iterative") < dear
     deep = replace(SPEC, calibration=replace(SPEC.calibration, depth_metric="kl"))
     axes = replace(SPEC.axes, num_layers=(4, 5))
     assert of(replace(deep, axes=axes)).preparation_flops < dear
@@ -71,8 +72,7 @@ def test_a_space_of_one_costs_its_one_trial():
     forward = parent.flops_per_token(context=length)
     head = 2 * parent.vocab_size * parent.hidden_size
     assert found.preparation_flops == (
-        (calibration + spec.calibration.depth_blocks(length) * length) * (forward - head)
-        + (validation + plan.num_tokens) * forward
+        calibration * (forward - head) + validation * forward + plan.num_tokens * forward
     )
     assert found.flops == found.preparation_flops + training + evaluations
     state, student = 12 * shape.parameter_count, 4 * shape.parameter_count
