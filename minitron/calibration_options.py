@@ -1,11 +1,11 @@
 """The options of the script ``minitron`` that say how importance is measured, and the recipe they make."""
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from minitron.architecture import Architecture
+from minitron.families import resized
 from minitron.narrowing import shapes_between
 from minitron.parents import parent_architecture
 from minitron.recipe import (
@@ -63,12 +63,8 @@ def smallest_shape(
         MinitronError: As ``minitron.parents.parent_architecture``.
     """
     whole = parent_architecture(parent)
-    shape = replace(
-        whole,
-        num_layers=1 if layers is None else layers,
-        hidden_size=whole.hidden_size if hidden is None else hidden,
-        intermediate_size=whole.intermediate_size if intermediate is None else intermediate,
-        num_attention_heads=whole.num_attention_heads if heads is None else heads,
-    )
+    given = {"hidden_size": hidden, "intermediate_size": intermediate, "num_attention_heads": heads}
+    wanted = {name: size for name, size in given.items() if size is not None}
+    shape = resized(whole, wanted | {"num_layers": 1 if layers is None else layers})
     shapes_between(whole, shape, recipe.steps)
     return shape

@@ -196,13 +196,13 @@ def depth_memory(shape: Architecture, recipe: CalibrationRecipe, *, num_tokens: 
 def depth_runs(num_layers: int, recipe: CalibrationRecipe, *, fewest: int = 1) -> tuple[int, int]:
     """Return how often a token runs through a layer, and through the output head, to tell the cost of layers.
 
-    ``fewest`` is how many students have at least. Block influence of single layers is told by the pass that tells width.
+    ``fewest`` is how many students have at least. What the passes tell that tell width costs none.
     """
+    if recipe.tells_depth_with_width:
+        return 0, 0
     is_answered = recipe.depth_metric != "block_influence"
     fewest = fewest if recipe.is_told_to_a_depth else 1
     match recipe.depth_selection:
-        case "independent" if not is_answered:
-            return 0, 0
         case "independent":
             kept, lengths = [num_layers], [1]
         case "contiguous":

@@ -42,13 +42,19 @@ _COMPARED_AT_ONCE = 128
 _NOT_PREDICTED = -100
 
 
-def influence(input_BTD: Tensor, output_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
-    """Return the sum over all tokens that count of ``1 - cos(input, output)``, a float64 scalar."""
-    input_BTD, output_BTD = input_BTD.float(), output_BTD.float()
-    norms_BT = torch.linalg.vector_norm(input_BTD, dim=-1) * torch.linalg.vector_norm(output_BTD, dim=-1)
-    cosine_BT: Tensor = (input_BTD * output_BTD).sum(dim=-1) / norms_BT.clamp_min(_TINY)
-    turned_BT = 1.0 - cosine_BT.double()
-    return (turned_BT if valid_BT is None else turned_BT[valid_BT]).sum()
+def influences(states: Sequence[Tensor], valid_BT: Tensor | None = None) -> Tensor:
+    """Return, for each pair of hidden states (B, T, D), the sum of ``1 - cos`` over tokens that count: (S, S), float64."""
+    count, device = states[0][..., 0].numel(), states[0].device
+    valid_X = torch.ones(count, dtype=torch.bool, device=device) if valid_BT is None else valid_BT.flatten()
+    flat_XD = [state.flatten(0, 1) for state in states]
+    total_SS = torch.zeros(len(states), len(states), dtype=torch.float64, device=device)
+    for start in range(0, count, _COMPARED_AT_ONCE):
+        taken = slice(start, start + _COMPARED_AT_ONCE)
+        state_CSD = torch.stack([state_XD[taken].float() for state_XD in flat_XD], dim=1)[valid_X[taken]]
+        length_CS1 = torch.linalg.vector_norm(state_CSD, dim=-1, keepdim=True)
+        unit_CSD = state_CSD / length_CS1.clamp_min(_TINY)
+        total_SS += (1.0 - (unit_CSD @ unit_CSD.mT).double()).sum(dim=0)
+    return total_SS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -143,12 +149,22 @@ def _handed_on(hidden_BTD: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
 
 
 class InfluenceTaps:
-    """Tells the block influence of each layer in passes that are made anyway."""
+    """Tells the block influence of each layer, or of each block of neighbours, in passes that are made anyway.
 
-    def __init__(self, model: PreTrainedModel, num_layers: int) -> None:
+    Args:
+        model: The whole model.
+        num_layers: Of it.
+        selection: ``independent`` or ``contiguous``; for the latter all hidden states of a batch are held.
+    """
+
+    def __init__(self, model: PreTrainedModel, num_layers: int, selection: DepthSelection) -> None:
+        assert selection != "iterative", "each removal takes passes of its own"
         self._layers = layers_of(model, anatomy_of(model))
-        self._turned_L = torch.zeros(num_layers, dtype=torch.float64, device=model.device)
-        self._seen_L = torch.zeros_like(self._turned_L)
+        self._selection = selection
+        self._states: list[Tensor] = []
+        sizes = (num_layers + 1, num_layers + 1)
+        self._turned_SS = torch.zeros(sizes, dtype=torch.float64, device=model.device)
+        self._seen = torch.zeros((), dtype=torch.float64, device=model.device)
         self.valid_BT: Tensor | None = None
         """Which tokens of the batch at hand count; None: all."""
 
@@ -165,12 +181,27 @@ class InfluenceTaps:
                 handle.remove()
 
     def _take(self, index: int, _module: nn.Module, args: tuple[Tensor, ...], output_BTD: Tensor) -> None:
-        self._turned_L[index] += influence(args[0], output_BTD, self.valid_BT)
-        self._seen_L[index] += output_BTD[..., 0].numel() if self.valid_BT is None else self.valid_BT.sum()
+        if self._selection == "independent":
+            self._turned_SS[index, index + 1] += influences((args[0], output_BTD), self.valid_BT)[0, 1]
+        else:
+            self._states.append(args[0])
+        if index + 1 == len(self._layers):
+            self._seen += output_BTD[..., 0].numel() if self.valid_BT is None else self.valid_BT.sum()
+            if self._states:
+                self._turned_SS += influences((*self._states, output_BTD), self.valid_BT)
+                self._states = []
 
     def scores(self) -> LayerScores:
         """Return what has been seen, for each token."""
-        return LayerScores(layers_L=(self._turned_L / self._seen_L).float().cpu())
+
+        def cost(kept: Sequence[int], lengths: Sequence[int]) -> list[list[float]]:
+            turned_SS = self._turned_SS / self._seen
+            return [
+                [float(turned_SS[first, first + length]) for first in range(len(kept) + 1 - length)]
+                for length in lengths
+            ]
+
+        return choose_layers(cost, len(self._layers), self._selection)
 
 
 class ModelCost:
@@ -230,11 +261,11 @@ class ModelCost:
         self, batch: Batch, kept: Sequence[int], lengths: Sequence[int], totals: Sequence[Tensor]
     ) -> None:
         states, _ = self._recorded(batch, kept, self._decode)
+        turned_SS = influences(states, batch.valid_BT)
         count = batch.valid().sum()
         for length, total in zip(lengths, totals, strict=True):
-            for start in range(len(kept) + 1 - length):
-                total[start, 0] += influence(states[start], states[start + length], batch.valid_BT)
-                total[start, 1] += count
+            total[:, 0] += turned_SS.diagonal(offset=length)
+            total[:, 1] += count
 
     def _answered(
         self, batch: Batch, kept: Sequence[int], lengths: Sequence[int], totals: Sequence[Tensor]

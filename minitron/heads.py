@@ -53,9 +53,8 @@ def best_heads(
     """Keep the most important heads of a layer; between equals, the lower index."""
     size, kept = heads_per_group(source), heads_per_group(target)
     scores_KG = scores_N.reshape(source.num_key_value_heads, size).astype(np.float64)
-    # What an earlier step would have cut scores below zero, and adds nothing to its group.
-    groups_K = scores_KG[:, 0] if size == 1 else np.square(scores_KG.clip(min=0)).sum(axis=1)
-    kv = _kv_heads(groups_K, target.num_key_value_heads, recipe)
+    # Squares with their sign: what went in an earlier step of importance scores below zero.
+    kv = _kv_heads((scores_KG * np.abs(scores_KG)).sum(axis=1), target.num_key_value_heads, recipe)
     queries: list[int] = []
     merged: list[tuple[int, int]] = []
     for group in kv:

@@ -151,7 +151,8 @@ def measure_importance(
             batch_size=recipe.batch_size,
             report=report,
         )
-        layers = choose_layers(cost, architecture.num_layers, recipe.depth_selection, fewest=fewest_layers)
+        fewest = fewest_layers if recipe.is_told_to_a_depth else 1
+        layers = choose_layers(cost, architecture.num_layers, recipe.depth_selection, fewest=fewest)
     is_sound = all(bool(score.isfinite().all()) for score in width.values())
     if not is_sound or bool(layers.layers_L.isnan().any()):
         raise UnreadableCheckpoint("model: its activations are not finite; its weights are damaged")
@@ -178,8 +179,8 @@ def _one_pass(
     width = influence = norms = None
     if recipe.metric in ("activation", "weighted"):
         width = WidthTaps(model, architecture, recipe)
-    if (recipe.depth_metric, recipe.depth_selection) == ("block_influence", "independent"):
-        influence = InfluenceTaps(model, architecture.num_layers)
+    if recipe.tells_depth_with_width:
+        influence = InfluenceTaps(model, architecture.num_layers, recipe.depth_selection)
     if width is not None and not architecture.traits.norm_bias:
         norms = NormShares(model, architecture.hidden_size)
     taps = [each for each in (width, influence, norms) if each is not None]

@@ -3,12 +3,11 @@
 Pure, and free of torch; depth stays.
 """
 
-from dataclasses import replace
 from itertools import product
 
 from minitron.architecture import Architecture
 from minitron.errors import ArtifactMismatch, InvalidArchitecture, InvalidRecipe
-from minitron.families import family_named
+from minitron.families import family_named, resized
 
 _WIDTHS = ("hidden_size", "intermediate_size", "num_attention_heads")
 
@@ -47,17 +46,13 @@ def _between(source: Architecture, smallest: Architecture, part: float) -> Archi
         of_hidden = abs(shape.hidden_size - hidden_size) / source.hidden_size
         return of_hidden + abs(shape.num_attention_heads - heads) / source.num_attention_heads
 
+    step = 1 if family_named(source.family).pairs_heads else source.num_key_value_heads
     widths = range(smallest.hidden_size, source.hidden_size + 1)
-    pairs = family_named(source.family).pairs_heads
-    step = 1 if pairs else source.num_key_value_heads
     counts = range(source.num_attention_heads, smallest.num_attention_heads - 1, -step)
     candidates = [
-        replace(
+        resized(
             source,
-            hidden_size=width,
-            num_attention_heads=count,
-            num_key_value_heads=count if pairs else source.num_key_value_heads,
-            intermediate_size=round(neurons),
+            {"hidden_size": width, "num_attention_heads": count, "intermediate_size": round(neurons)},
         )
         for width, count in product(widths, counts)
     ]

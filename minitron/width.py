@@ -134,7 +134,7 @@ class WidthTaps:
 
 
 def weight_scores(model: PreTrainedModel, shape: Architecture) -> WidthScores:
-    """Return the norm of all weights of each neuron, head and hidden channel; keys and values are no query head's."""
+    """Return the norm of all weights of each neuron, query head and hidden channel; no head owns keys and values."""
     anatomy = anatomy_of(model)
     squares = {
         "hidden": torch.zeros(1, shape.hidden_size, dtype=torch.float64),

@@ -72,6 +72,10 @@ class SearchSpace:
         if not len(shape_N):
             raise EmptySpace((self._emptiness(counts_SL),))
 
+        narrowest = min((shape for shape, _ in shapes), key=lambda shape: shape.parameter_count)
+        self.least = replace(narrowest, num_layers=int(layers_L.min()))
+        """The narrowest legal shape and the least depth, whatever the budget: nothing smaller is ever asked for."""
+
         hidden_N, neurons_N, heads_N, kv_heads_N, choice_N = table[shape_N].T
         columns = (layers_L[layer_N], hidden_N, neurons_N, heads_N, kv_heads_N)
         order_N = np.lexsort(columns[::-1])
@@ -106,20 +110,6 @@ class SearchSpace:
     def largest(self) -> Architecture:
         """The architecture with the most counted parameters."""
         return self._at(int(self._counts_N.argmax()))
-
-    @property
-    def least(self) -> Architecture:
-        """The least of each size on the axes, at once, whatever the budget; it need not be in the space."""
-        parent = self.parent
-        hidden_size = min(self.axes.sizes("hidden_size", parent, hidden_size=0))
-        heads = self.axes.sizes("num_attention_heads", parent, hidden_size=0)
-        return replace(
-            parent,
-            num_layers=min(self.axes.sizes("num_layers", parent, hidden_size=0)),
-            hidden_size=hidden_size,
-            intermediate_size=min(self.axes.sizes("intermediate_size", parent, hidden_size=hidden_size)),
-            num_attention_heads=min(count for count in heads if count % parent.num_key_value_heads == 0),
-        )
 
     @property
     def num_ordinals(self) -> dict[str, int]:

@@ -39,7 +39,8 @@ class CalibrationRecipe:
     """Which layers go. ``independent``: those that cost least, each on its own. ``iterative``: one at a time,
     measured again without those that went before. ``contiguous``: the block of neighbours that costs least."""
     depth_tokens: int = 16_384
-    """Of the calibration tokens, at most so many are run without layers: that takes many passes."""
+    """Of the calibration tokens, at most so many are run without layers: that takes many passes. Block influence
+    takes none of its own, unless it is iterative."""
     seed: int = 0
     """Of random scores."""
 
@@ -62,6 +63,11 @@ class CalibrationRecipe:
     def depth_blocks(self, sequence_length: int) -> int:
         """Whole blocks that are run without layers, at least one."""
         return max(1, min(self.num_tokens, self.depth_tokens) // sequence_length)
+
+    @property
+    def tells_depth_with_width(self) -> bool:
+        """Whether the passes that tell width tell depth too, over all calibration tokens."""
+        return self.depth_metric == "block_influence" and self.depth_selection != "iterative"
 
     @property
     def is_told_to_a_depth(self) -> bool:

@@ -1,5 +1,7 @@
 """The arithmetic of costs, held to what torch computes, keeps and allocates."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -299,7 +301,7 @@ def test_runs_of_layers_are_those_that_are_made(metric, selection, num_layers, f
         layer.mlp.register_forward_hook(lambda *_: layers.append(1))
     model.lm_head.register_forward_hook(lambda *_: heads.append(1))
     recipe = CalibrationRecipe(depth_metric=metric, depth_selection=selection)
-    if (metric, selection) != ("block_influence", "independent"):
+    if not recipe.tells_depth_with_width:
         stops_at = fewest if recipe.is_told_to_a_depth else 1
         choose_layers(ModelCost(model, blocks, metric), num_layers, selection, fewest=stops_at)
     assert depth_runs(num_layers, recipe, fewest=fewest) == (len(layers), len(heads))
@@ -316,8 +318,8 @@ def test_memory_bounds_the_costs_of_layers(metric, selection, monkeypatch):
     recipe = CalibrationRecipe(depth_metric=metric, depth_selection=selection)
     bound = forward_memory(shape, num_tokens=B * T) - shape.weight_bytes("float32")
     bound += depth_memory(shape, recipe, num_tokens=B * T)
-    cost = ModelCost(model, blocks, metric, batch_size=B)
-    assert peak_bytes(lambda: choose_layers(cost, shape.num_layers, selection)) < 1.03 * bound
+    recipe = replace(recipe, num_tokens=blocks.size, batch_size=B)
+    assert peak_bytes(lambda: measure_importance(model, blocks, recipe, fingerprint="f")) < 1.03 * bound
 
 
 @pytest.mark.parametrize("name", ["llama", "nemotron"])

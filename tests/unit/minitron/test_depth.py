@@ -8,13 +8,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minitron.depth import ModelCost, choose_layers, influence, only
+from minitron.depth import ModelCost, choose_layers, influences, only
 from minitron.errors import ArtifactMismatch, UnreadableCheckpoint
 from minitron.families import read_architecture
 from minitron.plan import depth_plan, kept_layers
 from minitron.prune import prune
 from tests.scores import random_scores
 from tests.tiny import logits_of, random_blocks, tiny_config, tiny_model
+
+
+def influence(before, after, valid=None):
+    """Of one pair."""
+    pairs = influences((before, after), valid)
+    assert torch.equal(pairs, pairs.T)
+    return pairs[0, 1]
+
 
 STREAM = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
 

@@ -381,6 +381,15 @@ def test_depth_is_told_by_the_first_depth_tokens():
     assert torch.equal(few.neurons_LF, measure(model, blocks).neurons_LF)
 
 
+@pytest.mark.parametrize("selection", ["independent", "iterative", "contiguous"])
+def test_block_influence_is_told_to_every_depth_whoever_asks(selection):
+    """It is cheap, so that searches of other depths share the scores."""
+    model, blocks = tiny_model(), random_blocks(2)
+    recipe = CalibrationRecipe(num_tokens=blocks.size, depth_selection=selection)
+    scores = measure_importance(model, blocks, recipe, fingerprint="f", fewest_layers=3)
+    assert [len(kept_layers(scores, depth)) for depth in range(1, 5)] == [1, 2, 3, 4]
+
+
 def test_block_influence_is_the_same_in_the_pass_of_width_and_in_its_own():
     model, blocks = tiny_model(), random_blocks(6)
     found = [measure(model, blocks, depth_selection=each).layers_L for each in ("contiguous", "independent")]

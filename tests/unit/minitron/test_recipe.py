@@ -101,7 +101,7 @@ def test_scores_depend_on_all_of_a_recipe_but_how_it_is_batched():
     """The number of tokens is the blocks' to tell."""
     recipe = CalibrationRecipe()
     changes = {
-        "num_tokens": 1, "batch_size": 1, "metric": "random", "sequence_aggregation": "variance",
+        "num_tokens": 1, "batch_size": 1, "metric": "activation", "sequence_aggregation": "variance",
         "batch_aggregation": "variance", "steps": 2, "depth_metric": "kl", "depth_selection": "iterative",
         "depth_tokens": 1, "seed": 1,
     }  # fmt: skip

@@ -41,6 +41,23 @@ def test_counts_are_those_of_space_and_schedule():
     assert found.num_tokens == expected_tokens(SPEC, schedule(SPEC), len(space))
 
 
+def test_costs_of_layers_and_steps_are_costs():
+    """Models without layers are run down to the shallowest that the axes name."""
+
+    def preparation(**changes):
+        return of(replace(SPEC, calibration=replace(SPEC.calibration, **changes))).preparation_flops
+
+    one, two, three = (preparation(steps=steps) for steps in (1, 2, 3))
+    assert three - two == two - one > 0
+    cheap, dear = preparation(depth_metric="kl", depth_tokens=1024), preparation(depth_metric="kl")
+    assert cheap < dear
+    assert preparation(depth_selection="independent") == preparation() < cheap
+    assert preparation() < preparation(depth_selection="iterative") < dear
+    deep = replace(SPEC, calibration=replace(SPEC.calibration, depth_metric="kl"))
+    axes = replace(SPEC.axes, num_layers=(4, 5))
+    assert of(replace(deep, axes=axes)).preparation_flops < dear
+
+
 def test_a_space_of_one_costs_its_one_trial():
     """Nothing is averaged: every sum can be written down."""
     spec = make_spec(axes=replace(SPEC.axes, num_layers=(4,), hidden_size=(112,)), num_trials=1)

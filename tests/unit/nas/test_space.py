@@ -401,7 +401,7 @@ def test_half_a_million_combinations_take_no_time():
     assert space.nearest({"num_layers": 15}).num_layers == 32
 
 
-def test_the_least_of_each_size_is_that_of_the_axes_whatever_the_budget():
+def test_the_least_is_that_of_the_axes_whatever_the_budget():
     axes = Axes(
         num_layers=(4, 6), hidden_size=(96, 128), intermediate_size=Multiples(of_hidden=(1.5, 2)),
         num_attention_heads=(8, 4, 2),

@@ -88,6 +88,15 @@ def test_steps_to_another_smallest_width_are_another_measurement(micro):
     assert _prepared(wider, root)[0].scores_path != found.scores_path
 
 
+def test_depth_is_measured_as_far_as_the_axes_go_where_each_depth_costs_passes(micro):
+    spec, root, prepared = micro
+    whole = replace(spec, axes=replace(spec.axes, num_layers=(2,)), num_trials=2)
+    assert _prepared(whole, root)[0].scores_path == prepared.scores_path
+    by_kl = replace(spec.calibration, depth_metric="kl")
+    paths = {_prepared(replace(each, calibration=by_kl), root)[0].scores_path for each in (spec, whole)}
+    assert len(paths) == 2
+
+
 def test_another_batch_size_is_the_same_scores(micro):
     spec, root, prepared = micro
     other = replace(spec, calibration=replace(spec.calibration, batch_size=1))
