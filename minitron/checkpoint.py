@@ -16,7 +16,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from minitron.checkpoint_files import (
@@ -28,6 +34,7 @@ from minitron.checkpoint_files import (
     weight_files,
 )
 from minitron.errors import InvalidRecipe, UnreadableCheckpoint
+from minitron.families import dropouts_of
 from minitron.files import file_digest, new_directory
 from minitron.parents import parent_architecture, read_config
 
@@ -36,7 +43,7 @@ VOLATILE_KEYS = ("transformers_version", "_name_or_path")
 
 
 def load_parent(directory: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Return the model of a checkpoint directory in evaluation mode, on the CPU.
+    """Return the model of a checkpoint directory in evaluation mode, on the CPU; without dropout, where it has any.
 
     Raises:
         UnsupportedModel: A family that cannot be pruned here, or quantized weights.
@@ -48,8 +55,12 @@ def load_parent(directory: Path, *, dtype: torch.dtype = torch.float32) -> PreTr
     check_weights(directory, read_config(str(directory)))
     with quiet_transformers():
         try:
+            config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+            for name in dropouts_of(config.to_dict()):
+                setattr(config, name, 0.0)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 directory,
+                config=config,
                 dtype=dtype,
                 use_safetensors=True,
                 local_files_only=True,

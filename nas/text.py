@@ -1,4 +1,4 @@
-"""YAML and JSON as people write them, read as plain data.
+"""YAML and JSON as people write them, as plain data.
 
 Knows nothing of specs but the error that tells what is wrong with one.
 """
@@ -129,3 +129,21 @@ class _Loader(yaml.SafeLoader):
         if repeated is not None:
             raise yaml.MarkedYAMLError(problem=f"{repeated!r} is given twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that quotes text which the loader here would take for a number."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (how PyYAML is told)
+        **yaml.SafeDumper.yaml_implicit_resolvers,
+        **{
+            first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, ()), (_FLOAT, _EXPONENT)]
+            for first in "-+0123456789"
+        },
+    }
+
+
+def yaml_of(content: Any) -> str:
+    """Return plain data as YAML from which ``read_text`` makes the same."""
+    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text

@@ -169,7 +169,9 @@ specs = st.builds(
         activation_checkpointing=st.booleans(),
     ),
     correction=st.none()
-    | st.builds(CorrectionRecipe, num_tokens=st.integers(10_000, 10**13), learning_rate_ratio=fractions),
+    | st.builds(
+        CorrectionRecipe, num_tokens=st.integers(10_000, 10**13), learning_rate_ratio=st.floats(1e-6, 1)
+    ),
     evaluation=st.none()
     | st.builds(
         Evaluation,

@@ -41,7 +41,7 @@ def export_winner(search: Search, winner: Trial, prepared: Prepared, root: Path,
             # The weights take no space twice; what people may edit does.
             (link_or_copy if path.suffix == ".safetensors" else shutil.copyfile)(path, scratch / path.name)
         scores = ImportanceScores.load(prepared.scores_path, expected_fingerprint=prepared.scores_fingerprint)
-        plan = plan_pruning(scores, winner.architecture)
+        plan = plan_pruning(scores, winner.architecture, search.spec.pruning)
         (scratch / PLAN_FILE).write_text(json.dumps(plan.as_json()), encoding="utf-8")
         (scratch / "README.md").write_text(_card(search, winner, prepared, plan), encoding="utf-8")
     student = load_parent(directory)

@@ -52,6 +52,11 @@ ROPE = ("rope_parameters", "rope_scaling")
 """Where a config's RoPE settings stand, of this and of earlier versions of transformers."""
 
 
+def dropouts_of(config: Config) -> list[str]:
+    """Return the entries of a config that leave activations out at random: no training here is repeatable with these."""
+    return [name for name, share in config.items() if name.endswith(DROPOUTS) and share]
+
+
 def family_named(model_type: Any) -> Family:
     """Return the family of a ``model_type``; raise UnsupportedModel when there is none."""
     if not isinstance(model_type, str) or model_type not in FAMILIES:
@@ -197,7 +202,7 @@ def student_config(parent: Config, student: Architecture, kept_layers: Sequence[
     family = family_named(student.family)
     config = dict(parent)
     config.pop("quantization_config", None)
-    config |= {name: 0.0 for name, share in parent.items() if name.endswith(DROPOUTS) and share}
+    config |= dict.fromkeys(dropouts_of(parent), 0.0)
     for name, size in (SIZES | OPTIONAL_SIZES).items():
         if name not in family.lacks:
             config[family.names.get(name, name)] = getattr(student, size)

@@ -10,6 +10,7 @@ import textwrap
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -92,6 +93,8 @@ class Local:
         process = subprocess.Popen(
             [NAS, "run", *arguments], cwd=self.directory, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # Where the tests run in the background of a shell, Ctrl-C is ignored, and that is inherited.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
         )  # fmt: skip
         self._started.append(process)
         return process

@@ -14,6 +14,7 @@ from nas.axes import Multiples, Range
 from nas.errors import InvalidSpec
 from nas.search import Search, SearchSpec
 from nas.spec import SPEC_ADAPTER, dump, load, load_spec, parse_spec, spec_to_json
+from nas.text import read_text, yaml_of
 from nas.trial import Attempt, Point, Trial
 from tests import searches
 
@@ -33,8 +34,13 @@ def test_spec_survives_json_and_yaml(spec):
     content = spec_to_json(spec)
     assert parse_spec(content) == spec
     assert parse_spec(json.dumps(content)) == spec
-    assert parse_spec(yaml.safe_dump(content)) == spec
+    assert parse_spec(yaml_of(content)) == spec
     assert load(SearchSpec, content) == spec
+
+
+def test_text_that_looks_like_a_number_stays_text():
+    for text in ("1e5", "-1E3", "12", "1.5", "2020-01-01", "yes", "null"):
+        assert read_text(yaml_of({"name": text})) == {"name": text}
 
 
 @pytest.mark.parametrize(
