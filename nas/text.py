@@ -14,6 +14,8 @@ from nas.errors import InvalidSpec
 
 _FLOAT = "tag:yaml.org,2002:float"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_BREAKS = frozenset("\x85\u2028\u2029")
+"""Ends of lines that Unicode has beside those of ASCII."""
 MAX_DEPTH = 32
 """Levels of nesting; a spec has four."""
 _EXPONENT = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
@@ -132,7 +134,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML that quotes text which the loader here would take for a number."""
+    """YAML that quotes text which the loader here would take for a number, and escapes breaks that it would fold."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (how PyYAML is told)
         **yaml.SafeDumper.yaml_implicit_resolvers,
@@ -141,6 +143,14 @@ class _Dumper(yaml.SafeDumper):
             for first in "-+0123456789"
         },
     }
+
+
+def _written(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if _BREAKS.intersection(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _written)
 
 
 def yaml_of(content: Any) -> str:

@@ -38,8 +38,8 @@ def test_spec_survives_json_and_yaml(spec):
     assert load(SearchSpec, content) == spec
 
 
-def test_text_that_looks_like_a_number_stays_text():
-    for text in ("1e5", "-1E3", "12", "1.5", "2020-01-01", "yes", "null"):
+def test_text_that_yaml_could_take_for_something_else_stays_text():
+    for text in ("1e5", "-1E3", "12", "1.5", "2020-01-01", "yes", "null", "\x85", "a\u2028 b", "\u00fc"):
         assert read_text(yaml_of({"name": text})) == {"name": text}
 
 
