@@ -43,6 +43,15 @@ def page(title: str, about: str, found: Mapping[Finding, Sequence[Rows]]) -> str
     return "\n\n".join([f"## {title}", about, *(section(finding, rows) for finding, rows in found.items())])
 
 
+def joined(document: str, title: str, written: str) -> str:
+    """Return a document with one protocol's page in place of what it had of it, after the others where it had none."""
+    begins = f"## {title}\n"
+    parts = [part for part in document.split("\n## ") if part.strip()]
+    pages = [parts[0], *(f"## {part}" for part in parts[1:])]
+    kept = [page.rstrip() for page in pages if not page.startswith(begins)]
+    return "\n\n".join([*kept, written]) + "\n"
+
+
 def _cell(numbers: Sequence[float]) -> str:
     return f"{fmean(numbers):.3f} ({min(numbers):.3f} to {max(numbers):.3f})"
 

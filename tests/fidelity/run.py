@@ -2,7 +2,7 @@
 
     python -m tests.fidelity [tiny | smollm2] [--seeds 3] [--findings 1 2 4] [--root DIR]
 
-Results go to ``tests/fidelity/RESULTS-<parent>.md``; exit code 1 where an asserted finding does not hold.
+Results go to ``tests/fidelity/RESULTS.md``; exit code 1 where an asserted finding does not hold.
 What was measured is kept below ``--root``, so that a run that was interrupted goes on.
 """
 
@@ -20,10 +20,11 @@ from minitron.parents import parent_architecture
 from tests.fidelity.findings import FINDINGS, Rows
 from tests.fidelity.laboratory import Laboratory, Protocol
 from tests.fidelity.protocols import PROTOCOLS
-from tests.fidelity.report import page, verdict
+from tests.fidelity.report import joined, page, verdict
 
 ON_SMOLLM2 = (1, 2, 4)
-FOLDER = Path(__file__).parent
+RESULTS = Path(__file__).with_name("RESULTS.md")
+TITLE = "# The papers' findings at small scale\n"
 
 
 def main() -> int:
@@ -62,7 +63,8 @@ def main() -> int:
     )
     results = {finding: found[finding.number] for finding in wanted}
     text = page(options.parent, about, results)
-    (FOLDER / f"RESULTS-{options.parent}.md").write_text(text + "\n", encoding="utf-8")
+    document = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else TITLE
+    RESULTS.write_text(joined(document, options.parent, text), encoding="utf-8")
     print(text)
     failed = [finding.number for finding, rows in results.items() if verdict(finding, rows) == "FAILS"]
     if failed:
