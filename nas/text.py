@@ -133,6 +133,11 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _written(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if _BREAKS.intersection(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
 class _Dumper(yaml.SafeDumper):
     """YAML that quotes text which the loader here would take for a number, and escapes breaks that it would fold."""
 
@@ -143,14 +148,7 @@ class _Dumper(yaml.SafeDumper):
             for first in "-+0123456789"
         },
     }
-
-
-def _written(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = '"' if _BREAKS.intersection(text) else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _written)
+    yaml_representers = {**yaml.SafeDumper.yaml_representers, str: _written}  # noqa: RUF012  (as above)
 
 
 def yaml_of(content: Any) -> str:
