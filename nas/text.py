@@ -148,7 +148,7 @@ class _Dumper(yaml.SafeDumper):
             for first in "-+0123456789"
         },
     }
-    yaml_representers = {**yaml.SafeDumper.yaml_representers, str: _written}  # noqa: RUF012  (as above)
+    yaml_representers = yaml.SafeDumper.yaml_representers | {str: _written}  # type: ignore[dict-item]  # noqa: RUF012
 
 
 def yaml_of(content: Any) -> str:
