@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import yaml
+from yaml.representer import BaseRepresenter
 
 from nas.errors import InvalidSpec
 
@@ -133,7 +134,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _written(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+def _written(dumper: BaseRepresenter, text: Any) -> yaml.Node:
     style = '"' if _BREAKS.intersection(text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -148,7 +149,7 @@ class _Dumper(yaml.SafeDumper):
             for first in "-+0123456789"
         },
     }
-    yaml_representers = yaml.SafeDumper.yaml_representers | {str: _written}  # type: ignore[dict-item]  # noqa: RUF012
+    yaml_representers = yaml.SafeDumper.yaml_representers | {str: _written}
 
 
 def yaml_of(content: Any) -> str:
