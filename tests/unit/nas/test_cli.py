@@ -350,7 +350,7 @@ def test_run_is_interrupted_and_resumed(local):
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=PATIENCE_SECONDS)
-    assert running.returncode == 130
+    assert running.returncode == 130, (out, err)
     assert err == f"go on with: nas run --resume {search.id}\n"
     assert "stays resumable" in out
     kept = local.store.points(search.id)
