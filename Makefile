@@ -6,6 +6,8 @@
 #                        make test-cluster: searches on several Ray nodes
 # make check              format, lint, types, import contracts
 # make bench              benchmarks, as ratios
+# make fidelity           the papers' findings on a model of a million parameters (40 minutes on two cores);
+#                        make fidelity-smollm2: some of them on SmolLM2-135M
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,14 +15,14 @@ MODEL ?= tiny
 SERVE ?=
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-real test-browser test-cluster check bench clean
+.PHONY: demo test test-real test-browser test-cluster check bench fidelity fidelity-smollm2 clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/worker
 	$(BIN)/nas run deploy/examples/$(MODEL).yaml $(if $(SERVE),--serve)
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -m "not real and not browser and not cluster"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not real and not browser and not cluster"
 
 test-real: $(VENV)/dev
 	$(BIN)/python -m pytest -m real -s
@@ -39,6 +41,12 @@ check: $(VENV)/dev
 
 bench: $(VENV)/dev
 	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+fidelity: $(VENV)/dev
+	$(BIN)/python -m tests.fidelity tiny
+
+fidelity-smollm2: $(VENV)/dev
+	$(BIN)/python -m tests.fidelity smollm2
 
 # The stamps say what an environment holds, so that a second make installs nothing.
 $(VENV)/worker: pyproject.toml constraints.txt | $(VENV)/bin/python

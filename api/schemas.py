@@ -74,7 +74,11 @@ class TraitsResource(_Resource):
     output_bias: bool
     mlp_bias: bool
     qk_norm: bool
+    qk_norm_spans_heads: bool
     norm_bias: bool
+    block_norms: int
+    learned_positions: int
+    heads_span_hidden: bool
 
 
 class ArchitectureResource(_Resource):
@@ -186,6 +190,25 @@ class ComparisonResource(_Resource):
     random_indices: list[float]
 
 
+class TaskScoreResource(_Resource):
+    """One number that a model reached at one task of the lm-evaluation-harness."""
+
+    task: str
+    metric: str
+    value: float
+    stderr: float | None
+    higher_is_better: bool
+    num_samples: int
+    num_fewshot: int
+
+
+class EvaluatedResource(_Resource):
+    """What one model scored: a finalist by its trial's number, or with null the teacher."""
+
+    trial_number: int | None
+    scores: list[TaskScoreResource]
+
+
 class SearchResource(_Resource):
     """A search: what was asked, what became of it, and where it stands."""
 
@@ -196,6 +219,10 @@ class SearchResource(_Resource):
     num_feasible: int
     parent_parameters: int
     parent_loss: float | None
+    corrected_loss: float | None
+    """Of the corrected parent, where the search corrects its teacher."""
+    evaluated: list[EvaluatedResource]
+    """Teacher and finalists at tasks, where the search puts them to any."""
     progress: ProgressResource | None
     winner: WinnerResource | None
     failure: FailureResource | None
@@ -270,7 +297,9 @@ class TrialEstimateResource(_Resource):
     parent_bytes: int
     """Of the parent in host memory, in each worker."""
     preparation_bytes: int
-    """Of the parent that is calibrated and asked before all trials, on the device."""
+    """Of the parent that is calibrated, corrected and asked before all trials, on the device."""
+    correction_bytes: int
+    """Of its correction alone; 0 without."""
     memory_bytes: int
     """What must fit where the trial trains and is prepared for."""
     host_bytes: int
@@ -287,11 +316,17 @@ class EstimateResource(_Resource):
     parameters: SpanResource
     num_trials: int
     num_baselines: int
+    num_finalists: int
+    """Students that are put to tasks, whose work is not counted."""
+    learnt_from: str
+    """What students learn from, for people; some may learn from less."""
     is_teacher_live: bool
     teacher_cache_bytes: int
     trial: TrialEstimateResource
     num_tokens: int
     preparation_flops: int
+    correction_flops: int
+    """Of them; 0 without correction."""
     flops: int
     disk_bytes: int
     rate: RateResource | None

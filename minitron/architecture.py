@@ -23,8 +23,16 @@ class BlockTraits:
     mlp_bias: bool = False
     qk_norm: bool = False
     """One norm of ``head_dim`` weights for the queries and one for the keys of each layer."""
+    qk_norm_spans_heads: bool = False
+    """These norms have weights for every head instead of one head's for all."""
     norm_bias: bool = False
     """LayerNorm (weight and bias) in place of RMSNorm (weight only)."""
+    block_norms: int = 2
+    """Norms over the hidden channels in each block."""
+    learned_positions: int = 0
+    """Rows of a table of position embeddings."""
+    heads_span_hidden: bool = False
+    """Hidden size is heads times head size: the config gives the head size in no other way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +88,9 @@ class Architecture:
 
     @property
     def embedding_parameters(self) -> int:
-        """Input and output embeddings; a tied table counts once."""
-        return self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
+        """Input, position and output embeddings; a tied table counts once."""
+        tables = self.vocab_size * (1 if self.tie_word_embeddings else 2) + self.traits.learned_positions
+        return tables * self.hidden_size
 
     @property
     def layer_parameters(self) -> int:
@@ -94,7 +103,8 @@ class Architecture:
         attention += (query + key_value) * traits.qkv_bias + d * traits.output_bias
         mlp = traits.mlp_matrices * d * f
         mlp += ((traits.mlp_matrices - 1) * f + d) * traits.mlp_bias
-        norms = 2 * self._norm_parameters + 2 * self.head_dim * traits.qk_norm
+        heads = self.num_attention_heads + self.num_key_value_heads if traits.qk_norm_spans_heads else 2
+        norms = traits.block_norms * self._norm_parameters + heads * self.head_dim * traits.qk_norm
         return attention + mlp + norms
 
     @property
@@ -104,7 +114,7 @@ class Architecture:
 
     @property
     def non_embedding_parameters(self) -> int:
-        """Every parameter but the input and output embeddings."""
+        """Every parameter but the embeddings."""
         return self.num_layers * self.layer_parameters + self._norm_parameters
 
     @property

@@ -31,6 +31,20 @@ def put(model: nn.Module, name: str, tensor: Tensor) -> None:
     setattr(model.get_submodule(module), leaf, tensor)
 
 
+def put_buffers(model: PreTrainedModel, device: torch.device) -> None:
+    """Make from the config what no checkpoint holds: tables of rotary positions, the scale of embeddings."""
+    anatomy = anatomy_of(model)
+    decoder = model.get_submodule(anatomy.decoder)
+    if hasattr(decoder, "rotary_emb"):
+        made: Any = type(decoder.rotary_emb)
+        decoder.rotary_emb = made(config=model.config).to(device)
+    if anatomy.scales_embedding:
+        embedding: Any = model.get_submodule(anatomy.embedding)
+        embedding.embed_scale = torch.tensor(embedding.scalar_embed_scale, device=device)
+    lacking = [name for name, buffer in model.named_buffers() if buffer.is_meta]
+    assert not lacking, f"buffers that nobody makes: {lacking}"
+
+
 def anatomy_of(model: PreTrainedModel) -> Anatomy:
     """Return where the parts of a model are; raise UnsupportedModel for a family that is not known."""
     return family_named(model.config.model_type).anatomy

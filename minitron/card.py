@@ -3,20 +3,42 @@
 Knows neither files nor weights. The head is what Hugging Face reads as metadata.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minitron.architecture import Architecture
 from minitron.parents import BUILTIN_PREFIX, SMOLLM2, hub_name, is_local
-from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
+from minitron.recipe import (
+    CalibrationRecipe,
+    DataRecipe,
+    DistillationRecipe,
+    PruningRecipe,
+    TrainingRecipe,
+)
+from minitron.stage_recipes import AlignmentRecipe, CorrectionRecipe, TaskScore
 
-Recipe = DataRecipe | CalibrationRecipe | DistillationRecipe | TrainingRecipe
+if TYPE_CHECKING:
+    from minitron.plan import PruningPlan
+
+Recipe = (
+    DataRecipe
+    | CalibrationRecipe
+    | PruningRecipe
+    | DistillationRecipe
+    | TrainingRecipe
+    | CorrectionRecipe
+    | AlignmentRecipe
+)
 
 HUB_NAMES = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
 """What the builtin parents are called on the Hugging Face hub."""
+
+PLAN_FILE = "pruning_plan.json"
+"""The kept indices of a student, beside its card: into the parent, ascending."""
 
 _ROWS = (
     "parameter_count", "non_embedding_parameters", "num_layers", "hidden_size", "intermediate_size",
@@ -33,6 +55,9 @@ def model_card(
     after: Architecture,
     recipes: Mapping[str, Recipe],
     losses: Mapping[str, float],
+    origin: Mapping[str, str] | None = None,
+    scores: Mapping[str, Sequence[TaskScore]] | None = None,
+    summary: str | None = None,
 ) -> str:
     """Return the text of a student's ``README.md``.
 
@@ -44,18 +69,27 @@ def model_card(
         after: The student's shape.
         recipes: By what they say, for example ``{"data": DataRecipe()}``; all that made the student.
         losses: Held-out nats per token by model, for example ``{"parent": 2.0, "student": 2.1}``.
+        origin: What else the student follows from, in words: ``pruning_facts``, or the sizes between.
+        summary: What was done with the parent where it was not pruned.
+        scores: What models scored at tasks, the same tasks for each, by model as ``losses``.
     """
     kept = after.parameter_count / before.parameter_count
     sections = [
         _metadata(parent),
         f"# {title}",
-        f"`{_name(parent)}` pruned from {before.parameter_count:,} to {after.parameter_count:,} parameters ({kept:.1%}).",
+        f"`{_name(parent)}` {summary}"
+        if summary
+        else f"`{_name(parent)}` pruned from {before.parameter_count:,} to {after.parameter_count:,} parameters ({kept:.1%}).",
         f"Parent: `{_public(parent)}`, SHA-256 of its config and weights `{parent_fingerprint}`.",
         "## Architecture\n\n" + _architectures(before, after),
     ]
+    if origin:
+        sections.append("## Lineage\n\n" + _table(("", ""), list(origin.items())))
     if losses:
         rows = [(name, f"{loss:.4f}") for name, loss in losses.items()]
         sections.append("## Held-out loss\n\n" + _table(("model", "nats per token"), rows))
+    if scores:
+        sections.append("## Scores at tasks\n\n" + _scores(scores))
     sections += [
         f"## Recipe: {name}\n\n" + _table(("field", "value"), _fields(recipe))
         for name, recipe in recipes.items()
@@ -67,6 +101,29 @@ def model_card(
         "tokenizer = AutoTokenizer.from_pretrained(directory)\n```"
     )
     return "\n\n".join(sections) + "\n"
+
+
+def pruning_facts(plan: "PruningPlan", *, scores: str) -> dict[str, str]:
+    """Return what a card tells of how a student was cut from its parent.
+
+    Args:
+        plan: The kept indices, which lie beside the card in ``PLAN_FILE``.
+        scores: What the importance scores are known by.
+    """
+    text = json.dumps(plan.as_json(), sort_keys=True)
+    return {
+        "importance scores": scores,
+        "plan": f"{PLAN_FILE}, SHA-256 of its content {hashlib.sha256(text.encode()).hexdigest()}",
+        "layers kept": ", ".join(map(str, plan.layers)),
+    }
+
+
+def _scores(scores: Mapping[str, Sequence[TaskScore]]) -> str:
+    rows = [
+        (each[0].name, *(f"{score.value:.4f}" for score in each))
+        for each in zip(*scores.values(), strict=True)
+    ]
+    return _table(("task", *scores), rows)
 
 
 def _metadata(parent: str) -> str:

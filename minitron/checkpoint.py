@@ -16,7 +16,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from minitron.checkpoint_files import (
@@ -27,8 +33,9 @@ from minitron.checkpoint_files import (
     tokenizer_files,
     weight_files,
 )
-from minitron.errors import UnreadableCheckpoint
-from minitron.files import new_directory
+from minitron.errors import InvalidRecipe, UnreadableCheckpoint
+from minitron.families import dropouts_of
+from minitron.files import file_digest, new_directory
 from minitron.parents import parent_architecture, read_config
 
 VOLATILE_KEYS = ("transformers_version", "_name_or_path")
@@ -36,7 +43,7 @@ VOLATILE_KEYS = ("transformers_version", "_name_or_path")
 
 
 def load_parent(directory: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Return the model of a checkpoint directory in evaluation mode, on the CPU.
+    """Return the model of a checkpoint directory in evaluation mode, on the CPU; without dropout, where it has any.
 
     Raises:
         UnsupportedModel: A family that cannot be pruned here, or quantized weights.
@@ -48,8 +55,12 @@ def load_parent(directory: Path, *, dtype: torch.dtype = torch.float32) -> PreTr
     check_weights(directory, read_config(str(directory)))
     with quiet_transformers():
         try:
+            config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+            for name in dropouts_of(config.to_dict()):
+                setattr(config, name, 0.0)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 directory,
+                config=config,
                 dtype=dtype,
                 use_safetensors=True,
                 local_files_only=True,
@@ -88,6 +99,12 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def require_chat_template(tokenizer: PreTrainedTokenizerBase, *, field: str) -> None:
+    """Raise InvalidRecipe, naming the field that asks for chats, where a tokenizer has no template for them."""
+    if not tokenizer.chat_template:
+        raise InvalidRecipe(field, "found a tokenizer without chat template, allowed: one with")
+
+
 def fingerprint(directory: Path) -> str:
     """Return the SHA-256 over the config and the weights of a checkpoint; names and times do not count.
 
@@ -97,7 +114,7 @@ def fingerprint(directory: Path) -> str:
     config = {key: value for key, value in read_config(str(directory)).items() if key not in VOLATILE_KEYS}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for path in weight_files(directory):
-        digest.update(_file_digest(path))
+        digest.update(bytes.fromhex(file_digest(path)))
     return digest.hexdigest()
 
 
@@ -105,12 +122,17 @@ def tokenizer_fingerprint(directory: Path) -> str:
     """Return the SHA-256 over the tokenizer files of a checkpoint."""
     digest = hashlib.sha256()
     for path in tokenizer_files(directory):
-        digest.update(path.name.encode() + _file_digest(path))
+        digest.update(path.name.encode() + bytes.fromhex(file_digest(path)))
     return digest.hexdigest()
 
 
 def save_checkpoint(
-    model: PreTrainedModel, directory: Path, *, companions: Path, card: str | None = None
+    model: PreTrainedModel,
+    directory: Path,
+    *,
+    companions: Path,
+    card: str | None = None,
+    others: Mapping[str, str] | None = None,
 ) -> None:
     """Write a model, with the tokenizer and generation settings found in ``companions``, all or nothing.
 
@@ -122,6 +144,7 @@ def save_checkpoint(
         directory: Where to write.
         companions: The checkpoint directory of the parent.
         card: The text of ``README.md``.
+        others: Texts of further files, by name.
 
     Raises:
         OutOfSpace: The disk is full.
@@ -135,8 +158,9 @@ def save_checkpoint(
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         for companion in companion_files(companions):
             shutil.copyfile(companion, scratch / companion.name)
-        if card is not None:
-            (scratch / "README.md").write_text(card, encoding="utf-8")
+        texts = {**(others or {}), **({} if card is None else {"README.md": card})}
+        for name, text in texts.items():
+            (scratch / name).write_text(text, encoding="utf-8")
 
 
 @contextmanager
@@ -177,11 +201,6 @@ def check_complete(path: Path, loading: Mapping[str, Any]) -> None:
 def one_line(error: Exception) -> str:
     """Return what an error says, without its line breaks."""
     return " ".join(str(error).split())
-
-
-def _file_digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _some(names: list[str], limit: int = 4) -> str:

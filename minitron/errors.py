@@ -9,7 +9,8 @@ MinitronError
 │   └── PickledCheckpoint   weights in a format that can run code when loaded
 ├── UnreadableData          a data source that is missing or holds no text
 │   ├── TooManyFiles        more below a directory than can be meant
-│   └── DatasetTooSmall     fewer tokens than a recipe needs
+│   ├── DatasetTooSmall     fewer tokens than a recipe needs
+│   └── UnreadableTask      a task to evaluate by that is missing or cannot be read
 ├── HubError                what was asked of the Hugging Face hub, and in vain
 │   ├── RefusedByHub        no such repository, revision or file there, or no access to it
 │   └── UnreachableHub      no network, or a hub that does not answer
@@ -72,6 +73,10 @@ class TooManyFiles(UnreadableData):
 
 class DatasetTooSmall(UnreadableData):
     """Raised when a data source holds fewer tokens than the recipes need."""
+
+
+class UnreadableTask(UnreadableData):
+    """Raised for a task to evaluate by that is missing, cannot be read, or must not be run."""
 
 
 class HubError(MinitronError):

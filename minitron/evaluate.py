@@ -1,18 +1,47 @@
 """The held-out loss of a model: nats per token on blocks that nothing was trained on."""
 
+import math
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
+from minitron.chunked_head import label_loss
 from minitron.device import autocast, inference
 from minitron.errors import DivergedTraining
-from minitron.losses import label_loss
+from minitron.head import final_hidden, head_of
 from minitron.progress import Progress, Report, silent
 from minitron.recipe import Precision
-from minitron.sharding import ALONE, Group
+from minitron.sharding import ALONE, Group, within
 
-# N blocks in all, B blocks of a batch, T tokens of a block, V vocabulary
+# N blocks in all, B blocks of a batch, T tokens of a block
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """A held-out loss in the units in which it is told."""
+
+    nats_per_token: float
+    num_tokens: int
+    num_bytes: int
+    """Of the text that the tokens stand for, in UTF-8."""
+
+    @property
+    def bits_per_byte(self) -> float:
+        """The loss that tokenizers can be compared by."""
+        return self.nats_per_token * self.num_tokens / self.num_bytes / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """Between how many equally likely tokens the model is in doubt; infinite where no float can hold it."""
+        try:
+            return math.exp(self.nats_per_token)
+        except OverflowError:
+            return math.inf
 
 
 def held_out_loss(
@@ -40,8 +69,8 @@ def held_out_loss(
             taken_NT = blocks_NT[start : start + batch_size] if num_blocks else blocks_NT[:1]
             batch_BT = torch.from_numpy(taken_NT.astype(np.int64)).to(model.device)
             with autocast(model.device, precision):
-                logits_BTV = model(input_ids=batch_BT, use_cache=False).logits
-            total += float(label_loss(logits_BTV, batch_BT)) * num_blocks
+                loss = within(model, partial(_loss, model, batch_BT))
+            total += float(loss) * num_blocks
             done = min(first + batch_size * group.count, len(blocks_NT))
             report(Progress(stage="held-out loss", done=done, total=len(blocks_NT), unit="blocks"))
     group.reshard(model)
@@ -49,3 +78,7 @@ def held_out_loss(
     if not np.isfinite(loss):
         raise DivergedTraining(f"held-out loss: found {loss}, allowed: a finite number")
     return loss
+
+
+def _loss(model: PreTrainedModel, input_ids_BT: Tensor) -> Tensor:
+    return label_loss(final_hidden(model, input_ids_BT), head_of(model), input_ids_BT)

@@ -1,46 +1,43 @@
 """How much every part of a model matters, from forward passes over calibration blocks alone.
 
-One pass measures all axes: neurons at the input of the down projection, heads at the input of the
-output projection, hidden channels at the output of every block norm, layers by block influence.
-Activations are aggregated by the absolute mean over the sequence and the L2 norm over all samples
-(Minitron, 2.2: the combination that keeps the most). Blocks are packed, so nothing is padding.
+Width is told by ``minitron.width``, depth by ``minitron.depth``; where depth is told by block influence, one
+pass tells all.
 
 Knows no target: what is kept is decided in ``minitron.plan``.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from minitron.anatomy import Anatomy
 from minitron.architecture import Architecture
-from minitron.assemble import anatomy_of, layers_of
-from minitron.depth import influence
+from minitron.assemble import anatomy_of
+from minitron.calibration import batches
+from minitron.depth import InfluenceTaps, LayerScores, ModelCost, choose_layers
 from minitron.device import inference
 from minitron.errors import ArtifactMismatch, DatasetTooSmall, UnreadableCheckpoint
 from minitron.families import read_architecture
 from minitron.files import new_file
+from minitron.norm_shares import NormShares
 from minitron.progress import Progress, Report, silent
 from minitron.recipe import CalibrationRecipe
+from minitron.width import WidthScores, WidthTaps, random_scores, weight_scores
 
-# L layers, D hidden channels, F neurons of an MLP, N query heads, B blocks of a batch, T tokens of a
-# block, C channels of any kind
+# L layers, D hidden channels, F neurons of an MLP, N query heads or all blocks, T tokens of a block
 
-METRIC_VERSION = 1
-"""Raised when the scores of the same model on the same blocks change meaning."""
+METRIC_VERSION = 2
+"""Raised when the scores of the same model on the same blocks, by the same recipe, change meaning."""
 
 _TENSORS = ("hidden_D", "neurons_LF", "heads_LN", "layers_L")
+_OPTIONAL = ("blocks_RL", "norms_MD")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,7 +53,15 @@ class ImportanceScores:
     heads_LN: Tensor
     """Query heads, in the model's order; heads of one KV group are neighbours."""
     layers_L: Tensor
-    """Block influence."""
+    blocks_RL: Tensor | None = None
+    """See ``minitron.depth.LayerScores`` for both; where there are blocks, they decide."""
+    norms_MD: Tensor | None = None
+    """Of what each RMSNorm gets, the mean square of each hidden channel over that of all: norms of every layer in
+    the order of the anatomy, then the final one. None for other norms."""
+
+    def by_layers(self, layers: LayerScores) -> "ImportanceScores":
+        """Return these scores with others of the layers."""
+        return replace(self, layers_L=layers.layers_L, blocks_RL=layers.blocks_RL)
 
     def save(self, path: Path) -> None:
         """Write one safetensors file, whole or not at all; raise OutOfSpace on a full disk."""
@@ -65,8 +70,10 @@ class ImportanceScores:
             "fingerprint": self.fingerprint,
             "metric_version": str(METRIC_VERSION),
         }
+        tensors = {name: getattr(self, name) for name in (*_TENSORS, *_OPTIONAL)}
+        tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
         with new_file(path) as scratch:
-            save_file({name: getattr(self, name) for name in _TENSORS}, scratch, metadata=metadata)
+            save_file(tensors, scratch, metadata=metadata)
 
     @classmethod
     def load(cls, path: Path, *, expected_fingerprint: str) -> "ImportanceScores":
@@ -88,88 +95,10 @@ class ImportanceScores:
                     f"{path}: found scores {found[0]} of metric {found[1]}, "
                     f"allowed: {expected_fingerprint} of metric {METRIC_VERSION}"
                 )
-            tensors = {name: file.get_tensor(name) for name in _TENSORS}
+            optional = [name for name in _OPTIONAL if name in file.keys()]  # noqa: SIM118 - no mapping
+            tensors = {name: file.get_tensor(name) for name in (*_TENSORS, *optional)}
         architecture = Architecture.from_json(json.loads(metadata["architecture"]))
         return cls(architecture=architecture, fingerprint=expected_fingerprint, **tensors)
-
-
-class _SquareSum:
-    """Per channel, the sum over samples of (mean over the sequence of |activation|) squared."""
-
-    def __init__(self, num_channels: int, device: torch.device) -> None:
-        self.total_C = torch.zeros(num_channels, dtype=torch.float64, device=device)
-
-    def add(self, activation_BTC: Tensor) -> None:
-        num_tokens = activation_BTC.shape[1]
-        mean_BC = activation_BTC.abs().sum(dim=1, dtype=torch.float32) / num_tokens
-        self.total_C += mean_BC.double().square().sum(dim=0)
-
-    def root(self) -> Tensor:
-        return self.total_C.sqrt()
-
-
-class _Taps:
-    """The accumulators of one calibration pass and the hooks that feed them."""
-
-    def __init__(self, shape: Architecture, num_norms: int, device: torch.device) -> None:
-        num_layers, channels = shape.num_layers, shape.num_attention_heads * shape.head_dim
-        self.head_dim = shape.head_dim
-        self.norms = [
-            [_SquareSum(shape.hidden_size, device) for _ in range(num_norms)] for _ in range(num_layers)
-        ]
-        self.neurons = [_SquareSum(shape.intermediate_size, device) for _ in range(num_layers)]
-        self.attention = [_SquareSum(channels, device) for _ in range(num_layers)]
-        self.influence_L = torch.zeros(num_layers, dtype=torch.float64, device=device)
-
-    @contextmanager
-    def on(self, model: PreTrainedModel, anatomy: Anatomy) -> Iterator[None]:
-        """Hook every tap; every hook is gone at the end, also after an exception."""
-        handles = []
-        try:
-            for index, layer in enumerate(layers_of(model, anatomy)):
-                handles += [
-                    _tap_input(layer.get_submodule(anatomy.mlp_output), self.neurons[index]),
-                    _tap_input(layer.get_submodule(anatomy.attention_output), self.attention[index]),
-                    *(
-                        _tap_output(layer.get_submodule(name), tap)
-                        for name, tap in zip(anatomy.block_norms, self.norms[index], strict=True)
-                    ),
-                    self._tap_block(layer, index),
-                ]
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _tap_block(self, layer: nn.Module, index: int) -> Any:
-        def hook(_module: nn.Module, args: tuple[Tensor, ...], output_BTD: Tensor) -> None:
-            self.influence_L[index] += influence(args[0], output_BTD)
-
-        return layer.register_forward_hook(hook)
-
-    def scores(self, num_tokens: int) -> dict[str, Tensor]:
-        attention_LNH = torch.stack([tap.total_C.view(-1, self.head_dim) for tap in self.attention])
-        scores = {
-            "hidden_D": torch.stack([tap.root() for taps in self.norms for tap in taps]).sum(dim=0),
-            "neurons_LF": torch.stack([tap.root() for tap in self.neurons]),
-            "heads_LN": attention_LNH.sum(dim=-1).sqrt(),
-            "layers_L": self.influence_L / num_tokens,
-        }
-        return {name: score.float().cpu() for name, score in scores.items()}
-
-
-def _tap_input(module: nn.Module, total: _SquareSum) -> Any:
-    def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        total.add(args[0])
-
-    return module.register_forward_pre_hook(hook)
-
-
-def _tap_output(module: nn.Module, total: _SquareSum) -> Any:
-    def hook(_module: nn.Module, _args: tuple[Tensor, ...], output_BTC: Tensor) -> None:
-        total.add(output_BTC)
-
-    return module.register_forward_hook(hook)
 
 
 def measure_importance(
@@ -178,16 +107,27 @@ def measure_importance(
     recipe: CalibrationRecipe,
     *,
     fingerprint: str,
+    valid_NT: npt.NDArray[np.bool_] | None = None,
+    fewest_layers: int = 1,
     report: Report = silent,
 ) -> ImportanceScores:
-    """Measure every axis in one pass over the first ``recipe.num_tokens`` tokens.
+    """Measure every axis over the first ``recipe.num_tokens`` tokens, in one step.
 
-    The output head is never run. Scores do not depend on the batch size, and the model is left as it
-    was: weights, mode and hooks.
+    Scores do not depend on the batch size, and the model is left as it was: weights, mode and hooks. For
+    block influence and for width the output head is never run.
+
+    Args:
+        model: What is measured.
+        blocks_NT: Calibration blocks.
+        recipe: How; its ``steps`` are ``minitron.iterative``'s.
+        fingerprint: Of all that the scores are made from.
+        valid_NT: False for padding, which counts nowhere; None where there is none, as in the packer's blocks.
+        fewest_layers: That anybody will ask for; see ``CalibrationRecipe.is_told_to_a_depth``.
+        report: Told of progress.
 
     Raises:
         DatasetTooSmall: Fewer tokens than ``num_tokens`` has in whole blocks.
-        UnreadableCheckpoint: The activations are not finite.
+        UnreadableCheckpoint: The activations, or the weights, are not finite.
     """
     num_blocks = recipe.num_blocks(blocks_NT.shape[1])
     if len(blocks_NT) < num_blocks:
@@ -196,17 +136,72 @@ def measure_importance(
             f"at most {blocks_NT.size}"
         )
     blocks_NT = blocks_NT[:num_blocks]
+    valid_NT = None if valid_NT is None else valid_NT[:num_blocks]
     architecture = read_architecture(model.config.to_dict())
-    anatomy = anatomy_of(model)
-    taps = _Taps(architecture, len(anatomy.block_norms), model.device)
-    decoder = model.get_submodule(anatomy.decoder)
-    with inference(model), taps.on(model, anatomy):
-        for start in range(0, num_blocks, recipe.batch_size):
-            batch_BT = torch.from_numpy(blocks_NT[start : start + recipe.batch_size].astype(np.int64))
-            decoder(input_ids=batch_BT.to(model.device), use_cache=False)
-            done = min(start + recipe.batch_size, num_blocks) * blocks_NT.shape[1]
-            report(Progress(stage="importance", done=done, total=blocks_NT.size, unit="tokens"))
-    scores = taps.scores(blocks_NT.size)
-    if not all(bool(score.isfinite().all()) for score in scores.values()):
+    width, layers, norms_MD = _one_pass(
+        model, architecture, blocks_NT, recipe, valid_NT=valid_NT, report=report
+    )
+    if layers is None:
+        num_blocks = recipe.depth_blocks(blocks_NT.shape[1])
+        cost = ModelCost(
+            model,
+            blocks_NT[:num_blocks],
+            recipe.depth_metric,
+            valid_NT=None if valid_NT is None else valid_NT[:num_blocks],
+            batch_size=recipe.batch_size,
+            report=report,
+        )
+        fewest = fewest_layers if recipe.is_told_to_a_depth else 1
+        layers = choose_layers(cost, architecture.num_layers, recipe.depth_selection, fewest=fewest)
+    is_sound = all(bool(score.isfinite().all()) for score in width.values())
+    if not is_sound or bool(layers.layers_L.isnan().any()):
         raise UnreadableCheckpoint("model: its activations are not finite; its weights are damaged")
-    return ImportanceScores(architecture=architecture, fingerprint=fingerprint, **scores)
+    return ImportanceScores(
+        architecture=architecture,
+        fingerprint=fingerprint,
+        layers_L=layers.layers_L,
+        blocks_RL=layers.blocks_RL,
+        norms_MD=norms_MD,
+        **width,
+    )
+
+
+def _one_pass(
+    model: PreTrainedModel,
+    architecture: Architecture,
+    blocks_NT: npt.NDArray[np.int32],
+    recipe: CalibrationRecipe,
+    *,
+    valid_NT: npt.NDArray[np.bool_] | None,
+    report: Report,
+) -> tuple[WidthScores, LayerScores | None, Tensor | None]:
+    """Return the scores of width, those of the layers where the same pass tells them, and the shares of norms."""
+    width = influence = norms = None
+    if recipe.metric in ("activation", "weighted"):
+        width = WidthTaps(model, architecture, recipe)
+    if recipe.tells_depth_with_width:
+        influence = InfluenceTaps(model, architecture.num_layers, recipe.depth_selection)
+    if width is not None and not architecture.traits.norm_bias:
+        norms = NormShares(model, architecture.hidden_size)
+    taps = [each for each in (width, influence, norms) if each is not None]
+    decoder = model.get_submodule(anatomy_of(model).decoder)
+    with inference(model), ExitStack() as hooks:
+        for each in taps:
+            hooks.enter_context(each.on())
+        done = 0
+        for batch in batches(blocks_NT, valid_NT, batch_size=recipe.batch_size, device=model.device):
+            if not taps:
+                break
+            for each in taps:
+                each.valid_BT = batch.valid_BT
+            decoder(**batch.inputs)
+            done += batch.input_ids_BT.numel()
+            report(Progress(stage="importance", done=done, total=blocks_NT.size, unit="tokens"))
+    if width is not None:
+        scores = width.scores()
+    elif recipe.metric == "weight":
+        scores = weight_scores(model, architecture)
+    else:
+        scores = random_scores(architecture, seed=recipe.seed)
+    layers = None if influence is None else influence.scores()
+    return scores, layers, None if norms is None else norms.shares()

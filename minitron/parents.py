@@ -18,7 +18,7 @@ from minitron.errors import (
     UnreadableCheckpoint,
     UnsupportedModel,
 )
-from minitron.families import checked_architecture
+from minitron.families import checked_architecture, num_positions
 from minitron.foreign_json import read_parsed
 from minitron.gguf_header import SUFFIX, VERSION, read_header_of
 from minitron.hub import PREFIX, HubName, look_up
@@ -178,8 +178,8 @@ def check_sequence_length(parent: str, sequence_length: int, config: Mapping[str
         sequence_length: Tokens of a block.
         config: As in ``parent_architecture``.
     """
-    most = (read_config(parent) if config is None else config).get("max_position_embeddings")
-    if isinstance(most, int) and sequence_length > most:
+    most = num_positions(read_config(parent) if config is None else config)
+    if most is not None and sequence_length > most:
         raise InvalidRecipe(
             "data.sequence_length",
             f"found {sequence_length}, allowed by max_position_embeddings of {parent}: at most {most}",

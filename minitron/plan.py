@@ -4,8 +4,8 @@ Knows no weights; ``minitron.prune`` applies a plan. Indices are ascending, so t
 and the plan that keeps everything changes nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,11 +15,13 @@ import numpy.typing as npt
 from minitron.architecture import Architecture
 from minitron.errors import ArtifactMismatch
 from minitron.families import family_named
+from minitron.heads import Indices, KeptHeads, best_heads, check_heads, heads_of, heads_per_group
 from minitron.importance import ImportanceScores
+from minitron.recipe import PruningRecipe
 
-Indices = tuple[int, ...]
-
-_SEARCHED = ("num_layers", "hidden_size", "intermediate_size", "num_attention_heads")
+_SEARCHED = (
+    "num_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,22 +40,35 @@ class PruningPlan:
     neurons: tuple[Indices, ...]
     """Of each kept layer."""
     heads: tuple[Indices, ...]
-    """Query heads of each kept layer, equally many from every KV group."""
+    """Query heads of each kept layer, equally many for every KV head."""
+    kv_heads: tuple[tuple[Indices, ...], ...]
+    """Of each kept layer, for each KV head of the student the source's that it is the mean of."""
+    merged_heads: tuple[tuple[tuple[int, int], ...], ...] = ()
+    """Of each kept layer, kept query heads and the dropped one whose difference each takes up; or none at all."""
+    norm_gains: tuple[float, ...] = ()
+    """Of the norms of each kept layer, in the order of the anatomy, then of the final one; or none at all."""
 
     def __post_init__(self) -> None:
         _check_target(self.source, self.target)
         source, target = self.source, self.target
         _check_indices("layers", self.layers, target.num_layers, source.num_layers)
         _check_indices("hidden", self.hidden, target.hidden_size, source.hidden_size)
-        for name in ("neurons", "heads"):
-            if len(getattr(self, name)) != target.num_layers:
-                raise ArtifactMismatch(
-                    f"plan: {name}: found {len(getattr(self, name))} layers, allowed: {target.num_layers}"
-                )
-        for neurons, heads in zip(self.neurons, self.heads, strict=True):
+        norms = target.num_layers * source.traits.block_norms + 1
+        self._check_length("norm_gains", "norms", norms, may_be_none=True)
+        self._check_length("merged_heads", "layers", target.num_layers, may_be_none=True)
+        for name in ("neurons", "heads", "kv_heads"):
+            self._check_length(name, "layers", target.num_layers)
+        for neurons, heads, kv_heads in zip(self.neurons, self.heads, self.kv_heads, strict=True):
             _check_indices("neurons", neurons, target.intermediate_size, source.intermediate_size)
             _check_indices("heads", heads, target.num_attention_heads, source.num_attention_heads)
-            _check_groups(heads, source, target)
+            _check_groups(heads, kv_heads, source, target)
+        for heads, merged in zip(self.heads, self.merged_heads, strict=False):
+            _check_merged(heads, merged, source)
+
+    def _check_length(self, name: str, what: str, allowed: int, *, may_be_none: bool = False) -> None:
+        found = len(getattr(self, name))
+        if found != allowed and (found or not may_be_none):
+            raise ArtifactMismatch(f"plan: {name}: found {found} {what}, allowed: {allowed}")
 
     def as_json(self) -> dict[str, Any]:
         """Return a JSON value from which ``from_json`` makes an equal plan."""
@@ -65,53 +80,84 @@ class PruningPlan:
         return cls(
             source=Architecture.from_json(value["source"]),
             target=Architecture.from_json(value["target"]),
-            layers=tuple(value["layers"]),
-            hidden=tuple(value["hidden"]),
-            neurons=tuple(tuple(kept) for kept in value["neurons"]),
-            heads=tuple(tuple(kept) for kept in value["heads"]),
-        )
+            **{
+                name: _tuples(value[name])
+                for name in (
+                    "layers", "hidden", "neurons", "heads", "kv_heads", "merged_heads", "norm_gains",
+                )
+            },
+        )  # fmt: skip
 
 
-def plan_pruning(scores: ImportanceScores, target: Architecture) -> PruningPlan:
+def plan_pruning(
+    scores: ImportanceScores, target: Architecture, recipe: PruningRecipe | None = None
+) -> PruningPlan:
     """Keep the most important of everything; between equals, the lower index.
 
     Raises:
         ArtifactMismatch: The scores are of a model that the target cannot be pruned from.
-        InvalidArchitecture: Stock transformers would refuse the target.
+        InvalidArchitecture: Stock transformers would refuse the target, or its heads cannot be had.
+        InvalidRecipe: The recipe asks for what the family does not allow.
     """
-    source = scores.architecture
+    source, recipe = scores.architecture, recipe or PruningRecipe()
     _check_target(source, target)
-    layers = _best(scores.layers_L.numpy(), target.num_layers)
-    heads_LKG = scores.heads_LN.numpy().reshape(source.num_layers, source.num_key_value_heads, -1)
+    family_named(source.family).check_recipe(recipe)
+    check_heads(source, target, recipe)
+    layers = kept_layers(scores, target.num_layers)
+    hidden = _best(scores.hidden_D.numpy(), target.hidden_size)
+    heads = [best_heads(scores.heads_LN[layer].numpy(), source, target, recipe) for layer in layers]
     return PruningPlan(
         source=source,
         target=target,
         layers=layers,
-        hidden=_best(scores.hidden_D.numpy(), target.hidden_size),
+        hidden=hidden,
         neurons=tuple(_best(scores.neurons_LF[layer].numpy(), target.intermediate_size) for layer in layers),
-        heads=tuple(
-            _in_groups([_best(group_G, _heads_per_group(target)) for group_G in heads_LKG[layer]], source)
-            for layer in layers
-        ),
+        **_by_layer(heads),
+        norm_gains=_norm_gains(scores, layers, hidden) if recipe.norm_rescaling else (),
     )
 
 
-def random_plan(source: Architecture, target: Architecture, *, seed: int) -> PruningPlan:
+def kept_layers(scores: ImportanceScores, num_layers: int) -> Indices:
+    """Keep the layers that cost most to do without: all but the cheapest block where blocks were measured.
+
+    Raises:
+        ArtifactMismatch: Fewer layers than the scores tell.
+    """
+    every, blocks_RL = scores.architecture.num_layers, scores.blocks_RL
+    dropped = every - num_layers
+    # Infinity says that a layer never went, or that nothing works without it.
+    fewest = int(scores.layers_L.isposinf().sum()) if blocks_RL is None else every - len(blocks_RL)
+    if num_layers < fewest:
+        raise ArtifactMismatch(
+            f"target.num_layers: found {num_layers}, allowed for these scores: at least {fewest}"
+        )
+    if blocks_RL is None or dropped == 0:
+        return _best(scores.layers_L.numpy(), num_layers)
+    first = int(blocks_RL[dropped - 1].argmin())
+    return tuple(index for index in range(every) if not first <= index < first + dropped)
+
+
+def random_plan(
+    source: Architecture, target: Architecture, *, seed: int, recipe: PruningRecipe | None = None
+) -> PruningPlan:
     """Keep indices drawn evenly: the baseline that importance must beat.
+
+    Of a recipe only what it says of KV heads counts: the rest leans on importance.
 
     Raises:
         ArtifactMismatch, InvalidArchitecture: As ``plan_pruning``.
     """
+    recipe = PruningRecipe(kv_heads=recipe.kv_heads if recipe else "drop")
     _check_target(source, target)
+    check_heads(source, target, recipe)
     generator = np.random.default_rng(seed)
 
     def draw(size: int, kept: int) -> Indices:
         return tuple(np.sort(generator.choice(size, kept, replace=False)).tolist())
 
-    def draw_heads() -> Indices:
-        kept = _heads_per_group(target)
-        groups = [draw(_heads_per_group(source), kept) for _ in range(source.num_key_value_heads)]
-        return _in_groups(groups, source)
+    def draw_heads() -> KeptHeads:
+        ranks_N = generator.permutation(source.num_attention_heads)
+        return best_heads(ranks_N.astype(np.float32), source, target, recipe)
 
     layers = range(target.num_layers)
     return PruningPlan(
@@ -120,20 +166,25 @@ def random_plan(source: Architecture, target: Architecture, *, seed: int) -> Pru
         layers=draw(source.num_layers, target.num_layers),
         hidden=draw(source.hidden_size, target.hidden_size),
         neurons=tuple(draw(source.intermediate_size, target.intermediate_size) for _ in layers),
-        heads=tuple(draw_heads() for _ in layers),
+        **_by_layer([draw_heads() for _ in layers]),
     )
 
 
 def whole_plan(source: Architecture) -> PruningPlan:
     """Keep everything, as a teacher does that is loaded like a student."""
-    layers = range(source.num_layers)
+    return depth_plan(source, range(source.num_layers))
+
+
+def depth_plan(source: Architecture, layers: Sequence[int]) -> PruningPlan:
+    """Keep some layers, whole; raise ArtifactMismatch unless they are ascending indices of the source's."""
     return PruningPlan(
         source=source,
-        target=source,
+        target=replace(source, num_layers=len(layers)),
         layers=tuple(layers),
         hidden=tuple(range(source.hidden_size)),
         neurons=tuple(tuple(range(source.intermediate_size)) for _ in layers),
         heads=tuple(tuple(range(source.num_attention_heads)) for _ in layers),
+        kv_heads=tuple(tuple((head,) for head in range(source.num_key_value_heads)) for _ in layers),
     )
 
 
@@ -141,14 +192,31 @@ def _best(scores: npt.NDArray[np.float32], kept: int) -> Indices:
     return tuple(np.sort(np.argsort(-scores, kind="stable")[:kept]).tolist())
 
 
-def _heads_per_group(shape: Architecture) -> int:
-    return shape.num_attention_heads // shape.num_key_value_heads
+def _by_layer(heads: Sequence[KeptHeads]) -> dict[str, Any]:
+    merged = tuple(kept.merged for kept in heads)
+    return {
+        "heads": tuple(kept.queries for kept in heads),
+        "kv_heads": tuple(kept.kv for kept in heads),
+        "merged_heads": merged if any(merged) else (),
+    }
 
 
-def _in_groups(groups: Sequence[Iterable[int]], source: Architecture) -> Indices:
-    """Turn indices within each KV group into head indices."""
-    size = _heads_per_group(source)
-    return tuple(number * size + index for number, group in enumerate(groups) for index in group)
+def _norm_gains(scores: ImportanceScores, layers: Indices, hidden: Indices) -> tuple[float, ...]:
+    """Return the root of the share of its mean square that each norm keeps."""
+    if scores.norms_MD is None:
+        raise ArtifactMismatch("scores: found none of the norms, allowed with pruning.norm_rescaling: such")
+    source = scores.architecture
+    if len(hidden) == source.hidden_size:
+        return ()
+    norms = source.traits.block_norms
+    rows = [layer * norms + norm for layer in layers for norm in range(norms)]
+    kept_MK = scores.norms_MD.double().numpy()[[*rows, source.num_layers * norms]][:, list(hidden)]
+    gains: list[float] = np.sqrt(kept_MK.mean(axis=1)).tolist()
+    return tuple(gains)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _check_target(source: Architecture, target: Architecture) -> None:
@@ -174,8 +242,27 @@ def _check_indices(name: str, indices: Indices, kept: int, size: int) -> None:
         )
 
 
-def _check_groups(heads: Indices, source: Architecture, target: Architecture) -> None:
-    size, kept = _heads_per_group(source), _heads_per_group(target)
-    groups = [head // size for head in heads]
-    if groups != [number for number in range(source.num_key_value_heads) for _ in range(kept)]:
-        raise ArtifactMismatch(f"plan: heads: found {heads}, allowed: {kept} of each group of {size}")
+def _check_groups(
+    heads: Indices, kv_heads: tuple[Indices, ...], source: Architecture, target: Architecture
+) -> None:
+    pooled = tuple(head for group in kv_heads for head in group)
+    _check_indices("kv_heads", pooled, len(pooled), source.num_key_value_heads)
+    if len(kv_heads) != target.num_key_value_heads or len({len(group) for group in kv_heads}) != 1:
+        raise ArtifactMismatch(
+            f"plan: kv_heads: found {kv_heads}, allowed: {target.num_key_value_heads} of equally many each"
+        )
+    kept = heads_per_group(target)
+    for number, group in enumerate(kv_heads):
+        if not set(heads[number * kept : (number + 1) * kept]) <= set(heads_of(group, source)):
+            raise ArtifactMismatch(
+                f"plan: heads: found {heads}, allowed: {kept} of each group of "
+                f"{len(group) * heads_per_group(source)}"
+            )
+
+
+def _check_merged(heads: Indices, merged: tuple[tuple[int, int], ...], source: Architecture) -> None:
+    dropped = set(range(source.num_attention_heads)) - set(heads)
+    if not all(kept in heads and other in dropped for kept, other in merged):
+        raise ArtifactMismatch(
+            f"plan: merged_heads: found {merged}, allowed: pairs of a kept and a dropped head"
+        )

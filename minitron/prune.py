@@ -1,7 +1,7 @@
 """Cut a plan's indices out of a model, into a new one.
 
-Knows neither scores nor search: a plan says what is kept. The parent is only read. Which dimension of
-which weight is which axis is the family's anatomy; a weight that is not in it is refused.
+Knows neither scores nor search: a plan says what is kept. The parent is only read. What runs along which
+dimension of which weight is the family's anatomy; a weight that is not in it is refused.
 """
 
 import copy
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from minitron.anatomy import Anatomy, Axis
-from minitron.assemble import empty_model, put
+from minitron.anatomy import Along, Anatomy
+from minitron.assemble import empty_model, put, put_buffers
 from minitron.errors import ArtifactMismatch, UnsupportedModel
 from minitron.families import family_named, read_architecture, student_config
-from minitron.plan import Indices, PruningPlan
+from minitron.plan import PruningPlan
+from minitron.selection import gain_of, terms_of
 
 
 def prune(model: PreTrainedModel, plan: PruningPlan) -> PreTrainedModel:
@@ -37,9 +38,7 @@ def prune(model: PreTrainedModel, plan: PruningPlan) -> PreTrainedModel:
         for name, _ in list(student.named_parameters()):
             source = in_parent(name, plan)
             put(student, name, nn.Parameter(kept_of(weights[source], name, plan)))
-        for name, buffer in model.named_buffers():
-            # Position tables: no axis of a plan runs through them.
-            put(student, name, buffer.clone())
+    put_buffers(student, model.device)
     student.tie_weights()
     student.generation_config = copy.deepcopy(model.generation_config)
     real = sum(parameter.numel() for parameter in student.parameters())
@@ -70,7 +69,7 @@ def _anatomy_of(plan: PruningPlan) -> Anatomy:
     return family_named(plan.source.family).anatomy
 
 
-def _axes_of(name: str, plan: PruningPlan) -> tuple[Axis | None, ...]:
+def _axes_of(name: str, plan: PruningPlan) -> tuple[Along, ...]:
     axes = _anatomy_of(plan).axes_of(name)
     if axes is None:
         known = ", ".join(_anatomy_of(plan).block)
@@ -88,28 +87,23 @@ def kept_of(weight: Tensor, name: str, plan: PruningPlan, rows: slice = slice(No
         rows: Of the student's weight, where only some are wanted.
     """
     layer, _ = _anatomy_of(plan).layer_of(name) or (0, name)
-    kept: dict[Axis, Indices] = {
-        "hidden": plan.hidden,
-        "neurons": plan.neurons[layer],
-        "heads": plan.heads[layer],
-    }
     piece = weight
-    for dimension, axis in enumerate(_axes_of(name, plan)[: weight.ndim]):
+    for dimension, along in enumerate(_axes_of(name, plan)):
         wanted = rows if dimension == 0 else slice(None)
-        if axis is None or len(kept[axis]) == getattr(plan.source, _SIZES[axis]):
+        terms = terms_of(along, layer, plan)
+        if not terms:
             piece = piece[wanted]
             continue
-        index = torch.tensor(kept[axis], device=weight.device)
-        if axis == "heads":
-            channels_H = torch.arange(plan.source.head_dim, device=weight.device)
-            index = (index[:, None] * plan.source.head_dim + channels_H).flatten()
-        piece = piece.index_select(dimension, index[wanted])
+        parts = []
+        for index_C, factor_C in terms:
+            part = piece.index_select(dimension, index_C[wanted].to(weight.device))
+            if factor_C is not None:
+                shape = [-1 if each == dimension else 1 for each in range(weight.ndim)]
+                part = part.float() * factor_C[wanted].to(weight.device).view(shape)
+            parts.append(part)
+        piece = parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0).to(weight.dtype)
+    gain, offset = gain_of(name, plan)
+    if gain != 1.0:
+        piece = ((piece.double() + offset) * gain - offset).to(weight.dtype)
     is_view = piece.untyped_storage().data_ptr() == weight.untyped_storage().data_ptr()
     return piece.clone() if is_view else piece
-
-
-_SIZES: dict[Axis, str] = {
-    "hidden": "hidden_size",
-    "neurons": "intermediate_size",
-    "heads": "num_attention_heads",
-}

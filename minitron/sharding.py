@@ -4,16 +4,18 @@ Knows no recipe and no data. ``ALONE`` is one process that holds all; for severa
 torch.distributed and FSDP2 (``fully_shard``) takes the model apart, layer by layer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import MethodType
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed import Store  # type: ignore[attr-defined]  # torch does not list it
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -24,6 +26,10 @@ MEETING_TIMEOUT = timedelta(minutes=10)
 """Of a collective: how far one process may fall behind the others, as when it writes a state."""
 
 
+_AS_FORWARD = "minitron_as_forward"
+"""The method of a sharded model that gathers what a forward pass would."""
+
+
 class Group:
     """One process that holds all of a model: what several do together is nothing, for it."""
 
@@ -32,6 +38,9 @@ class Group:
 
     def shard(self, model: PreTrainedModel) -> None:
         """Take a model apart in place, so that this process holds its share; collective."""
+
+    def shard_beside(self, module: nn.Module) -> None:
+        """Take apart, in place, what is trained beside a model; collective."""
 
     def like(self, parameter: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG002
         """Return a tensor of a parameter's shape, of which this process holds ``rows``."""
@@ -81,6 +90,12 @@ class ShardedGroup(Group):
         for layer in layers_of(model, anatomy_of(model)):
             fully_shard(layer, mesh=self._mesh)
         fully_shard(model, mesh=self._mesh)
+        setattr(model, _AS_FORWARD, MethodType(lambda _, work: work(), model))
+        register_fsdp_forward_method(model, _AS_FORWARD)
+
+    def shard_beside(self, module: nn.Module) -> None:
+        """Take a module apart in place; it is gathered whenever it is called."""
+        fully_shard(module, mesh=self._mesh)
 
     def like(self, parameter: Tensor, rows: Tensor) -> Tensor:
         """Return a distributed tensor."""
@@ -148,11 +163,20 @@ def joined(*, rank: int, count: int, store: Store, device: torch.device) -> Iter
         dist.destroy_process_group()
 
 
+def within(model: PreTrainedModel, work: Callable[[], Any]) -> Any:
+    """Return what ``work`` returns, which uses parts of a model one by one as one forward pass of it.
+
+    Where several processes hold the model, what is in no layer is gathered for it. Gradients flow through tensors,
+    and tuples of tensors, that it returns.
+    """
+    return getattr(model, _AS_FORWARD)(work) if isinstance(model, FSDPModule) else work()
+
+
 def local(tensor: Tensor) -> Tensor:
     """Return the rows of a tensor that this process holds; writing to them changes the tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def everywhere(value: Tensor) -> Tensor:
-    """Return a number that was computed of sharded tensors, such as their norm; collective."""
+    """Return the whole of a sharded tensor, or a number that was computed of some, such as their norm; collective."""
     return value.full_tensor() if isinstance(value, DTensor) else value

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
-from minitron.assemble import anatomy_of, empty_model, put
+from minitron.assemble import anatomy_of, empty_model, put, put_buffers
 from minitron.checkpoint_files import check_weights, weight_files
 from minitron.errors import ArtifactMismatch, UnreadableCheckpoint
 from minitron.families import read_architecture
@@ -53,18 +53,17 @@ def prune_checkpoint(
     check_weights(directory, read_config(str(directory)))
     config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     student = student_of(config, plan, dtype=dtype)
-    group.shard(student)
     weights: dict[str, Tensor] = {}
     with _mapped(directory) as parent, torch.no_grad():
+        sources = _found(student, plan, parent, directory)
+        group.shard(student)
         for name, parameter in student.named_parameters():
-            source = in_parent(name, plan)
-            if source not in parent:
-                raise UnreadableCheckpoint(f"{directory}: tensors are missing: {source}")
+            source = sources[name]
             kept = kept_of(parent[source].get_tensor(source), name, plan, group.rows(parameter))
             weights[name] = nn.Parameter(group.like(parameter, kept.to(device, dtype)))
     student.load_state_dict(weights, strict=False, assign=True)
     student.tie_weights()
-    _put_positions(student, device)
+    put_buffers(student, device)
     student.eval()  # type: ignore[no-untyped-call]
     return student
 
@@ -84,7 +83,7 @@ def gathered(model: PreTrainedModel, group: Group) -> PreTrainedModel | None:
     if group.rank:
         return None
     whole.tie_weights()
-    _put_positions(whole, torch.device("cpu"))
+    put_buffers(whole, torch.device("cpu"))
     assert read_architecture(whole.config.to_dict()).parameter_count == sum(
         parameter.numel() for parameter in whole.parameters()
     )
@@ -92,11 +91,18 @@ def gathered(model: PreTrainedModel, group: Group) -> PreTrainedModel | None:
     return whole
 
 
-def _put_positions(model: PreTrainedModel, device: torch.device) -> None:
-    """Make the position tables, which no checkpoint holds, from the config."""
-    decoder = model.get_submodule(anatomy_of(model).decoder)
-    made: Any = type(decoder.rotary_emb)
-    decoder.rotary_emb = made(config=model.config).to(device)
+def _found(
+    student: PreTrainedModel, plan: PruningPlan, parent: Mapping[str, Any], directory: Path
+) -> dict[str, str]:
+    """Return what the files call the source of each of a student's weights."""
+    found, anatomy = {}, anatomy_of(student)
+    for name, _ in student.named_parameters():
+        names = anatomy.names_in_files(in_parent(name, plan))
+        source = next((each for each in names if each in parent), None)
+        if source is None:
+            raise UnreadableCheckpoint(f"{directory}: tensors are missing: {names[0]}")
+        found[name] = source
+    return found
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Two cached forms, each a directory of .npy files that are mapped into memory:
             serves the KL family at temperature 1.
 ``hidden``  final hidden states in float32; with the teacher's output head they give its logits exactly.
 
-Knows no student and no loss.
+A live teacher too says final hidden states, so that nobody holds the logits of a batch. Knows no student and no loss.
 """
 
 import json
@@ -19,15 +19,17 @@ from typing import BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from minitron.assemble import anatomy_of
+from minitron.costs import tokens_at_once
 from minitron.device import autocast, inference
 from minitron.errors import ArtifactMismatch
 from minitron.files import new_directory
+from minitron.head import Head, final_hidden, head_of, product_dtype
 from minitron.progress import Progress, Report, silent
 from minitron.recipe import CacheForm, DistillationRecipe, Precision
+from minitron.sharding import within
 
 # N blocks in all, B blocks of a batch, T tokens of a block, V vocabulary, K likeliest tokens, D hidden
 
@@ -48,15 +50,29 @@ class TopKAnswer:
     log_rest_BT: Tensor
     """float32; minus infinity when k is the whole vocabulary."""
 
+    def part(self, tokens: slice) -> "TopKAnswer":
+        """Return the answers to some tokens of the batch, which count through its blocks."""
+        return TopKAnswer(
+            token_ids_BTK=self.token_ids_BTK.flatten(0, 1)[tokens],
+            log_probs_BTK=self.log_probs_BTK.flatten(0, 1)[tokens],
+            log_rest_BT=self.log_rest_BT.flatten(0, 1)[tokens],
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LogitsAnswer:
-    """The teacher's logits, of any temperature."""
+class HiddenAnswer:
+    """The teacher's final hidden states, of which its head makes logits; of any temperature."""
 
-    logits_BTV: Tensor
+    hidden_BTD: Tensor
+    head: Head
+    """Without gradients, in the precision and on the device of the hidden states."""
+
+    def part(self, tokens: slice) -> Tensor:
+        """Return the logits at some tokens of the batch, which count through its blocks."""
+        return self.head.logits(self.hidden_BTD.flatten(0, 1)[tokens])
 
 
-Answer = TopKAnswer | LogitsAnswer
+Answer = TopKAnswer | HiddenAnswer
 
 
 class Teacher(Protocol):
@@ -76,15 +92,20 @@ class LiveTeacher:
     """A model that is run beside the student."""
 
     def __init__(self, model: PreTrainedModel, precision: Precision) -> None:
-        self._model = model
+        self.model = model
         self._precision = precision
 
-    def answer(self, block_ids_B: Tensor, input_ids_BT: Tensor) -> LogitsAnswer:  # noqa: ARG002
+    def answer(self, block_ids_B: Tensor, input_ids_BT: Tensor) -> HiddenAnswer:  # noqa: ARG002
         """Run the model on the tokens."""
-        device = self._model.device
-        with inference(self._model), autocast(device, self._precision):
-            logits_BTV = self._model(input_ids=input_ids_BT.to(device), use_cache=False).logits
-        return LogitsAnswer(logits_BTV=logits_BTV.to(input_ids_BT.device))
+        device = self.model.device
+        with inference(self.model), autocast(device, self._precision):
+            answer: HiddenAnswer = within(self.model, lambda: self._answer(input_ids_BT.to(device)))
+        return answer
+
+    def _answer(self, input_ids_BT: Tensor) -> HiddenAnswer:
+        head = head_of(self.model).detached()
+        dtype = product_dtype(head.weight_VD)
+        return HiddenAnswer(hidden_BTD=final_hidden(self.model, input_ids_BT).to(dtype), head=head.to(dtype))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,24 +137,22 @@ class _TopKCache:
 
 
 class _HiddenCache:
-    def __init__(self, directory: Path, head: nn.Module) -> None:
+    def __init__(self, directory: Path, head: Head) -> None:
         self._hidden_NTD = _mapped(directory / "hidden.npy")
-        self._head = head
+        self._head = head.detached()
 
-    def answer(self, block_ids_B: Tensor, input_ids_BT: Tensor) -> LogitsAnswer:
-        device = next(self._head.parameters()).device
-        with torch.no_grad():
-            logits_BTV = self._head(self._hidden_NTD[block_ids_B].to(device))
-        return LogitsAnswer(logits_BTV=logits_BTV.to(input_ids_BT.device))
+    def answer(self, block_ids_B: Tensor, input_ids_BT: Tensor) -> HiddenAnswer:  # noqa: ARG002
+        hidden_BTD = self._hidden_NTD[block_ids_B].to(self._head.weight_VD.device)
+        return HiddenAnswer(hidden_BTD=hidden_BTD, head=self._head)
 
 
-def open_teacher_cache(directory: Path, *, expected_fingerprint: str, head: nn.Module | None) -> Teacher:
+def open_teacher_cache(directory: Path, *, expected_fingerprint: str, head: Head | None) -> Teacher:
     """Map a cache into memory.
 
     Args:
         directory: Made by ``build_teacher_cache``.
         expected_fingerprint: Of what the cache must have been made from.
-        head: The teacher's output head; needed by the ``hidden`` form, unused by the other.
+        head: The teacher's, in float32; needed by the ``hidden`` form, unused by the other.
 
     Raises:
         ArtifactMismatch: No such cache, one made from something else, or ``hidden`` without a head.
@@ -193,20 +212,22 @@ def build_teacher_cache(
 
 
 def _ask(model: PreTrainedModel, input_ids_BT: Tensor, metadata: _Metadata) -> dict[str, Tensor]:
-    anatomy = anatomy_of(model)
-    decoder, head = model.get_submodule(anatomy.decoder), model.get_submodule(anatomy.head)
-    hidden_BTD = decoder(input_ids=input_ids_BT, use_cache=False).last_hidden_state
+    hidden_BTD = final_hidden(model, input_ids_BT)
     if metadata.form == "hidden":
         return {"hidden": hidden_BTD.float()}
-    log_probs_BTV = head(hidden_BTD).float().log_softmax(dim=-1)
-    log_probs_BTK, token_ids_BTK = log_probs_BTV.topk(metadata.width, dim=-1)
+    head = head_of(model)
+    chunks = torch.split(hidden_BTD.flatten(0, 1), tokens_at_once(head.weight_VD.shape[0]))
+    parts = zip(*(_likeliest(head, hidden_CD, metadata.width) for hidden_CD in chunks), strict=True)
+    token_ids, log_probs, log_rest = (torch.cat(part) for part in parts)
+    return {"token_ids": token_ids.int(), "log_probs": log_probs.half(), "log_rest": log_rest}
+
+
+def _likeliest(head: Head, hidden_CD: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    log_probs_CV = head.logits(hidden_CD).float().log_softmax(dim=-1)
+    log_probs_CK, token_ids_CK = log_probs_CV.topk(k, dim=-1)
     # The mass of the rest is summed over the rest itself: 1 minus the kept mass would cancel.
-    log_rest_BT = log_probs_BTV.scatter_(-1, token_ids_BTK, -torch.inf).logsumexp(dim=-1)
-    return {
-        "token_ids": token_ids_BTK.int(),
-        "log_probs": log_probs_BTK.half(),
-        "log_rest": log_rest_BT,
-    }
+    log_rest_C = log_probs_CV.scatter_(-1, token_ids_CK, -torch.inf).logsumexp(dim=-1)
+    return token_ids_CK, log_probs_CK, log_rest_C
 
 
 @contextmanager

@@ -8,7 +8,7 @@ interrupted.
 import json
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -21,19 +21,24 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from minitron.assemble import anatomy_of, layers_of
+from minitron.chunked_head import Term, chunked_loss, distillation_term, label_term
 from minitron.device import autocast
-from minitron.errors import ArtifactMismatch, DivergedTraining, InvalidRecipe
+from minitron.errors import ArtifactMismatch, DivergedTraining, InvalidRecipe, UnservedLoss
 from minitron.files import new_file
-from minitron.losses import distillation_loss, label_loss
+from minitron.head import final_hidden, head_of
+from minitron.intermediate import balanced, make_projection, states_loss, watched
 from minitron.optimizer import bfloat16_weights, empty_state, make_optimizer, parts_of
-from minitron.recipe import DistillationRecipe, TrainingRecipe
-from minitron.sharding import ALONE, Group, everywhere, local
-from minitron.teacher import Teacher
+from minitron.recipe import DistillationRecipe, State, TrainingRecipe
+from minitron.sharding import ALONE, Group, everywhere, local, within
+from minitron.teacher import LiveTeacher, Teacher
 from minitron.tensor_file import write_tensors
 
 # N training blocks, S blocks of an optimiser step, B blocks of a micro-batch, T tokens of a block
 
 STATE_FILE = "retraining.safetensors"
+PROJECTION = "intermediate.projection"
+"""What is trained beside the student and saved with the state alone."""
 
 
 class Retraining:
@@ -45,7 +50,10 @@ class Retraining:
     the same methods in the same order; each trains on its share of a step's blocks, and is told the same losses.
 
     Raises:
-        InvalidRecipe: A recipe that these processes cannot train by together.
+        ArtifactMismatch: A live teacher of another vocabulary.
+        InvalidRecipe: A recipe that these processes cannot train by together, or that asks for states which this
+            student does not have.
+        UnservedLoss: A loss that this teacher cannot serve.
         MissingExtra: Moments that need a library which is not installed.
     """
 
@@ -61,6 +69,8 @@ class Retraining:
         group: Group = ALONE,
     ) -> None:
         _check_group(training, group, sequence_length=int(training_NT.shape[1]))
+        self.states = _states(student, teacher, distillation)
+        """The hidden states that the student learns from, beside logits."""
         self.student = student
         self.student.to(device)  # type: ignore[arg-type]  # the stub loses self
         if training.activation_checkpointing:
@@ -74,6 +84,13 @@ class Retraining:
         self._device = device
         self._group = group
         self._parameters = dict(student.named_parameters())
+        self._projection = None
+        if self.states:
+            assert isinstance(teacher, LiveTeacher)
+            self._projection = make_projection(student, teacher.model)
+        if self._projection is not None:
+            group.shard_beside(self._projection)
+            self._parameters[PROJECTION] = self._projection.weight
         self._optimizer = make_optimizer(self._parameters, training)
 
     @property
@@ -88,7 +105,7 @@ class Retraining:
         At least one step is made.
 
         Returns:
-            The mean loss over what this call trained, nats per token.
+            The mean loss over what this call trained, on logits and labels: nats per token, where the loss has them.
 
         Raises:
             DivergedTraining: A loss or gradient is not finite; the weights are those before that step.
@@ -141,23 +158,50 @@ class Retraining:
 
     def _accumulate(self, block_ids_B: Tensor, step_blocks: int) -> Tensor:
         """Add the gradients of a micro-batch, weighted by its share of the step; return its share of the loss."""
-        loss = self._loss(block_ids_B) * (len(block_ids_B) / step_blocks)
         # Gradients are averaged over the processes, where their sum is meant.
-        (loss * self._group.count).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        loss, of_logits = self._loss(block_ids_B, scale=self._group.count * len(block_ids_B) / step_blocks)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return of_logits / self._group.count
 
-    def _loss(self, block_ids_B: Tensor) -> Tensor:
+    def _loss(self, block_ids_B: Tensor, *, scale: float) -> tuple[Tensor, Tensor]:
+        """Return the loss of a micro-batch times ``scale``, and what of it is on logits, without gradients.
+
+        What it was computed from is gone by then.
+        """
         input_ids_BT = torch.from_numpy(self._training_NT[block_ids_B.numpy()].astype(np.int64))
         input_ids_BT = input_ids_BT.to(self._device)
-        with self._running_precision():
-            logits_BTV = self.student(input_ids=input_ids_BT, use_cache=False).logits
-        if self._teacher is None:
-            return label_loss(logits_BTV, input_ids_BT)
-        answer = self._teacher.answer(block_ids_B, input_ids_BT)
-        loss = distillation_loss(logits_BTV, answer, temperature=self._distillation.temperature)
-        if self._distillation.label_weight:
-            loss = loss + self._distillation.label_weight * label_loss(logits_BTV, input_ids_BT)
-        return loss
+        terms, teachers = self._asked(block_ids_B, input_ids_BT)
+        losses: tuple[Tensor, Tensor] = within(
+            self.student, lambda: self._losses(input_ids_BT, terms, teachers, scale)
+        )
+        return losses
+
+    def _asked(self, block_ids_B: Tensor, input_ids_BT: Tensor) -> tuple[list[Term], dict[State, Tensor]]:
+        """Return the losses on logits and the teacher's states; it is asked before the student takes memory."""
+        teacher, recipe = self._teacher, self._distillation
+        if teacher is None:
+            return [label_term(input_ids_BT)], {}
+        with ExitStack() as stack:
+            seen: dict[State, Tensor] = {}
+            if self.states and isinstance(teacher, LiveTeacher):
+                seen = stack.enter_context(watched(teacher.model, self.states))
+            answer = teacher.answer(block_ids_B, input_ids_BT)
+        terms = [distillation_term(answer, loss=recipe.loss, temperature=recipe.temperature)]
+        if recipe.label_weight:
+            terms.append(label_term(input_ids_BT, weight=recipe.label_weight))
+        return terms, seen
+
+    def _losses(
+        self, input_ids_BT: Tensor, terms: list[Term], teachers: dict[State, Tensor], scale: float
+    ) -> tuple[Tensor, Tensor]:
+        with self._running_precision(), watched(self.student, self.states) as own:
+            hidden_BTD = final_hidden(self.student, input_ids_BT)
+            loss, means_K = chunked_loss(hidden_BTD, head_of(self.student), terms, scale=scale)
+        of_logits = loss.detach()
+        if self.states:
+            of_states = states_loss(own, teachers, self._projection, self._distillation.intermediate_loss)
+            loss = loss + scale * balanced(of_states, means_K[0])
+        return loss, of_logits
 
     def _running_weights(self) -> AbstractContextManager[None]:
         if self._training.weights == "bfloat16":
@@ -232,9 +276,31 @@ class Retraining:
             "student": {name: list(parameter.shape) for name, parameter in self._parameters.items()},
             "number of training blocks": list(self._training_NT.shape),
             "teacher": self._teacher is not None,
+            "hidden states learnt from": list(self.states),
             "training recipe": asdict(self._training),
             "distillation recipe": asdict(self._distillation),
         }
+
+
+def _states(
+    student: PreTrainedModel, teacher: Teacher | None, distillation: DistillationRecipe
+) -> tuple[State, ...]:
+    """Return the hidden states that this student learns from, once its teacher is one that it can learn from."""
+    if not isinstance(teacher, LiveTeacher):
+        if teacher is not None and distillation.intermediate not in {"auto", "none"}:
+            raise UnservedLoss(
+                f"distillation.intermediate: found {distillation.intermediate}, allowed with kept answers: auto, none"
+            )
+        return ()
+    found, allowed = teacher.model.config.vocab_size, student.config.vocab_size
+    if found != allowed:
+        raise ArtifactMismatch(
+            f"teacher: found a vocabulary of {found} tokens, allowed: the student's {allowed}"
+        )
+    student_layers, parent_layers = (
+        len(layers_of(model, anatomy_of(model))) for model in (student, teacher.model)
+    )
+    return distillation.states(student_layers=student_layers, parent_layers=parent_layers, is_live=True)
 
 
 def _check_group(training: TrainingRecipe, group: Group, *, sequence_length: int) -> None:
@@ -255,7 +321,8 @@ def _check_group(training: TrainingRecipe, group: Group, *, sequence_length: int
 def _complete(identity: dict[str, Any]) -> dict[str, Any]:
     """Return an identity with the defaults of the recipes' fields that are newer than the saved state."""
     recipes = {"training recipe": TrainingRecipe, "distillation recipe": DistillationRecipe}
-    return identity | {name: asdict(recipe(**identity[name])) for name, recipe in recipes.items()}
+    older: dict[str, Any] = {"hidden states learnt from": []}
+    return older | identity | {name: asdict(recipe(**identity[name])) for name, recipe in recipes.items()}
 
 
 def learning_rate(recipe: TrainingRecipe, num_tokens: int) -> float:

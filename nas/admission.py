@@ -9,10 +9,12 @@ from pathlib import Path
 from minitron.errors import HubError, InvalidRecipe, MinitronError, UnreachableHub, UnreadableCheckpoint
 from minitron.hub import PREFIX
 from minitron.local_paths import expanded
+from minitron.narrowing import shapes_between
 from minitron.parents import BUILTIN_PREFIX
 from minitron.sources import pinned, with_absolute_paths
 from nas.errors import HubUnavailable, InvalidSpec, SearchError
 from nas.estimate import estimate, require_memory
+from nas.finals import Evaluation
 from nas.parent import described
 from nas.search import SearchSpec
 from nas.space import SearchSpace, search_space
@@ -25,7 +27,16 @@ def resolved(spec: SearchSpec) -> SearchSpec:
     """Return a spec whose local paths, counted from the directory of this process, are absolute."""
     is_named = spec.parent.startswith((BUILTIN_PREFIX, PREFIX))
     parent = spec.parent if is_named else str(expanded(spec.parent).absolute())
-    return replace(spec, parent=parent, data=with_absolute_paths(spec.data))
+    return replace(
+        spec, parent=parent, data=with_absolute_paths(spec.data), evaluation=_placed(spec.evaluation)
+    )
+
+
+def _placed(evaluation: Evaluation | None) -> Evaluation | None:
+    """Return an evaluation whose directory of tasks is absolute."""
+    if evaluation is None or evaluation.task_path is None:
+        return evaluation
+    return replace(evaluation, task_path=str(expanded(evaluation.task_path).absolute()))
 
 
 def admitted(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSpace]:
@@ -36,7 +47,7 @@ def admitted(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchS
         artifact_root: Where parents of the hub lie once they are fetched.
 
     Raises:
-        InvalidSpec: The parent, the hub, the data or the sizes rule the search out.
+        InvalidSpec: The parent, the hub, the data, the tasks or the sizes rule the search out.
         HubUnavailable: The hub does not answer.
     """
     try:
@@ -76,7 +87,14 @@ def planned(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSp
 
 def _sized(spec: SearchSpec) -> SearchSpace:
     """Return the space, once what its trials take is there."""
+    spec.training.require_a_step(spec.data.sequence_length)
+    path = spec.evaluation.task_path if spec.evaluation else None
+    if path is not None and not Path(path).is_dir():
+        raise InvalidSpec(
+            (("evaluation.task_path", f"{path}: no such directory, allowed: one of task files"),)
+        )
     space = search_space(spec)
+    shapes_between(space.parent, space.least, spec.calibration.steps)
     trial = estimate(spec, space).trial
     if spec.resources.memory_bytes is not None:
         require_memory(

@@ -6,9 +6,11 @@ from typing import Literal
 from minitron.architecture import Architecture
 from nas.errors import InvalidSpec
 
-AxisName = Literal["num_layers", "hidden_size", "intermediate_size", "num_attention_heads"]
+AxisName = Literal[
+    "num_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads"
+]
 AXIS_NAMES: tuple[AxisName, ...] = (
-    "num_layers", "hidden_size", "intermediate_size", "num_attention_heads",
+    "num_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
 )  # fmt: skip
 
 
@@ -43,7 +45,7 @@ AxisChoices = tuple[int, ...] | Range | Multiples
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axes:
-    """The choices on each axis; None keeps the parent's size.
+    """The choices on each axis; None keeps the parent's size, or what the family derives from other axes.
 
     Raises:
         InvalidSpec: No choice on an axis, or multiples of hidden on another axis than the MLP's.
@@ -53,6 +55,8 @@ class Axes:
     hidden_size: AxisChoices | None = None
     intermediate_size: AxisChoices | None = None
     num_attention_heads: AxisChoices | None = None
+    num_key_value_heads: AxisChoices | None = None
+    """The papers keep them; ``pruning.kv_heads`` says whether the others are dropped or pooled."""
 
     def __post_init__(self) -> None:
         problems = []

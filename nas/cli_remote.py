@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.text import Text
 
 from nas import display, wording
@@ -21,6 +20,7 @@ from nas.patch import patch_of, patched_spec, refilled
 from nas.search import Search, SearchState
 from nas.settings import Settings
 from nas.spec import load_spec, spec_to_json
+from nas.text import yaml_of
 
 FAILED = 1
 """Exit code of a command that did not do what was asked."""
@@ -148,7 +148,7 @@ def clone(
         if output is None:
             typer.echo(client.clone(search_id, refilled(patch, spec), key=key).search.id)
             return
-    _write_new(output, yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
+    _write_new(output, yaml_of(spec))
 
 
 @remote.command()

@@ -16,6 +16,7 @@ from minitron.progress import Progress as Stage
 from nas import wording
 from nas.clock import utc_now
 from nas.disk import Item, Usage
+from nas.finals import Evaluated, overtaking, score_rows
 from nas.frontier import Comparison
 from nas.leaderboard import Line, leaderboard, num_planned
 from nas.push import Upload
@@ -84,6 +85,14 @@ def leaderboard_table(lines: Sequence[Line]) -> Table:
     return table
 
 
+def scores_table(evaluated: Sequence[Evaluated]) -> Table:
+    """Return what teacher and finalists scored at tasks, a row for each score."""
+    table = _table("task", *(f">{wording.model(each.trial_number)}" for each in evaluated))
+    for row in score_rows(evaluated):
+        table.add_row(wording.score_name(row), *(f"{value:.4f}" for value in row.values))
+    return table
+
+
 def estimate_table(rows: Iterable[tuple[str, str]]) -> Table:
     """Return what a search would cost, a row for each thing."""
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -127,6 +136,8 @@ def report(
         console.print(Text(f"{wording.progress(search.progress)}{left}"), soft_wrap=True)
     if records:
         console.print(leaderboard_table(leaderboard(records)))
+    if search.evaluated:
+        console.print(scores_table(search.evaluated))
     failed = [record.trial for record in records if record.trial.failure]
     for trial in failed:
         assert trial.failure
@@ -279,6 +290,8 @@ def _verdict(view: SearchView, comparison: Comparison) -> list[str]:
         f"held-out loss {comparison.winner_loss:.4f}"
     )
     lines = [standing]
+    if view.search.corrected_loss is not None:
+        lines.append(f"  corrected teacher: {view.search.corrected_loss:.4f}")
     if comparison.parent_loss is not None:
         closed = f", {view.gap_closed:.0%} of the gap closed" if view.gap_closed is not None else ""
         lines.append(
@@ -295,7 +308,8 @@ def _verdict(view: SearchView, comparison: Comparison) -> list[str]:
             lines.append(
                 f"  {label}: mean {mean:.4f}, best {min(losses):.4f}; {name} {_against(mean, comparison)} than the mean; each: {each}"
             )
-    return lines
+    higher = overtaking(view.search.evaluated, best.number)
+    return [*lines, f"  {higher}"] if higher else lines
 
 
 def _against(loss: float, comparison: Comparison) -> str:

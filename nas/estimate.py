@@ -12,12 +12,15 @@ from minitron.architecture import Architecture
 from minitron.costs import (
     ComputePrecision,
     TrainingMemory,
+    depth_memory,
+    depth_runs,
     forward_memory,
     state_bytes,
     student_bytes,
     training_flops,
     training_memory,
 )
+from minitron.recipe import State, TrainingRecipe
 from nas import rungs
 from nas.errors import InvalidSpec
 from nas.search import SearchSpec
@@ -62,6 +65,8 @@ class TrialEstimate:
     """Of the float32 parent that a worker prunes from, in host memory; several processes map its files instead."""
     preparation_bytes: int
     """Of the parent that is calibrated and asked before all trials, on the device of one process."""
+    correction_bytes: int
+    """Of the parent that learns before it answers, the same way; 0 where no correction was asked for."""
     memory_bytes: int
     """What must fit where each process trains and one prepares; on a CPU the parent that is pruned as well."""
     host_bytes: int
@@ -81,6 +86,10 @@ class Estimate:
     parameters: Span
     num_trials: int
     num_baselines: int
+    num_finalists: int
+    """Students that are put to tasks; what the tasks take is not counted, being the tasks' to say."""
+    learnt_from: str
+    """What students learn from, for people; some may learn from less."""
     is_teacher_live: bool
     teacher_cache_bytes: int
     """0 when the teacher is asked live."""
@@ -88,6 +97,9 @@ class Estimate:
     num_tokens: int
     """That all trials and baselines together are expected to train on."""
     preparation_flops: int
+    """Correction included."""
+    correction_flops: int
+    """Of the parent's training before it teaches; 0 where none was asked for."""
     flops: int
     """Preparation included."""
     disk_bytes: int
@@ -111,17 +123,21 @@ def require_memory(trial: TrialEstimate, available: int, *, field: str, what: st
     """Raise InvalidSpec, naming ``field``, when a trial takes more than ``available`` bytes of ``what``."""
     if trial.memory_bytes <= available:
         return
+    if trial.memory_bytes == trial.correction_bytes:
+        reason = (
+            f"found {in_bytes(available)} of {what}, needed to correct the teacher: "
+            f"{in_bytes(trial.correction_bytes)}; lower training.micro_batch_size, or leave correction out"
+        )
+        raise InvalidSpec(((field, reason),))
     if trial.memory_bytes == trial.preparation_bytes:
         reason = (
             f"found {in_bytes(available)} of {what}, needed to prepare: {in_bytes(trial.preparation_bytes)}, of which "
             f"{in_bytes(trial.parent_bytes)} are the parent's; lower calibration.batch_size or data.sequence_length"
         )
         raise InvalidSpec(((field, reason),))
-    parts = trial.memory
-    varies = parts.activations + parts.logits
     reason = (
         f"found {in_bytes(available)} of {what}, needed by a trial: {in_bytes(trial.memory_bytes)}, of which "
-        f"{in_bytes(varies)} grow with training.micro_batch_size and data.sequence_length; "
+        f"{in_bytes(trial.memory.activations)} grow with training.micro_batch_size and data.sequence_length; "
         "lower these or the budget"
     )
     raise InvalidSpec(((field, reason),))
@@ -166,8 +182,10 @@ class _Costing:
         self._parent = space.parent
         self._schedule = rungs.schedule(spec)
         self._is_live = _is_live(spec, space.parent)
+        self._correction = spec.correction.training(spec.training) if spec.correction else None
         step = -(-len(space) // MAX_SAMPLED)
         self._sample = [*space.architectures[::step], space.largest]
+        self._fewest_layers = space.least.num_layers
 
     def estimate(self, rate: Rate | None) -> Estimate:
         spec = self._spec
@@ -193,25 +211,40 @@ class _Costing:
             ),
             num_trials=num_trials,
             num_baselines=num_baselines,
+            num_finalists=min(spec.evaluation.finalists, num_trials) if spec.evaluation else 0,
+            learnt_from=self._learnt_from(),
             is_teacher_live=self._is_live,
             teacher_cache_bytes=answers,
             trial=trial,
             num_tokens=num_tokens,
             preparation_flops=preparation,
+            correction_flops=self._correction_flops(),
             flops=preparation + trials,
-            disk_bytes=answers + self._blocks_bytes() + self._trials_bytes(trial, num_trials, num_baselines),
+            disk_bytes=answers
+            + self._blocks_bytes()
+            + self._correction_bytes()
+            + self._trials_bytes(trial, num_trials, num_baselines),
             rate=rate,
             hours=None if seconds is None else seconds / 3600,
         )
 
     def _trial(self, work: Sequence[int], rate: Rate | None) -> TrialEstimate:
-        most = max((self._memory(shape) for shape in self._sample), key=lambda memory: memory.total)
-        processes = self._spec.resources.processes
+        processes, training = self._spec.resources.processes, self._spec.training
+        most = max(
+            (
+                self._memory(shape, training=training, is_live=self._is_live, processes=processes)
+                for shape in self._sample
+            ),
+            key=lambda memory: memory.total,
+        )
         parent_bytes = self._parent.weight_bytes("float32") * (processes == 1)
         students = _span(map(student_bytes, self._sample))
         is_on_host = not self._spec.resources.gpus
         asked = self._spec.calibration.batch_size * self._spec.data.sequence_length
+        correction = self._correction_memory()
         preparation = forward_memory(self._parent, num_tokens=asked)
+        preparation += depth_memory(self._parent, self._spec.calibration, num_tokens=asked)
+        preparation = max(preparation, correction)
         memory_bytes = max(most.total + parent_bytes * is_on_host, preparation)
         if is_on_host:
             host_bytes = max(most.total + parent_bytes + students.most * (processes > 1), preparation)
@@ -224,18 +257,25 @@ class _Costing:
             memory=most,
             parent_bytes=parent_bytes,
             preparation_bytes=preparation,
+            correction_bytes=correction,
             memory_bytes=memory_bytes,
             host_bytes=host_bytes,
             state_bytes=_span(
-                state_bytes(shape, self._spec.training.optimizer_state) for shape in self._sample
+                state_bytes(
+                    shape,
+                    self._spec.training.optimizer_state,
+                    teacher=self._parent if self._states(shape, is_live=self._is_live) else None,
+                )
+                for shape in self._sample
             ),
             student_bytes=students,
             seconds=fmean(work) / processes / rate.flops_per_second if rate else None,
         )
 
-    def _memory(self, shape: Architecture) -> TrainingMemory:
+    def _memory(
+        self, shape: Architecture, *, training: TrainingRecipe, is_live: bool, processes: int
+    ) -> TrainingMemory:
         """Return what a shape takes; where the precision is the device's to choose, in the hungrier one."""
-        training = self._spec.training
         asked = "bfloat16" if training.weights == "bfloat16" else training.precision
         precisions: tuple[ComputePrecision, ...] = ("float32", "bfloat16") if asked == "auto" else (asked,)
         return max(
@@ -246,14 +286,32 @@ class _Costing:
                     training=training,
                     distillation=self._spec.distillation,
                     sequence_length=self._spec.data.sequence_length,
-                    is_live=self._is_live,
+                    is_live=is_live,
                     precision=precision,
-                    processes=self._spec.resources.processes,
+                    processes=processes,
                 )
                 for precision in precisions
             ),
             key=lambda memory: memory.total,
         )
+
+    def _states(self, shape: Architecture, *, is_live: bool) -> tuple[State, ...]:
+        return self._spec.distillation.states(
+            student_layers=shape.num_layers, parent_layers=self._parent.num_layers, is_live=is_live
+        )
+
+    def _learnt_from(self) -> str:
+        """Return what the students learn from, and what the automatic choice means for this space."""
+        served, wished = (
+            [self._states(shape, is_live=is_live) for shape in self._sample]
+            for is_live in (self._is_live, True)
+        )
+        told = self._spec.distillation.described(max(served, key=len))
+        if len(set(served)) > 1:
+            told += " where depth falls by more than a fifth"
+        if any(wished) and not any(served):
+            told += "; on no hidden states, since the teacher is not live"
+        return told
 
     def _trial_flops(self, shape: Architecture) -> int:
         sequence_length = self._spec.data.sequence_length
@@ -268,12 +326,49 @@ class _Costing:
         )
 
     def _preparation_flops(self) -> int:
-        """Forward passes of the parent: importance, without the output head; its loss; answers to keep."""
-        per_token = self._parent.flops_per_token(context=self._spec.data.sequence_length)
+        """Forward passes of the parent: importance, without the output head; its loss; answers to keep.
+
+        And its own training, where it is corrected, after which its loss is measured again. Steps of importance
+        count as if none were narrower.
+        """
+        calibration, sequence_length = self._spec.calibration, self._spec.data.sequence_length
+        per_token = self._parent.flops_per_token(context=sequence_length)
         head = 2 * self._parent.vocab_size * self._parent.hidden_size
         answered = 0 if self._is_live else self._schedule.num_tokens
-        calibration = self._calibration_tokens * (per_token - head)
-        return calibration + (self._spec.data.validation_tokens + answered) * per_token
+        width = calibration.steps * self._calibration_tokens * (per_token - head)
+        layers, heads = depth_runs(self._parent.num_layers, calibration, fewest=self._fewest_layers)
+        depth_tokens = calibration.depth_blocks(sequence_length) * sequence_length
+        depth = depth_tokens * (layers * (per_token - head) // self._parent.num_layers + heads * head)
+        measured = self._spec.data.validation_tokens * (1 if self._correction is None else 2)
+        return width + depth + (measured + answered) * per_token + self._correction_flops()
+
+    def _correction_memory(self) -> int:
+        if self._correction is None:
+            return 0
+        # Labels alone: nothing is kept of a teacher.
+        return self._memory(self._parent, training=self._correction, is_live=False, processes=1).total
+
+    def _correction_flops(self) -> int:
+        if self._correction is None:
+            return 0
+        sequence_length = self._spec.data.sequence_length
+        steps, blocks = (
+            self._correction.num_steps(sequence_length), self._correction.blocks_per_step(sequence_length),
+        )  # fmt: skip
+        return training_flops(
+            self._parent,
+            self._parent,
+            num_tokens=steps * blocks * sequence_length,
+            sequence_length=sequence_length,
+            is_live=False,
+            is_checkpointed=self._correction.activation_checkpointing,
+        )
+
+    def _correction_bytes(self) -> int:
+        """Return what the corrected parent takes, and two states of its training while one replaces the other."""
+        if self._correction is None:
+            return 0
+        return student_bytes(self._parent) + 2 * state_bytes(self._parent, self._correction.optimizer_state)
 
     @property
     def _calibration_tokens(self) -> int:

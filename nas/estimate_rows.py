@@ -30,6 +30,8 @@ def estimate_rows(found: Estimate) -> list[Row]:
             f"{found.num_feasible:,} feasible, {_span(found.parameters, wording.count)} parameters",
         ),
         ("teacher", teacher),
+        *([("correction: work", wording.work(found.correction_flops))] if found.correction_flops else []),
+        ("students learn from", found.learnt_from),
         ("trial: tokens", f"{trial.num_tokens:,}"),
         ("trial: work", _span(trial.flops, wording.work)),
         (
@@ -49,6 +51,11 @@ def estimate_rows(found: Estimate) -> list[Row]:
         ),
         ("search: disk", f"at most {wording.in_bytes(found.disk_bytes)}"),
     ]
+    if found.num_finalists:
+        students = (
+            f"the best {found.num_finalists} students" if found.num_finalists > 1 else "the best student"
+        )
+        rows.append(("search: tasks", f"for the teacher and {students}, not counted above"))
     rows += [("not checked", what) for what in found.unchecked]
     if found.rate is None or found.hours is None or trial.seconds is None:
         return [*rows, ("time", "not known: state --device-flops, or let a first search measure it")]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nas.comparisons import random_draws
-from nas.search import Search
+from nas.search import Search, SearchSpec
 from nas.space import SearchSpace
 from nas.trial import Measurement, Trial, TrialRole, TrialState
 
@@ -26,10 +26,20 @@ class Comparison:
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
     """Return the completed trial with the lowest loss, then fewest parameters, then lowest number."""
+    return next(iter(ranked_trials(trials)), None)
+
+
+def ranked_trials(trials: Sequence[Trial]) -> list[Trial]:
+    """Return the completed trials that compete, the best first; see ``best_trial``."""
     ranked = sorted(
         _competitors(trials), key=lambda each: (each[1].loss, each[1].num_parameters, each[0].number)
     )
-    return ranked[0][0] if ranked else None
+    return [trial for trial, _ in ranked]
+
+
+def finalists(spec: SearchSpec, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the students to put to tasks, the best first; none where a search has no evaluation."""
+    return ranked_trials(trials)[: spec.evaluation.finalists] if spec.evaluation else []
 
 
 def pareto_front(trials: Sequence[Trial]) -> tuple[Trial, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nas.trial import Trial
 
-SHARED = ("parents", "blocks", "scores", "teachers", "losses")
+SHARED = ("parents", "blocks", "scores", "corrections", "teachers", "losses", "evaluations")
 """Made once and found again; made or fetched anew when they are gone, if what they came from is still there."""
 USES = "uses.json"
 

@@ -56,7 +56,7 @@ def run(task: SearchSpec | str, settings: Settings, console: Console, *, serves:
         SearchError: The spec, the database or the port is not usable.
         Interrupted: By Ctrl-C or SIGTERM.
     """
-    require_worker_extra()
+    require_worker_extra(task if isinstance(task, SearchSpec) else None)
     store = open_store(settings.database_url)
     service = SearchService(store, artifact_root=settings.artifact_root)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

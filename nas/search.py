@@ -9,11 +9,20 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
+from minitron.errors import InvalidRecipe
 from minitron.progress import Progress
-from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
+from minitron.recipe import (
+    CalibrationRecipe,
+    DataRecipe,
+    DistillationRecipe,
+    PruningRecipe,
+    TrainingRecipe,
+)
+from minitron.stage_recipes import CorrectionRecipe
 from nas.axes import Axes
 from nas.budget import Budget
 from nas.errors import Conflict, InvalidSpec
+from nas.finals import Evaluated, Evaluation
 from nas.trial import Failure
 
 SPEC_VERSION = 1
@@ -108,8 +117,14 @@ class SearchSpec:
     when a search of a hub parent or a GGUF file is submitted; where it is given, the parent must have it."""
     data: DataRecipe = field(default_factory=DataRecipe)
     calibration: CalibrationRecipe = field(default_factory=CalibrationRecipe)
+    pruning: PruningRecipe = field(default_factory=PruningRecipe)
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
+    correction: CorrectionRecipe | None = None
+    """How the parent learns the data before it answers; None: it answers as it is. Scores and the weights that
+    students are pruned from are the parent's in either case."""
+    evaluation: Evaluation | None = None
+    """Tasks that teacher and best students are put to after the trials; None: none."""
     num_points: int = 4
     """Held-out evaluations on the way to the last rung, evenly spaced in tokens, the last included."""
     num_trials: int = 20
@@ -136,6 +151,11 @@ class SearchSpec:
             )
         if self.checkpoint_seconds <= 0:
             problems.append(("checkpoint_seconds", f"found {self.checkpoint_seconds}, allowed: above 0"))
+        if self.correction is not None:
+            try:
+                self.correction.training(self.training)
+            except InvalidRecipe as error:
+                problems.append((error.field, error.reason))
         if self.resources.processes > 1:
             problems += self._not_together()
         if problems:
@@ -168,7 +188,7 @@ class SearchState(StrEnum):
     """Making or finding the parent, its blocks, scores and the teacher's answers."""
     RUNNING = "RUNNING"
     COMPLETING = "COMPLETING"
-    """Baselines, export and verification of the winner."""
+    """Baselines, tasks for the finalists, export and verification of the winner."""
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
@@ -218,6 +238,10 @@ class Search:
     parent_parameters: int
     parent_loss: float | None = None
     """Held-out nats per token of the parent; None until measured."""
+    corrected_loss: float | None = None
+    """The same of the corrected parent, where the search corrects it."""
+    evaluated: tuple[Evaluated, ...] = ()
+    """What the teacher and the finalists, in this order, scored at tasks; empty until all were asked."""
     progress: Progress | None = None
     winner: Winner | None = None
     failure: Failure | None = None

@@ -15,8 +15,10 @@ import numpy as np
 
 from minitron.architecture import Architecture
 from minitron.errors import InvalidArchitecture
-from minitron.families import family_named
-from nas.axes import AXIS_NAMES, Axes, AxisChoices, Multiples, Range
+from minitron.families import family_named, resized
+from minitron.heads import check_heads
+from minitron.recipe import PruningRecipe
+from nas.axes import AXIS_NAMES, Axes, AxisChoices, AxisName, Multiples, Range
 from nas.budget import Budget
 from nas.errors import EmptySpace, InvalidSpec
 from nas.parent import architecture_of
@@ -28,28 +30,33 @@ MAX_COMBINATIONS = 2_000_000
 
 def search_space(spec: SearchSpec) -> "SearchSpace":
     """Return the space that a spec asks for, from the config of its parent."""
-    return SearchSpace(architecture_of(spec), spec.axes, spec.budget)
+    return SearchSpace(architecture_of(spec), spec.axes, spec.budget, spec.pruning)
 
 
 class SearchSpace:
-    """Every feasible architecture around a parent, ordered by layers, hidden, neurons and heads.
+    """Every feasible architecture around a parent, ordered by layers, hidden, neurons, heads and KV heads.
 
     Raises:
         InvalidSpec: A size that is below one or above the parent's, or too many combinations.
+        InvalidRecipe: What the family's weights do not allow.
         EmptySpace: No combination is feasible; says how near the budget they come.
     """
 
-    def __init__(self, parent: Architecture, axes: Axes, budget: Budget) -> None:
+    def __init__(
+        self, parent: Architecture, axes: Axes, budget: Budget, pruning: PruningRecipe | None = None
+    ) -> None:
         self.parent = parent
         self.axes = axes
         self.budget = budget
+        pruning = pruning or PruningRecipe()
+        family_named(parent.family).check_recipe(pruning)
         self.num_combinations = _checked_combinations(parent, axes)
         self.reasons: Mapping[str, int]
         """How many combinations were refused, for each reason."""
 
         layers_L = np.array(axes.sizes("num_layers", parent, hidden_size=0))
-        shapes, refused = _legal_shapes(parent, axes)
-        table = np.array([row for _, row in shapes], dtype=np.int64).reshape(-1, 4)
+        shapes, refused = _legal_shapes(parent, axes, pruning)
+        table = np.array([row for _, row in shapes], dtype=np.int64).reshape(-1, 5)
         bases_S = np.array([budget.count(shape) for shape, _ in shapes], dtype=np.int64)
         per_layer_S = np.array([shape.layer_parameters for shape, _ in shapes], dtype=np.int64)
         # All layers are equal, so a count is affine in depth; the shapes have one layer.
@@ -65,13 +72,21 @@ class SearchSpace:
         if not len(shape_N):
             raise EmptySpace((self._emptiness(counts_SL),))
 
-        hidden_N, neurons_N, heads_N, choice_N = table[shape_N].T
-        order_N = np.lexsort((heads_N, neurons_N, hidden_N, layers_L[layer_N]))
-        columns = (layers_L[layer_N], hidden_N, neurons_N, heads_N)
+        narrowest = min((shape for shape, _ in shapes), key=lambda shape: shape.parameter_count)
+        self.least = replace(narrowest, num_layers=int(layers_L.min()))
+        """The narrowest legal shape and the least depth, whatever the budget: nothing smaller is ever asked for."""
+
+        hidden_N, neurons_N, heads_N, kv_heads_N, choice_N = table[shape_N].T
+        columns = (layers_L[layer_N], hidden_N, neurons_N, heads_N, kv_heads_N)
+        order_N = np.lexsort(columns[::-1])
         self._sizes_NA = np.stack(columns, axis=1)[order_N]
         # Along the MLP axis neighbours are neighbouring choices: multiples differ in size at each hidden.
-        steps = (layers_L[layer_N], hidden_N, choice_N, heads_N)
-        ordinals = [np.unique(column, return_inverse=True)[1] for column in steps]
+        steps = (layers_L[layer_N], hidden_N, choice_N, heads_N, kv_heads_N)
+        ordinals = [
+            # What the family derives from another axis is no choice of its own.
+            np.unique(column if getattr(axes, name) is not None else 0 * column, return_inverse=True)[1]
+            for name, column in zip(AXIS_NAMES, steps, strict=True)
+        ]
         self._ordinals_NA = np.stack(ordinals, axis=1)[order_N]
         self._counts_N = counts_SL[shape_N, layer_N][order_N]
 
@@ -167,6 +182,8 @@ def _checked_combinations(parent: Architecture, axes: Axes) -> int:
     problems = []
     num_combinations = 1
     least_hidden = parent.hidden_size if axes.hidden_size is None else _extent(axes.hidden_size, 0)[0]
+    if parent.traits.heads_span_hidden and axes.hidden_size is None and axes.num_attention_heads is not None:
+        least_hidden = _extent(axes.num_attention_heads, 0)[0] * parent.head_dim
     for name in AXIS_NAMES:
         choices: AxisChoices | None = getattr(axes, name)
         if choices is None:
@@ -202,36 +219,40 @@ def _extent(choices: AxisChoices, least_hidden: int) -> tuple[int, int, int]:
 
 
 def _legal_shapes(
-    parent: Architecture, axes: Axes
-) -> tuple[list[tuple[Architecture, tuple[int, int, int, int]]], Counter[str]]:
+    parent: Architecture, axes: Axes, pruning: PruningRecipe
+) -> tuple[list[tuple[Architecture, tuple[int, int, int, int, int]]], Counter[str]]:
     """Return the legal shapes with one layer, and how many others were refused for which reason.
 
-    Each comes with its hidden size, neurons, heads and the index of its choice on the MLP axis. The
+    Each comes with its hidden size, neurons, heads, KV heads and the index of its choice on the MLP axis. The
     rules of a family concern the block, never the depth.
     """
-    family = family_named(parent.family)
-    shapes: list[tuple[Architecture, tuple[int, int, int, int]]] = []
+    family, least = family_named(parent.family), replace(parent, num_layers=1)
+    shapes: list[tuple[Architecture, tuple[int, int, int, int, int]]] = []
     refused: Counter[str] = Counter()
-    for hidden, heads in product(
-        axes.sizes("hidden_size", parent, hidden_size=0),
-        axes.sizes("num_attention_heads", parent, hidden_size=0),
-    ):
+    names: tuple[AxisName, ...] = ("hidden_size", "num_attention_heads", "num_key_value_heads")
+    given = [name for name in names if getattr(axes, name) is not None]
+    for sizes in product(*(axes.sizes(name, parent, hidden_size=0) for name in given)):
+        wanted: dict[str, int] = dict(zip(given, sizes, strict=True))
+        hidden = wanted.get("hidden_size", parent.hidden_size)
+        try:
+            width = resized(least, wanted)
+            hidden = width.hidden_size
+            family.check(width)
+            check_heads(parent, width, pruning)
+        except InvalidArchitecture as error:
+            _, _, rule = error.reason.partition(", ")
+            choices = len(axes.sizes("intermediate_size", parent, hidden_size=hidden))
+            refused[f"{error.field}, {rule}"] += choices
+            continue
         for choice, neurons in enumerate(axes.sizes("intermediate_size", parent, hidden_size=hidden)):
             if neurons > parent.intermediate_size:
                 refused["intermediate_size above the parent's"] += 1
                 continue
             try:
-                shape = replace(
-                    parent,
-                    num_layers=1,
-                    hidden_size=hidden,
-                    intermediate_size=neurons,
-                    num_attention_heads=heads,
-                )
-                family.check(shape)
+                shape = replace(width, intermediate_size=neurons)
             except InvalidArchitecture as error:
-                _, _, rule = error.reason.partition(", ")
-                refused[f"{error.field}, {rule}"] += 1
+                refused[f"{error.field}, {error.reason.partition(', ')[2]}"] += 1
                 continue
-            shapes.append((shape, (hidden, neurons, heads, choice)))
+            row = (hidden, neurons, width.num_attention_heads, width.num_key_value_heads, choice)
+            shapes.append((shape, row))
     return shapes, refused

@@ -173,6 +173,8 @@ def _located(location: Sequence[int | str], plain: Mapping[str, Any]) -> _Place 
                 return None
             kind = meant
             continue
+        if isinstance(kind, UnionType):
+            (kind,) = choices
         path.append(name)
         if is_dataclass(kind):
             owner = kind

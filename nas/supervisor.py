@@ -25,7 +25,7 @@ from nas.clock import utc_now
 from nas.errors import SearchError
 from nas.ledger import Ledger
 from nas.logs import log_path, tail_for_failure
-from nas.search import Search, SearchState
+from nas.search import Search, SearchSpec, SearchState
 from nas.storage.store import SearchStore
 from nas.trial import Failure, FailureKind
 
@@ -59,14 +59,16 @@ def worker_command(search_id: str) -> Sequence[str]:
     return (sys.executable, "-P", "-m", "workers", "--search", search_id)
 
 
-def require_worker_extra() -> None:
-    """Raise MissingExtra when this Python could start no worker."""
+def require_worker_extra(spec: SearchSpec | None = None) -> None:
+    """Raise MissingExtra when this Python could start no worker, or not one for all that a spec asks."""
     lacking = extras.missing(extras.WORKER)
     if lacking:
         raise MissingExtra(
             f"running a search needs {', '.join(lacking)}, which this Python lacks: "
             f"pip install '{extras.EXTRA}'"
         )
+    if spec is not None and spec.evaluation is not None:
+        extras.require(extras.EVAL, extras.EXTRA_EVAL, field="evaluation.tasks")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

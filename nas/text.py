@@ -1,4 +1,4 @@
-"""YAML and JSON as people write them, read as plain data.
+"""YAML and JSON as people write them, as plain data.
 
 Knows nothing of specs but the error that tells what is wrong with one.
 """
@@ -9,11 +9,14 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import yaml
+from yaml.representer import BaseRepresenter
 
 from nas.errors import InvalidSpec
 
 _FLOAT = "tag:yaml.org,2002:float"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_BREAKS = frozenset("\x85\u2028\u2029")
+"""Ends of lines that Unicode has beside those of ASCII."""
 MAX_DEPTH = 32
 """Levels of nesting; a spec has four."""
 _EXPONENT = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
@@ -129,3 +132,27 @@ class _Loader(yaml.SafeLoader):
         if repeated is not None:
             raise yaml.MarkedYAMLError(problem=f"{repeated!r} is given twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def _written(dumper: BaseRepresenter, text: Any) -> yaml.Node:
+    style = '"' if _BREAKS.intersection(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML that quotes text which the loader here would take for a number, and escapes breaks that it would fold."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (how PyYAML is told)
+        **yaml.SafeDumper.yaml_implicit_resolvers,
+        **{
+            first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, ()), (_FLOAT, _EXPONENT)]
+            for first in "-+0123456789"
+        },
+    }
+    yaml_representers = yaml.SafeDumper.yaml_representers | {str: _written}
+
+
+def yaml_of(content: Any) -> str:
+    """Return plain data as YAML from which ``read_text`` makes the same."""
+    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text

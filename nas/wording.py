@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from minitron.hub import PREFIX
 from minitron.progress import Progress
 from nas.budget import Budget
+from nas.finals import ScoreRow
 from nas.trial import TrialRole
 
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
@@ -110,6 +111,16 @@ def progress(at: Progress) -> str:
     if not at.total:
         return at.stage
     return f"{at.stage}: {at.done:,} of {at.total:,} {at.unit}".rstrip()
+
+
+def model(trial_number: int | None) -> str:
+    """Return which model was asked at tasks."""
+    return "teacher" if trial_number is None else f"trial {trial_number}"
+
+
+def score_name(row: ScoreRow) -> str:
+    """Return what a score is of, and which way it counts where that is not upwards."""
+    return row.name if row.higher_is_better else f"{row.name} (lower is better)"
 
 
 def mean(values: Iterable[float]) -> float | None:

@@ -41,28 +41,28 @@ PUBLISHED = (
         file="nemotron-15b-to-8b.yaml",
         sizes={"num_layers": 32, "hidden_size": 4096, "intermediate_size": 16_384, "num_attention_heads": 48},
         billions="8.27",
-        gigabytes=122,
+        gigabytes=101,
         num_feasible=15,
     ),
     Published(
         file="nemotron-8b-to-4b.yaml",
         sizes={"num_layers": 32, "hidden_size": 3072, "intermediate_size": 9216, "num_attention_heads": 24},
         billions="4.19",
-        gigabytes=114,
+        gigabytes=89,
         num_feasible=18,
     ),
     Published(
         file="llama-3.1-8b-to-4b-width.yaml",
         sizes={"hidden_size": 3072, "intermediate_size": 9216},
         billions="4.51",
-        gigabytes=121,
+        gigabytes=93,
     ),
-    Published(file="llama-3.1-8b-to-4b-depth.yaml", sizes={"num_layers": 16}, billions="4.54", gigabytes=123),
+    Published(file="llama-3.1-8b-to-4b-depth.yaml", sizes={"num_layers": 16}, billions="4.54", gigabytes=96),
     Published(
         file="mistral-nemo-12b-to-8b.yaml",
         sizes={"hidden_size": 4096, "intermediate_size": 11_520},
         billions="8.41",
-        gigabytes=110,
+        gigabytes=84,
     ),
 )
 

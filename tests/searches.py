@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from minitron.architecture import Architecture
 from minitron.progress import Progress
 from minitron.recipe import CalibrationRecipe, DataRecipe, DataSource, DistillationRecipe, TrainingRecipe
+from minitron.stage_recipes import CorrectionRecipe, TaskScore
 from nas.axes import Axes, Multiples, Range
 from nas.budget import Budget
+from nas.finals import Evaluated, Evaluation
 from nas.search import Comparisons, Resources, Rungs, Search, SearchSpec, SearchState, Winner
 from nas.storage.store import TrialPoint
 from nas.trial import Attempt, Failure, FailureKind, Measurement, Point, Trial, TrialRole, TrialState
@@ -71,6 +73,15 @@ MEASUREMENT = Measurement(
     num_tokens=1000, loss=2.25, loss_before_retraining=4.0, num_parameters=640_000, train_seconds=12.5
 )
 
+
+def make_scores(**values: float) -> tuple[TaskScore, ...]:
+    """Return accuracies by task."""
+    return tuple(
+        TaskScore(task=task, metric="acc", value=value, stderr=0.01, num_samples=100)
+        for task, value in values.items()
+    )
+
+
 counts = st.integers(1, 2**53)
 seeds = st.integers(-(2**63), 2**63)
 fractions = st.floats(0, 1, exclude_min=True, exclude_max=True)
@@ -124,13 +135,27 @@ specs = st.builds(
         text_field=texts,
         seed=seeds,
     ),
-    calibration=st.builds(CalibrationRecipe, num_tokens=counts, batch_size=counts),
+    calibration=st.builds(
+        CalibrationRecipe,
+        num_tokens=counts,
+        batch_size=counts,
+        metric=st.sampled_from(["activation", "weighted"]),
+        sequence_aggregation=st.sampled_from(["auto", "mean", "l2", "variance"]),
+        batch_aggregation=st.sampled_from(["mean", "l2", "variance"]),
+        steps=counts,
+        depth_metric=st.sampled_from(["block_influence", "lm_loss", "kl", "logit_error"]),
+        depth_selection=st.sampled_from(["independent", "iterative", "contiguous"]),
+        depth_tokens=counts,
+        seed=counts,
+    ),
     distillation=st.builds(
         DistillationRecipe,
         temperature=st.floats(0.1, 10),
         label_weight=losses,
         teacher=st.sampled_from(["auto", "cached"]),
         cache_form=st.just("hidden"),
+        intermediate=st.sampled_from(["auto", "none"]),
+        intermediate_loss=st.sampled_from(["cosine", "mse"]),
         max_cache_bytes=counts,
     ),
     training=st.builds(
@@ -143,6 +168,20 @@ specs = st.builds(
         optimizer_state=st.sampled_from(["float32", "bfloat16", "int8"]),
         activation_checkpointing=st.booleans(),
     ),
+    correction=st.none()
+    | st.builds(
+        CorrectionRecipe, num_tokens=st.integers(10_000, 10**13), learning_rate_ratio=st.floats(1e-6, 1)
+    ),
+    evaluation=st.none()
+    | st.builds(
+        Evaluation,
+        tasks=st.lists(names, min_size=1, max_size=3).map(tuple),
+        task_path=st.none() | texts,
+        num_fewshot=st.none() | st.integers(0, 9),
+        limit=st.none() | counts,
+        chat=st.booleans(),
+        finalists=st.integers(1, 9),
+    ),
     rungs=st.builds(
         Rungs, fractions=st.sets(fractions, max_size=3).map(lambda each: tuple(sorted(each))), keep=fractions
     ),
@@ -154,6 +193,16 @@ specs = st.builds(
     checkpoint_seconds=st.floats(1e-3, 1e6),
     seed=seeds,
 )
+scores = st.builds(
+    TaskScore,
+    task=names,
+    metric=names,
+    value=losses,
+    stderr=st.none() | losses,
+    higher_is_better=st.booleans(),
+    num_samples=counts,
+    num_fewshot=st.integers(0, 9),
+)
 searches = st.builds(
     Search,
     id=st.uuids().map(str),
@@ -162,6 +211,15 @@ searches = st.builds(
     num_feasible=counts,
     parent_parameters=counts,
     parent_loss=st.none() | losses,
+    corrected_loss=st.none() | losses,
+    evaluated=st.lists(
+        st.builds(
+            Evaluated,
+            trial_number=st.none() | st.integers(0, 99),
+            scores=st.lists(scores, max_size=2).map(tuple),
+        ),
+        max_size=2,
+    ).map(tuple),
     progress=st.none() | st.builds(Progress, stage=texts, done=counts, total=counts, unit=texts),
     winner=st.none() | st.builds(Winner, trial_number=st.integers(0, 99), path=texts),
     failure=st.none() | failures,

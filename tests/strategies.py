@@ -14,36 +14,49 @@ def architectures(draw: st.DrawFn) -> Architecture:
     family = FAMILIES[draw(st.sampled_from(sorted(FAMILIES)))]
     kv_heads = draw(st.integers(1, 3))
     heads = kv_heads * draw(st.integers(1, 3))
+    head_dim = 2 * draw(st.integers(2, 4))
+    spans = "head_dim" in family.lacks
     return Architecture(
         num_layers=draw(st.integers(1, 4)),
-        hidden_size=heads * draw(st.integers(2, 6)),
+        hidden_size=heads * (head_dim if spans else draw(st.integers(2, 6))),
         intermediate_size=draw(st.integers(1, 32)),
         num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        head_dim=2 * draw(st.integers(2, 4)),
+        num_key_value_heads=heads if family.pairs_heads else kv_heads,
+        head_dim=head_dim,
         vocab_size=draw(st.integers(8, 64)),
         tie_word_embeddings=draw(st.booleans()),
         family=family.name,
         traits=BlockTraits(
             mlp_matrices=family.mlp_matrices,
-            qkv_bias=family.qkv_bias,
+            qkv_bias=family.qkv_bias or bool(family.defaults.get("attention_bias")),
+            output_bias=family.output_bias or bool(family.defaults.get("attention_bias")),
+            mlp_bias=family.mlp_bias,
             qk_norm=family.qk_norm,
+            qk_norm_spans_heads=family.qk_norm_spans_heads,
             norm_bias=family.norm_bias,
+            block_norms=len(family.anatomy.hidden_norms),
+            learned_positions=64 if family.anatomy.positions else 0,
+            heads_span_hidden=spans,
         ),
     )
 
 
 @st.composite
 def targets(draw: st.DrawFn, source: Architecture) -> Architecture:
-    """Any legal architecture that ``source`` can be pruned to, itself included."""
+    """Any legal architecture that ``source`` can be pruned to, itself included, with fewer KV heads too."""
+    family = FAMILIES[source.family]
+    kv_heads = draw(st.integers(1, source.num_key_value_heads))
     groups = draw(st.integers(1, source.num_attention_heads // source.num_key_value_heads))
-    heads = groups * source.num_key_value_heads
-    step = heads if FAMILIES[source.family].heads_divide_hidden else 1
-    hidden_sizes = [size for size in range(step, source.hidden_size + 1, step) if size % step == 0]
+    heads = groups * kv_heads
+    step = heads if family.heads_divide_hidden else 1
+    hidden_sizes = range(step, source.hidden_size + 1, step)
     return replace(
         source,
         num_layers=draw(st.integers(1, source.num_layers)),
-        hidden_size=draw(st.sampled_from(hidden_sizes)),
+        hidden_size=heads * source.head_dim
+        if source.traits.heads_span_hidden
+        else draw(st.sampled_from(hidden_sizes)),
         intermediate_size=draw(st.integers(1, source.intermediate_size)),
         num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
     )

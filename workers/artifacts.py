@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,26 @@ from filelock import BaseFileLock, FileLock, Timeout
 from transformers import PreTrainedModel
 
 from minitron.builtin import materialize
-from minitron.checkpoint import fingerprint, load_parent
+from minitron.checkpoint import (
+    fingerprint,
+    load_parent,
+    load_tokenizer,
+    require_chat_template,
+    save_checkpoint,
+)
+from minitron.correct import CORRECTION_VERSION, correct
 from minitron.data import BlockArray, Blocks, prepare_blocks
 from minitron.device import SMALL_MODEL_PARAMETERS, effective_precision, pick_device
 from minitron.errors import ArtifactMismatch
 from minitron.evaluate import held_out_loss
 from minitron.files import new_file
-from minitron.importance import METRIC_VERSION, measure_importance
+from minitron.importance import METRIC_VERSION
+from minitron.iterative import measure_in_steps
 from minitron.optimizer import require_library
 from minitron.parents import parent_architecture
 from minitron.progress import Progress, Report
+from minitron.resumable import forget
+from minitron.stage_recipes import CorrectionRecipe
 from minitron.teacher import CACHE_VERSION, build_teacher_cache
 from nas.disk import delete, least_recently_used, touch
 from nas.estimate import estimate, require_memory
@@ -85,6 +96,8 @@ class _Preparation:
         self._tell = report
         self._used: list[Path] = []
         self._touched_at = 0.0
+        self._asked: PreTrainedModel | None = None
+        self._corrected_dir: Path | None = None
 
     def _report(self, progress: Progress) -> None:
         """Pass progress on, and mark what is used meanwhile: a long stage may take longer than a cache is kept."""
@@ -104,12 +117,20 @@ class _Preparation:
 
     def run(self) -> Prepared:
         spec = self._spec
-        scores = _digest(
-            self._parent_fingerprint, _content(self._blocks.calibration_NT), {"version": METRIC_VERSION}
+        if spec.evaluation and spec.evaluation.chat:
+            require_chat_template(load_tokenizer(self._parent_dir), field="evaluation.chat")
+        scores_key = _digest(
+            self._parent_fingerprint,
+            _content(self._blocks.calibration_NT),
+            self._scores_of,
         )
+        # What asks the parent as it is comes first: the model in memory is the one that learns.
+        scores, parent_loss = self._scores(scores_key), self._loss(self._parent_fingerprint)
+        corrected_dir = None if spec.correction is None else self._corrected(spec.correction)
+        answering = fingerprint(corrected_dir) if corrected_dir else self._parent_fingerprint
         distillation = spec.distillation
         teacher = _digest(
-            self._parent_fingerprint,
+            answering,
             self._blocks.fingerprint,
             {
                 # A live teacher answers from bfloat16 weights, a cached one from float32 weights.
@@ -124,11 +145,13 @@ class _Preparation:
             parent_fingerprint=self._parent_fingerprint,
             blocks_dir=self._blocks_dir,
             blocks_fingerprint=self._blocks.fingerprint,
-            scores_path=self._scores(scores),
-            scores_fingerprint=scores,
+            scores_path=scores,
+            scores_fingerprint=scores_key,
             teacher_dir=self._teacher(teacher),
             teacher_fingerprint=teacher,
-            parent_loss=self._loss(),
+            parent_loss=parent_loss,
+            corrected_dir=corrected_dir,
+            corrected_loss=self._loss(answering) if corrected_dir else None,
         )
 
     @cached_property
@@ -161,26 +184,67 @@ class _Preparation:
     def _blocks_dir(self) -> Path:
         return self._uses(self._root / "blocks" / self._blocks.fingerprint)
 
-    @cached_property
-    def _parent(self) -> PreTrainedModel:
-        self._report(Progress(stage="loading the parent"))
-        parent = load_parent(self._parent_dir)
-        parent.to(device_of(self._spec.resources))  # type: ignore[arg-type]  # the stub loses self
-        return parent
+    def _model(self) -> PreTrainedModel:
+        """Return the model that is asked: the parent, or once there is one the corrected parent."""
+        if self._asked is None:
+            is_corrected = self._corrected_dir is not None
+            self._report(Progress(stage=f"loading the {'corrected ' * is_corrected}parent"))
+            self._asked = load_parent(self._corrected_dir or self._parent_dir)
+            self._asked.to(device_of(self._spec.resources))  # type: ignore[arg-type]  # the stub loses self
+        return self._asked
+
+    def _corrected(self, correction: CorrectionRecipe) -> Path:
+        """Return the checkpoint of the corrected parent, which is asked from now on."""
+        spec, device = self._spec, device_of(self._spec.resources)
+        training = correction.training(spec.training)
+        key = _digest(
+            self._parent_fingerprint,
+            self._blocks.fingerprint,
+            asdict(training) | {"precision": effective_precision(device, training.precision)},
+            {"version": CORRECTION_VERSION},
+        )
+        directory = self._root / "corrections" / key
+        if self._is_there(directory):
+            self._report(Progress(stage="correcting the teacher", is_cached=True))
+        else:
+            state = directory.with_name(f".{key}.state")
+            model = self._model()
+            correct(
+                model, self._blocks.training_NT, training,
+                device=device, state=state, save_seconds=spec.checkpoint_seconds, report=self._report,
+            )  # fmt: skip
+            save_checkpoint(model, directory, companions=self._parent_dir)
+            forget(state)
+        # What is asked is what was saved, whether or not this process made it.
+        self._asked, self._corrected_dir = None, directory
+        return directory
 
     def _scores(self, key: str) -> Path:
         path = self._root / "scores" / f"{key}.safetensors"
         if self._is_there(path):
             self._report(Progress(stage="importance scores", is_cached=True))
         else:
-            measure_importance(
-                self._parent,
+            measure_in_steps(
+                self._model(),
                 self._blocks.calibration_NT,
                 self._spec.calibration,
+                smallest=search_space(self._spec).least,
                 fingerprint=key,
                 report=self._report,
             ).save(path)
         return path
+
+    @cached_property
+    def _scores_of(self) -> dict[str, object]:
+        """What the scores depend on besides the parent and the blocks: also on what the space asks for, where it tells
+        how far importance is measured.
+        """
+        calibration, least = self._spec.calibration, search_space(self._spec).least
+        return calibration.identity | {
+            "narrowest": replace(least, num_layers=1).name if calibration.steps > 1 else None,
+            "fewest_layers": least.num_layers if calibration.is_told_to_a_depth else None,
+            "version": METRIC_VERSION,
+        }
 
     @cached_property
     def _is_live(self) -> bool:
@@ -198,7 +262,7 @@ class _Preparation:
             self._report(Progress(stage="teacher answers", is_cached=True))
         else:
             build_teacher_cache(
-                self._parent,
+                self._model(),
                 self._blocks.training_NT,
                 spec.distillation,
                 directory,
@@ -209,14 +273,15 @@ class _Preparation:
             )
         return directory
 
-    def _loss(self) -> float:
-        key = _digest(self._parent_fingerprint, _content(self._blocks.validation_NT))
+    def _loss(self, asked: str) -> float:
+        """Return the held-out loss of the model with the fingerprint ``asked``."""
+        key = _digest(asked, _content(self._blocks.validation_NT))
         path = self._root / "losses" / f"{key}.json"
         if self._is_there(path):
             self._report(Progress(stage="held-out loss", is_cached=True))
             return float(json.loads(path.read_text(encoding="utf-8")))
         loss = held_out_loss(
-            self._parent,
+            self._model(),
             self._blocks.validation_NT,
             batch_size=self._spec.calibration.batch_size,
             report=self._report,

@@ -271,6 +271,8 @@ def _drain(items: "ray.ObjectRefGenerator", report: Report, should_stop: Callabl
         elif isinstance(item, Failure):
             raise WorkFailed(item)
         else:
+            for _ in items:
+                pass  # to its end: what Ray hears of a task once it is shut down ends this process
             return item.value
     ray.cancel(items, force=True)
     return None

@@ -3,18 +3,22 @@
 Knows no Ray; runs in a worker process.
 """
 
+import json
 import shutil
 from pathlib import Path
 
-from minitron.card import model_card
+from minitron.card import PLAN_FILE, model_card, pruning_facts
 from minitron.checkpoint import load_parent
 from minitron.files import link_or_copy, new_directory
+from minitron.importance import ImportanceScores
 from minitron.parents import parent_architecture
+from minitron.plan import PruningPlan, plan_pruning
 from minitron.progress import Progress, Report
 from minitron.verify import verify_reload
 from nas.layout import winner_directory
 from nas.search import Search
 from nas.trial import Trial
+from nas.wording import model
 from workers.artifacts import use_threads
 from workers.report import Prepared
 
@@ -36,14 +40,17 @@ def export_winner(search: Search, winner: Trial, prepared: Prepared, root: Path,
         for path in (root / winner.checkpoint).iterdir():
             # The weights take no space twice; what people may edit does.
             (link_or_copy if path.suffix == ".safetensors" else shutil.copyfile)(path, scratch / path.name)
-        (scratch / "README.md").write_text(_card(search, winner, prepared), encoding="utf-8")
+        scores = ImportanceScores.load(prepared.scores_path, expected_fingerprint=prepared.scores_fingerprint)
+        plan = plan_pruning(scores, winner.architecture, search.spec.pruning)
+        (scratch / PLAN_FILE).write_text(json.dumps(plan.as_json()), encoding="utf-8")
+        (scratch / "README.md").write_text(_card(search, winner, prepared, plan), encoding="utf-8")
     student = load_parent(directory)
     report(Progress(stage="reloading the winner in a fresh process"))
     verify_reload(directory, student, expected_parameters=winner.architecture.parameter_count)
     return directory.relative_to(root).as_posix()
 
 
-def _card(search: Search, winner: Trial, prepared: Prepared) -> str:
+def _card(search: Search, winner: Trial, prepared: Prepared, plan: PruningPlan) -> str:
     spec, measurement = search.spec, winner.measurement
     assert measurement is not None
     return model_card(
@@ -55,12 +62,18 @@ def _card(search: Search, winner: Trial, prepared: Prepared) -> str:
         recipes={
             "data": spec.data,
             "calibration": spec.calibration,
+            "pruning": spec.pruning,
             "distillation": spec.distillation,
             "training": spec.training,
+            **({"correction": spec.correction.training(spec.training)} if spec.correction else {}),
         },
         losses={
             "parent": prepared.parent_loss,
+            **({"corrected parent": prepared.corrected_loss} if prepared.corrected_loss else {}),
             "student before retraining": measurement.loss_before_retraining,
             "student": measurement.loss,
         },
+        origin={"search": search.id, "trial": str(winner.number)}
+        | pruning_facts(plan, scores=prepared.scores_fingerprint),
+        scores={model(each.trial_number): each.scores for each in search.evaluated},
     )

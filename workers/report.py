@@ -25,13 +25,23 @@ class Prepared:
     teacher_dir: Path | None
     """None asks the parent live."""
     teacher_fingerprint: str
+    corrected_dir: Path | None = None
+    """The corrected parent, whose answers these are; None: the parent's own."""
+    corrected_loss: float | None = None
+    """Held-out nats per token of the corrected parent."""
+
+    @property
+    def answering_dir(self) -> Path:
+        """The checkpoint of the model that answers."""
+        return self.corrected_dir or self.parent_dir
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """What must stay where it lies while the search runs."""
-        return (
-            self.parent_dir, self.blocks_dir, self.scores_path, *([self.teacher_dir] if self.teacher_dir else []),
+        made = (
+            self.parent_dir, self.blocks_dir, self.scores_path, self.teacher_dir, self.corrected_dir,
         )  # fmt: skip
+        return tuple(path for path in made if path is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,30 +8,27 @@ that touches a model runs in worker processes.
 import errno
 import logging
 import os
-import shutil
 import socket
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minitron.architecture import Architecture
 from minitron.progress import Progress, Report
 from nas.clock import utc_now
-from nas.comparisons import random_draws
-from nas.disk import keep_in_use, let_go, touch
+from nas.disk import keep_in_use
 from nas.driver import Driver
 from nas.errors import InvalidSettings, LostLease, StoreUnavailable
 from nas.estimate import estimate
-from nas.frontier import best_trial
-from nas.layout import states_directory
+from nas.finals import Evaluated
+from nas.frontier import best_trial, finalists
 from nas.ledger import Ledger
 from nas.logs import log_path, tail_for_failure
 from nas.search import Search, SearchSpec, SearchState, Winner
@@ -40,12 +37,13 @@ from nas.space import search_space
 from nas.storage.sql import open_store
 from nas.storage.store import Lease, SearchStore
 from nas.supervisor import NOT_NOW, NOT_OURS, WAITING
-from nas.trial import Failure, FailureKind, Trial, TrialState
+from nas.trial import Failure, FailureKind, Trial
 from workers import nodes
 from workers.cluster import NotNow, WorkFailed, connected, require_room, run_task
 from workers.executor import TuneExecutor
 from workers.nodes import Site
 from workers.report import Evaluate, Prepared, failure_of
+from workers.sweep import Sweep
 from workers.tracking import Tracker
 from workers.watch import Reason, Watch
 
@@ -85,7 +83,7 @@ def run_search(search_id: str, settings: Settings, *, lease_seconds: float = LEA
         logger.error("search %s: is %s, or held by another process", search_id, state)
         return NOT_OURS
     logger.info("search %s: claimed", search_id)
-    sweep = _Sweep(store, search_id, settings.artifact_root)
+    sweep = Sweep(store, search_id, settings.artifact_root)
     with Watch(store, lease, lease_seconds=lease_seconds, at_renewal=sweep) as watch:
         code = _Run(store, lease, settings, watch, sweep).to_its_end()
         sweep()
@@ -96,7 +94,7 @@ class _Run:
     """One search in one process."""
 
     def __init__(
-        self, store: SearchStore, lease: Lease, settings: Settings, watch: Watch, sweep: "_Sweep"
+        self, store: SearchStore, lease: Lease, settings: Settings, watch: Watch, sweep: Sweep
     ) -> None:
         self._sweep = sweep
         self._store = store
@@ -186,11 +184,14 @@ class _Run:
             search = self._move(
                 SearchState.RUNNING,
                 parent_loss=prepared.parent_loss,
+                corrected_loss=prepared.corrected_loss,
                 progress=STARTING,
             )
             self._drive(search, prepared)
-            winner = best_trial(self._store.trials(search.id))
+            trials = self._store.trials(search.id)
+            winner = best_trial(trials)
             assert winner is not None, "a driver without a completed trial gives up"
+            search = self._evaluated(spec, finalists(spec, trials), prepared)
             path = self._work(spec, partial(_export, search, winner, prepared, self._root))
         self._move(SearchState.SUCCEEDED, winner=Winner(trial_number=winner.number, path=path))
         logger.info("search %s: trial %d wins, %s", search.id, winner.number, self._root / path)
@@ -220,6 +221,15 @@ class _Run:
         self._check()
         if driver.failure is not None:
             raise WorkFailed(driver.failure)
+
+    def _evaluated(self, spec: SearchSpec, students: Sequence[Trial], prepared: Prepared) -> Search:
+        """Ask teacher and finalists, if that was asked for, and return the search with what they score."""
+        search = self._store.get_search(self._lease.search_id)
+        if students:
+            found = self._work(spec, partial(_put_tasks, spec, students, prepared, self._root))
+            search = replace(self._store.get_search(search.id), evaluated=found)
+            self._store.save_search(search, self._lease)
+        return search
 
     def _work(
         self, spec: SearchSpec, work: Callable[[Report], Any], *, where: Mapping[str, str] | None = None
@@ -288,39 +298,6 @@ class _Run:
         self._move(state, failure=failure)
 
 
-class _Sweep:
-    """Removes the resumable states of trials that are final and will not be gone on from.
-
-    Marks what the search shares with others as in use, too.
-    """
-
-    def __init__(self, store: SearchStore, search_id: str, root: Path) -> None:
-        self.in_use: tuple[Path, ...] = ()
-        self._store = store
-        self._search_id = search_id
-        self._root = root
-        self._swept: set[int] = set()
-
-    def __call__(self) -> None:
-        """Sweep once."""
-        touch(self.in_use)
-        search = self._store.get_search(self._search_id)
-        if search.state.is_final:
-            let_go(self._root, self._search_id)
-        for trial in self._store.trials(self._search_id):
-            # A baseline goes on from where the search stopped a trial of its architecture.
-            may_go_on = trial.state is TrialState.STOPPED and trial.architecture in self._drawn
-            is_needed = not trial.state.is_final or (may_go_on and not search.state.is_final)
-            if not is_needed and trial.number not in self._swept:
-                shutil.rmtree(states_directory(self._root, trial), ignore_errors=True)
-                self._swept.add(trial.number)
-
-    @cached_property
-    def _drawn(self) -> frozenset[Architecture]:
-        spec = self._store.get_search(self._search_id).spec
-        return frozenset(random_draws(spec, search_space(spec)))
-
-
 def _require_writable(root: Path) -> None:
     """Raise InvalidSettings where nothing can be written below the artifact root."""
     try:
@@ -360,7 +337,9 @@ def _prepare(
     spec: SearchSpec, root: Path, cache_bytes: int | None, is_shared: bool, report: Report
 ) -> Prepared:
     from workers.artifacts import prepare
+    from workers.finals import require_tasks
 
+    require_tasks(spec, report)
     return prepare(spec, root, report, cache_bytes=cache_bytes, is_shared=is_shared)
 
 
@@ -387,6 +366,14 @@ def _make_member(spec: SearchSpec, prepared: Prepared, root: Path, group: Any) -
 def _require_fit(site: Site | None) -> None:
     if site is not None:
         nodes.require_fit(site)  # the node may have joined since the search began
+
+
+def _put_tasks(
+    spec: SearchSpec, students: Sequence[Trial], prepared: Prepared, root: Path, report: Report
+) -> tuple[Evaluated, ...]:
+    from workers.finals import evaluate_finals
+
+    return evaluate_finals(spec, students, prepared, root, report)
 
 
 def _export(search: Search, winner: Trial, prepared: Prepared, root: Path, report: Report) -> str:

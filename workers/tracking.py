@@ -7,6 +7,7 @@ in a thread of its own; nothing it meets slows or stops a search. The only file 
 
 import logging
 import os
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -41,9 +42,11 @@ SIZES = (
     "num_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
     "head_dim", "vocab_size", "parameter_count", "non_embedding_parameters", "name",
 )  # fmt: skip
-RECIPES = ("data", "calibration", "distillation", "training")
+RECIPES = ("data", "calibration", "distillation", "training", "correction")
 MAX_PARAM_LENGTH = 500
 CURSOR = "nas.cursor"
+_UNNAMED = re.compile(r"[^\w./ -]")
+"""What MLflow allows in no name of a metric."""
 
 
 class Tracker:
@@ -181,6 +184,7 @@ class _Projection:
         self._run_id: str = parent.info.run_id
         self._cursor = int(parent.data.tags.get(CURSOR, 0))
         self._has_parent_loss = "parent_loss" in parent.data.metrics
+        self._has_scores = "nas.scored" in parent.data.tags
         self._has_ended = False
         self._fingerprints: Mapping[str, str] = {}
         self._children: dict[tuple[int, int], str] = {}
@@ -226,9 +230,25 @@ class _Projection:
             metric = _metric("parent_loss", search.parent_loss, search.started_at or search.created_at, 0)
             self._client.log_batch(self._run_id, metrics=[metric])
             self._has_parent_loss = True
+        if search.evaluated and not self._has_scores:
+            self._tell_scores(search)
+            self._has_scores = True
         if search.state.is_final and not self._has_ended:
             self._end_search(search)
             self._has_ended = True
+
+    def _tell_scores(self, search: Search) -> None:
+        """Log what finalists scored with their latest runs, and what the teacher did with the search's."""
+        for each in search.evaluated:
+            is_teacher = each.trial_number is None
+            run_id = self._run_id if each.trial_number is None else self._latest(each.trial_number)
+            at, prefix = utc_now(), "teacher/" if is_teacher else ""
+            metrics = [
+                _metric(_UNNAMED.sub("_", f"{prefix}{score.task}/{score.metric}"), score.value, at, 0)
+                for score in each.scores
+            ]
+            self._client.log_batch(run_id, metrics=metrics)
+        self._client.set_tag(self._run_id, "nas.scored", "true")
 
     def _read(
         self,

@@ -5,7 +5,6 @@ since everything is a function of spec, trial and tokens, it does not matter whi
 which state, only how much is done again.
 """
 
-import copy
 import json
 import logging
 import shutil
@@ -24,6 +23,7 @@ from minitron.data import Blocks, open_blocks
 from minitron.device import effective_precision, forget_peak_memory, peak_memory_bytes
 from minitron.evaluate import held_out_loss
 from minitron.files import new_directory
+from minitron.head import head_of
 from minitron.importance import ImportanceScores
 from minitron.plan import PruningPlan, plan_pruning, random_plan, whole_plan
 from minitron.prune import prune
@@ -144,7 +144,10 @@ class TrialEvaluator:
         )
         state = self._state_of(trial, states)
         if state is None:
-            logger.info("trial %d: pruned to %s", trial.number, trial.architecture.name)
+            learnt = self._spec.distillation.described(retraining.states)
+            logger.info(
+                "trial %d: pruned to %s, learns from %s", trial.number, trial.architecture.name, learnt
+            )
             return retraining, History()
         retraining.load(state)
         logger.info("trial %d: goes on from %s", trial.number, state)
@@ -175,8 +178,9 @@ class TrialEvaluator:
         if trial.role is TrialRole.RANDOM_INDICES:
             # Both count, so that neither two baselines nor two searches keep the same indices.
             seed = self._spec.seed * 1_000_003 + trial.number
-            return random_plan(self._scores.architecture, trial.architecture, seed=seed)
-        return plan_pruning(self._scores, trial.architecture)
+            source = self._scores.architecture
+            return random_plan(source, trial.architecture, seed=seed, recipe=self._spec.pruning)
+        return plan_pruning(self._scores, trial.architecture, self._spec.pruning)
 
     def _measured(self, retraining: Retraining, history: History) -> History:
         """Return the history with a point at the present tokens."""
@@ -261,24 +265,24 @@ class TrialEvaluator:
             return LiveTeacher(self._live_parent(), self._spec.training.precision)
         head = None
         if self._spec.distillation.cache_form == "hidden":
-            head = copy.deepcopy(self._parent.get_output_embeddings())  # type: ignore[no-untyped-call]
-            head = head.to(self._device)
+            answering = load_parent(prepared.corrected_dir) if prepared.corrected_dir else self._parent
+            head = head_of(answering).to(self._device)
         return open_teacher_cache(
             prepared.teacher_dir, expected_fingerprint=prepared.teacher_fingerprint, head=head
         )
 
     def _live_parent(self) -> PreTrainedModel:
-        """Return the parent where and as it answers: where trials train, in the precision they train in.
+        """Return the parent, or the corrected one, where and as it answers: where trials train, in the precision they train in.
 
         Half the size of the one that is pruned from, where that precision is bfloat16.
         """
-        directory, device = self._prepared.parent_dir, self._device
+        directory, device = self._prepared.answering_dir, self._device
         is_wide = effective_precision(device, self._spec.training.precision) == "float32"
         dtype = torch.float32 if is_wide else torch.bfloat16
         if not self._is_alone:
             everything = whole_plan(self._scores.architecture)
             return prune_checkpoint(directory, everything, self._group, device=device, dtype=dtype)
-        if is_wide and device.type == "cpu":
+        if is_wide and device.type == "cpu" and self._prepared.corrected_dir is None:
             return self._parent
         model = load_parent(directory, dtype=dtype)
         model.to(device)  # type: ignore[arg-type]  # the stub loses self

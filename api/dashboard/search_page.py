@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 
@@ -20,6 +19,7 @@ from nas.search import Search, SearchState
 from nas.service import SearchService
 from nas.spec import spec_to_json
 from nas.standing import SearchView
+from nas.text import yaml_of
 
 POLL_SECONDS = 1.0
 
@@ -119,7 +119,7 @@ class _Page:
         with panel("Trials"):
             self._table = TrialsTable()
         with panel(), ui.expansion("Spec, complete with its defaults").classes("w-full").props("dense"):
-            ui.code(yaml.safe_dump(spec_to_json(search.spec), sort_keys=False), language="yaml")
+            ui.code(yaml_of(spec_to_json(search.spec)), language="yaml")
 
     def _show(self, snapshot: Snapshot) -> None:
         view, search = snapshot.view, snapshot.view.search

@@ -1,11 +1,13 @@
 """The best student beside what it is judged by, and how to take it home."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nicegui import ui
 
 from api.dashboard.theme import AMBER, GREEN, INK_STYLE, PINK, panel
 from nas import wording
+from nas.finals import Evaluated, overtaking, score_rows
 from nas.frontier import Comparison
 from nas.standing import SearchView
 
@@ -23,9 +25,10 @@ class WinnerPanel:
 
     def show(self, view: SearchView, comparison: Comparison | None, directory: Path | None) -> None:
         """Bring the panel up to date."""
-        if (view.best, comparison, directory) == self._shown or comparison is None or view.best is None:
+        shown = (view.best, comparison, directory, view.search.evaluated)
+        if shown == self._shown or comparison is None or view.best is None:
             return
-        self._shown = (view.best, comparison, directory)
+        self._shown = shown
         self._body.visible = True
         self._body.clear()
         best = view.best
@@ -36,6 +39,8 @@ class WinnerPanel:
                 f"parameters, {share:.1%} of the parent's"
             ).classes("font-medium")
             _comparison(comparison, "Winner" if directory else "Best so far")
+            if view.search.evaluated:
+                _scores(view.search.evaluated, best.number)
             if directory:
                 _take_home(view.search.id, directory)
 
@@ -70,6 +75,24 @@ def _spread(losses: tuple[float, ...]) -> str:
     if len(losses) == 1:
         return "one, at equal tokens"
     return f"mean of {len(losses)} at equal tokens, best {min(losses):.4f}, worst {max(losses):.4f}"
+
+
+def _scores(evaluated: Sequence[Evaluated], best: int) -> None:
+    """Show teacher and finalists side by side, and say when another than the best by loss does better."""
+    ui.label("Scores at tasks").classes("heading q-mt-sm")
+    with ui.element("div").style(
+        f"display: grid; grid-template-columns: repeat({1 + len(evaluated)}, max-content); gap: 4px 20px; "
+        "align-items: baseline; overflow-x: auto"
+    ):
+        for title in ("", *(wording.model(each.trial_number) for each in evaluated)):
+            ui.label(title).classes("soft")
+        for row in score_rows(evaluated):
+            ui.label(wording.score_name(row)).classes("chip")
+            for value in row.values:
+                ui.label(f"{value:.4f}").style("font-variant-numeric: tabular-nums")
+    higher = overtaking(evaluated, best)
+    if higher:
+        ui.label(f"{higher[:1].upper()}{higher[1:]}.").style(f"color: {AMBER}")
 
 
 def _take_home(search_id: str, directory: Path) -> None:

@@ -70,6 +70,8 @@ searches = Table(
     Column("num_feasible", BigInteger, nullable=False),
     Column("parent_parameters", BigInteger, nullable=False),
     Column("parent_loss", Double),
+    Column("corrected_loss", Double),
+    Column("evaluated", JSON, nullable=False, server_default="[]"),
     _document("progress"),
     _document("winner"),
     _document("failure"),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from nas.errors import Conflict, FinalTrialChanged, KeyReused, LostLease, NotFound
+from nas.finals import Evaluated
 from nas.listing import SearchFilter, SearchOrder
 from nas.search import SearchState
 from nas.spec import dump, load
@@ -22,7 +23,16 @@ from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.trial import Failure, FailureKind, Point, TrialState
 from tests import searches
 from tests.postgres import private_server
-from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_spec, make_trial
+from tests.searches import (
+    MEASUREMENT,
+    after,
+    make_attempt,
+    make_point,
+    make_scores,
+    make_search,
+    make_spec,
+    make_trial,
+)
 
 FAILURE = Failure(kind=FailureKind.ERROR, message="it broke", traceback="Traceback\n  ...")
 by_law = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -228,7 +238,12 @@ def test_of_racing_requests_with_one_key_all_get_the_same_search(store):
 
 
 def test_saving_replaces_a_search(store, lease):
-    saved = make_search(parent_loss=1.5).moved(SearchState.PREPARING, after(1))
+    evaluated = (
+        Evaluated(trial_number=None, scores=make_scores(arc=0.5)),
+        Evaluated(trial_number=3, scores=make_scores(arc=0.4)),
+    )
+    saved = make_search(parent_loss=1.5, corrected_loss=1.4, evaluated=evaluated)
+    saved = saved.moved(SearchState.PREPARING, after(1))
     store.save_search(saved, lease)
     assert store.get_search("search-1") == saved
 

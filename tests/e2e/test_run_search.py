@@ -11,12 +11,17 @@ import torch
 from mlflow.tracking import MlflowClient
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from minitron.stage_recipes import CorrectionRecipe
 from nas.clock import utc_now
+from nas.finals import Evaluation
+from nas.frontier import finalists
 from nas.search import Resources, SearchState
 from nas.settings import Settings
 from nas.storage.sql import open_store
 from nas.trial import TrialRole, TrialState
+from tests.checkpoints import write_task
 from tests.home import LEASE_SECONDS, Home, new_home
+from tests.micro import STEP_TOKENS
 from workers.runner import STARTING, run_search
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
@@ -107,6 +112,36 @@ def test_killed_it_goes_on_to_the_same_result(home, finished):
     left, right = home.weights(search_id), home.weights(finished)
     assert all(torch.equal(left[name], right[name]) for name in right)
     assert all(attempt.ended_at for attempt in home.store.attempts(search_id))
+
+
+def test_a_search_with_all_stages_survives_a_kill_in_its_correction(home, tmp_path):
+    evaluation = Evaluation(tasks=("nouns",), task_path=str(write_task(tmp_path)), finalists=2)
+    correction = CorrectionRecipe(num_tokens=500 * STEP_TOKENS, learning_rate_ratio=0.5)
+    search_id = home.create(evaluation=evaluation, correction=correction, checkpoint_seconds=0.05)
+    states = home.settings.artifact_root / "corrections"
+    process = home.start(search_id)
+    _once(lambda: list(states.glob(".*.state/*.safetensors")), process)
+    process.kill()
+    process.wait()
+    time.sleep(LEASE_SECONDS)
+    assert home.run(search_id) == 0
+
+    search = home.store.get_search(search_id)
+    ranked = finalists(search.spec, home.store.trials(search_id))
+    assert [each.trial_number for each in search.evaluated] == [None, *(trial.number for trial in ranked)]
+    assert len(ranked) == 2
+    assert {score.name for each in search.evaluated for score in each.scores} == {"nouns acc"}
+    assert search.corrected_loss < search.parent_loss
+    (corrected,) = states.iterdir()
+    assert (corrected / "tokenizer.json").exists()
+    card = (home.settings.artifact_root / search.winner.path / "README.md").read_text(encoding="utf-8")
+    assert f"| corrected parent | {search.corrected_loss:.4f} |" in card
+    assert f"| nouns acc | {search.evaluated[0].scores[0].value:.4f} |" in card
+    client = MlflowClient(tracking_uri=home.settings.tracking_uri)
+    experiment = client.get_experiment_by_name("minitron-nas")
+    query = f"tags.`nas.search_id` = '{search_id}' and tags.`nas.kind` = 'search'"
+    (run,) = client.search_runs([experiment.experiment_id], query)
+    assert run.data.metrics["teacher/nouns/acc"] == search.evaluated[0].scores[0].value
 
 
 def test_asked_to_end_it_leaves_the_search_free_and_a_cancel_is_seen_by_the_next(home):

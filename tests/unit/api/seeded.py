@@ -13,12 +13,14 @@ from typing import Any
 
 from minitron.progress import Progress
 from nas.driver import Driver, Failed, Finished, Next, Verdict
+from nas.finals import Evaluated
 from nas.search import Comparisons, Search, SearchSpec, SearchState, Winner
 from nas.service import SearchService
 from nas.spec import load_spec
 from nas.storage.store import Lease, SearchStore
 from nas.trial import Failure, FailureKind, Measurement, Point, Trial, TrialRole
 from tests.fakes import ManualClock
+from tests.searches import make_scores
 
 DEMO = Path(__file__).parents[3] / "deploy" / "examples" / "tiny.yaml"
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
@@ -97,7 +99,15 @@ class Played:
         (artifact_root / path).mkdir(parents=True)
         (artifact_root / path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
         (artifact_root / path / "model.safetensors").write_bytes(random.Random(0).randbytes(3_000_000))
-        return self.move(SearchState.SUCCEEDED, winner=Winner(trial_number=view.best.number, path=path))
+        evaluated = (
+            Evaluated(trial_number=None, scores=make_scores(arc_easy=0.6125)),
+            Evaluated(trial_number=view.best.number, scores=make_scores(arc_easy=0.4375)),
+        )
+        return self.move(
+            SearchState.SUCCEEDED,
+            winner=Winner(trial_number=view.best.number, path=path),
+            evaluated=evaluated,
+        )
 
     def end_trials(self) -> "Played":
         """Make every trial final, as a runner does before its search ends early."""

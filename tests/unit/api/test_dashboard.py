@@ -70,6 +70,10 @@ class TestInTheBrowser:
         assert f"Trial {search.winner.trial_number}, {view.best.architecture.name}" in text
         assert str(service.winner_directory(search.id)) in text
         assert f"nas download {search.id}" in text
+        assert "Scores at tasks" in text
+        assert "arc_easy acc" in text
+        assert "0.6125" in text
+        assert "0.4375" in text
         for record in service.trials(search.id):
             assert record.trial.architecture.name in text
         assert browser.evaluate("document.querySelectorAll('.nicegui-echart canvas').length") == 2

@@ -163,6 +163,9 @@ class TestRead:
         assert comparison["parent_loss"] == PARENT_LOSS
         assert len(comparison["random_architectures"]) == 5
         assert len(comparison["random_indices"]) == 1
+        teacher, finalist = found["evaluated"]
+        assert (teacher["trial_number"], teacher["scores"][0]["value"]) == (None, 0.6125)
+        assert finalist["trial_number"] == found["winner"]["trial_number"]
 
     def test_trials_come_with_points_attempts_and_sizes(self, seeded):
         trials = seeded.http.get(f"/api/v1/searches/{seeded.id('succeeded')}/trials").json()["trials"]

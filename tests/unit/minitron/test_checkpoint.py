@@ -125,7 +125,7 @@ def test_a_directory_without_weights_says_so(checkpoint):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"model_type": "gpt2"}, "model_type: found 'gpt2', allowed: llama"),
+        ({"model_type": "t5"}, "model_type: found 't5', allowed: llama"),
         ({"quantization_config": {"quant_method": "awq"}}, "quantization_config: found 'awq'"),
         ({"quantization_config": "awq"}, "quantization_config: found 'awq'"),
     ],

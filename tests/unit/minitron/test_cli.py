@@ -1,6 +1,7 @@
 """The script, as a user runs it: the whole chain on a checkpoint directory, and mistakes in one line."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -9,14 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from minitron.checkpoint import load_parent
 from minitron.cli import main
-from minitron.data import prepare_blocks
 from minitron.parents import parent_architecture
-from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
 from minitron.train import Retraining
-from tests.checkpoints import sentences, write_checkpoint, write_documents
+from tests.checkpoints import sentences, write_checkpoint, write_documents, write_learnt_checkpoint
 
 T = 16
 SCRIPT = Path(sys.executable).with_name("minitron")
@@ -28,37 +27,8 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("place")
     write_documents(place / "text", documents=200)
     write_checkpoint(place / "untrained")
-    training = TrainingRecipe(num_tokens=12_800, batch_tokens=256, peak_learning_rate=5e-3)
-    blocks = prepare_blocks(
-        DataRecipe(source=str(place / "text"), sequence_length=T, validation_tokens=1_600),
-        place / "untrained",
-        calibration_blocks=0,
-        training_blocks=800,
-        root=place / "artifacts",
-    )
-    retraining = Retraining(
-        load_parent(place / "untrained"), blocks.training_NT, None,
-        training=training, distillation=DistillationRecipe(), device=torch.device("cpu"),
-    )  # fmt: skip
-    retraining.advance(12_800)
-    write_checkpoint(place / "parent")
-    retraining.student.save_pretrained(place / "parent")
+    write_learnt_checkpoint(place / "parent", place / "text", place / "artifacts")
     return place
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run the script's main in this process; give exit code, standard output and standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["minitron", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        captured = capsys.readouterr()
-        return exit_.value.code, captured.out, captured.err
-
-    return run
 
 
 def data_options(place):
@@ -83,6 +53,12 @@ def test_the_whole_chain(place, run):
     assert f"{student.parameter_count:,} of {parent_architecture(str(parent)).parameter_count:,}" in out
     assert "reloading in a fresh process" in err
 
+    options = ["--heads", 2, "--kv-heads", 1, "--pool-kv-heads", "--head-merge", "--norm-rescaling"]
+    code, _, err = run("prune", parent, "--scores", scores, *options, "-o", place / "pooled")
+    assert code == 0, err
+    assert parent_architecture(str(place / "pooled")).name == "L4-D48-F40-N2-K1"
+    assert "| kv_heads | mean |" in (place / "pooled" / "README.md").read_text()
+
     code, out, err = run("distill", pruned, "--teacher", parent, "-o", distilled, "--tokens", 25_600,
         "--batch-tokens", 256, "--learning-rate", 4e-3, "--validation-tokens", 1_600, *data_options(place),
     )  # fmt: skip
@@ -99,11 +75,73 @@ def test_the_whole_chain(place, run):
     assert code == 0
     assert f"{losses['student']:.4f} nats per token" in out
     assert re.search(r"[\d.]+ bits per byte", out)
+    perplexity = float(re.search(r"perplexity ([\d.]+)", out)[1])
+    assert perplexity == pytest.approx(math.exp(losses["student"]), abs=2e-3)
 
     card = (distilled / "README.md").read_text()
     assert f"{losses['student']:.4f}" in card
     assert "`parent` pruned from" in card
     assert "quantization_config" not in json.loads((distilled / "config.json").read_text())
+
+
+def test_a_corrected_parent_is_a_checkpoint_and_teaches(place, run):
+    """On text that the parent has not seen; what an interrupted correction left is gone on from."""
+    other = place / "other-text"
+    write_documents(other, documents=120)
+    for path in other.iterdir():
+        path.write_text(path.read_text().replace(" and ", " . ").replace("the ", "a "))
+    options = [
+        "--tokens", 12_800, "--batch-tokens", 256, "--learning-rate", 4e-3, "--validation-tokens", 1_600,
+        "--data", other, "--sequence-length", T, "--artifacts", place / "artifacts",
+    ]  # fmt: skip
+    code, out, err = run(
+        "correct", place / "parent", "-o", place / "corrected", "--learning-rate-ratio", 0.5, *options
+    )
+    assert code == 0, err
+    losses = [float(loss) for loss in re.findall(r": ([\d.]+) nats", out)]
+    assert losses[1] < losses[0] - 0.1
+    assert not list(place.glob(".corrected*"))
+    assert "`parent` corrected" in (place / "corrected" / "README.md").read_text()
+    found = {}
+    for teacher in ("parent", "corrected"):
+        code, out, err = run(
+            "distill",
+            place / "untrained",
+            "--teacher",
+            place / teacher,
+            "-o",
+            place / f"taught-by-{teacher}",
+            *options,
+        )
+        assert code == 0, err
+        found[teacher] = float(re.search(r"^student: ([\d.]+)", out, flags=re.MULTILINE)[1])
+    assert found["corrected"] < found["parent"] - 0.1
+    code, _, err = run("correct", place / "parent", "-o", place / "corrected", *options)
+    assert code == 1
+    assert "--output: found" in err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--metric", "weighted", "--sequence-aggregation", "variance", "--batch-aggregation", "mean"],
+        ["--steps", 2, "--hidden", 36, "--intermediate", 24, "--heads", 4],
+        ["--depth-metric", "kl", "--depth-selection", "contiguous", "--depth-tokens", 4 * T],
+        ["--metric", "random", "--depth-metric", "logit_error", "--depth-selection", "iterative"],
+    ],
+    ids=lambda options: options[0] + options[1] if isinstance(options[1], str) else options[0],
+)
+def test_importance_is_told_in_every_way(place, run, tmp_path, options):
+    """Each way gives other scores than the default, and scores that a student is pruned by."""
+    files = [tmp_path / "default.st", tmp_path / "other.st"]
+    for file, given in zip(files, ([], options), strict=True):
+        tokens = ["--tokens", 16 * T, *data_options(place)]
+        code, _, err = run("importance", place / "parent", "-o", file, *tokens, *given)
+        assert code == 0, err
+    assert files[0].read_bytes() != files[1].read_bytes()
+    sizes = ["--layers", 3, "--hidden", 36, "--intermediate", 24, "--heads", 4]
+    code, _, err = run("prune", place / "parent", "--scores", files[1], *sizes, "-o", tmp_path / "student")
+    assert code == 0, err
 
 
 def test_a_live_teacher_keeps_no_answers(place, run, tmp_path):
@@ -117,6 +155,109 @@ def test_a_live_teacher_keeps_no_answers(place, run, tmp_path):
                      ("student before retraining", "student"))  # fmt: skip
     assert float(after) < float(before)
     assert not (tmp_path / "teachers").exists()
+
+
+def distilling(place, student, output, *options):
+    return [
+        "distill", student, "--teacher", place / "parent", "-o", output, "--batch-tokens", 256,
+        "--learning-rate", 4e-3, "--validation-tokens", 160, "--precision", "float32", *data_options(place), *options,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "learnt"),
+    [
+        (["--loss", "cosine", "--cache-form", "hidden", "--label-weight", 0.5], "cosine on logits, labels with weight 0.5"),
+        (
+            ["--loss", "reverse_kl", "--temperature", 2, "--teacher-source", "live"],
+            "reverse_kl on logits at temperature 2",
+        ),
+        (
+            ["--intermediate", "output", "--intermediate-loss", "mse", "--teacher-source", "live"],
+            "forward_kl on logits, mse on hidden states (output)",
+        ),
+        (
+            ["--warmup-tokens", 512, "--final-learning-rate-ratio", 0, "--betas", 0.8, 0.9, "--weight-decay", 0,
+             "--max-gradient-norm", 0.5, "--optimizer-state", "bfloat16", "--activation-checkpointing"],
+            "forward_kl on logits",
+        ),
+    ],
+)  # fmt: skip
+def test_every_way_to_distil_is_an_option(place, run, tmp_path, options, learnt):
+    code, out, err = run(
+        *distilling(place, place / "untrained", tmp_path / "new", "--tokens", 2_048, *options)
+    )
+    assert code == 0, err
+    assert f"learnt from: {learnt}\n" in out
+    before, after = (
+        float(re.search(rf"^{name}: ([\d.]+)", out, flags=re.MULTILINE)[1])
+        for name in ("student before retraining", "student")
+    )
+    assert after < before
+
+
+def test_a_training_that_was_interrupted_goes_on_to_the_bit(place, run, tmp_path, monkeypatch):
+    """Killed after its third state; the same command again ends with the weights of one that was left alone."""
+    options = ["--tokens", 2_048, "--state-seconds", 0]
+    whole = distilling(place, place / "untrained", tmp_path / "whole", *options)
+    assert run(*whole)[0] == 0
+    advance, save, saved = Retraining.advance, Retraining.save, []
+
+    def one_step(self, to_tokens, *, max_seconds):
+        return advance(self, to_tokens, max_seconds=0.0)
+
+    def save_and_die(self, directory):
+        save(self, directory)
+        saved.append(self.num_tokens)
+        if len(saved) == 3:
+            raise RuntimeError("killed")
+
+    pieces = distilling(
+        place, place / "untrained", tmp_path / "pieces", *options, "--state", tmp_path / "state"
+    )
+    monkeypatch.setattr(Retraining, "advance", one_step)
+    monkeypatch.setattr(Retraining, "save", save_and_die)
+    monkeypatch.setattr(sys, "argv", ["minitron", *map(str, pieces)])
+    with pytest.raises(RuntimeError, match="killed"):
+        main()
+    assert not (tmp_path / "pieces").exists()
+    code, _, err = run(*pieces)
+    assert code == 0, err
+    assert saved == [256 * step for step in range(1, 9)]
+    assert not list((tmp_path / "state").iterdir())
+    found, expected = (load_file(tmp_path / name / "model.safetensors") for name in ("pieces", "whole"))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_what_cannot_be_distilled_is_refused_before_any_work(place, run, tmp_path):
+    """And the teacher's files stay as they are."""
+    write_checkpoint(tmp_path / "other", vocab_size=512)
+    write_checkpoint(tmp_path / "flat", num_hidden_layers=2)
+    before = {path: path.read_bytes() for path in (place / "parent").iterdir()}
+    for student, options, message in (
+        (place / "untrained", ["--loss", "mse"], "distillation.loss: found mse, allowed with cache_form top_k: forw"),
+        (place / "untrained", ["--temperature", 3], "distillation.temperature: found 3.0, allowed with cache_form top_k"),
+        (place / "untrained", ["--intermediate", "output"], "distillation.intermediate: found output, allowed with teac"),
+        (
+            tmp_path / "flat", ["--intermediate", "output", "--teacher-source", "live"],
+            "distillation.intermediate: found 'output', allowed: auto or none for a model of 2 layers",
+        ),
+        (tmp_path / "other", [], "student: found a vocabulary of 512 tokens, allowed: the teacher's"),
+        (
+            place / "untrained", ["--tokens", 100, "--batch-tokens", 100, "--sequence-length", 128],
+            "training.num_tokens: found 100, allowed: at least one step of 128",
+        ),
+        (
+            place / "untrained", ["--teacher-source", "cached", "--max-cache-bytes", 1],
+            "distillation.max_cache_bytes: found 1, allowed for this recipe: at least",
+        ),
+    ):  # fmt: skip
+        code, out, err = run(*distilling(place, student, tmp_path / "new", *options))
+        assert (code, out) == (1, "")
+        assert f"error: {message}" in err
+        assert not (tmp_path / "new").exists()
+    assert {path: path.read_bytes() for path in (place / "parent").iterdir()} == before
 
 
 def test_a_blend_and_a_validation_source_are_options(place, run, tmp_path):
@@ -169,6 +310,22 @@ def test_a_source_that_says_something_else_is_one_line(place, run, option, text,
         (
             ["importance", "{parent}", "-o", "{new}", "--tokens", "0"],
             r"calibration.num_tokens: found 0, allowed",
+        ),
+        (
+            ["importance", "{parent}", "-o", "{new}", "--steps", "3"],
+            r"calibration.steps: found 3, allowed where no width is to shrink: 1",
+        ),
+        (
+            ["importance", "{parent}", "-o", "{new}", "--steps", "3", "--hidden", "96"],
+            r"smallest.hidden_size: found 96, allowed for this parent: at most 48",
+        ),
+        (
+            ["importance", "{parent}", "-o", "{new}", "--steps", "3", "--metric", "random"],
+            r"calibration.steps: found 3, allowed: 1 with calibration.metric random",
+        ),
+        (
+            ["importance", "{parent}", "-o", "{new}", "--depth-tokens", "0"],
+            r"calibration.depth_tokens: found 0, allowed: at least 1",
         ),
         (
             ["importance", "{parent}", "-o", "{new}", "--data", "{text}"],

@@ -1,11 +1,19 @@
 """The arithmetic of costs, held to what torch computes, keeps and allocates."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from minitron import costs
+from minitron.assemble import anatomy_of
+from minitron.chunked_head import chunked_loss, label_term
 from minitron.costs import (
+    LOGIT_BYTES,
     activation_bytes_per_token,
+    depth_memory,
+    depth_runs,
     forward_memory,
     moments_bytes,
     state_bytes,
@@ -13,10 +21,11 @@ from minitron.costs import (
     training_flops,
     training_memory,
 )
+from minitron.depth import ModelCost, choose_layers
 from minitron.evaluate import held_out_loss
 from minitron.families import read_architecture
+from minitron.head import final_hidden, head_of
 from minitron.importance import measure_importance
-from minitron.losses import label_loss
 from minitron.optimizer import parts_of
 from minitron.recipe import CalibrationRecipe, DistillationRecipe, TrainingRecipe
 from minitron.teacher import LiveTeacher, build_teacher_cache, open_teacher_cache
@@ -31,8 +40,9 @@ BFLOAT16 = {"weights": "bfloat16", "precision": "bfloat16"}
 
 
 def model_of(name, **sizes):
-    """Three layers that attend to everything; the vocabulary is large, as in real models."""
-    kinds = {"layer_types": ["full_attention"] * 3} if name == "qwen2" else {}
+    """Three layers that attend to everything, without dropout; the vocabulary is large, as in real models."""
+    kinds = {"layer_types": ["full_attention"] * 3} if name in ("qwen2", "smollm3") else {}
+    kinds |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0} if name == "gpt2" else {}
     return tiny_model(name, num_hidden_layers=3, vocab_size=VOCAB, **kinds, **sizes)
 
 
@@ -61,14 +71,14 @@ def test_activations_are_what_autograd_keeps(name, precision, stored):
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=precision != stored),
     ):
-        model.model(input_ids=tokens(), use_cache=False)
+        model.get_submodule(anatomy_of(model).decoder)(input_ids=tokens(), use_cache=False)
     storages = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
         for tensor in kept
         if tensor.ndim != 2 or len(tensor) == B * T  # the rest are autocast's copies of weights
     }
     found = sum(size for pointer, size in storages.items() if pointer not in weights)
-    block, rest = activation_bytes_per_token(shape_of(model), precision=precision, weights=stored)
+    block, rest = activation_bytes_per_token(shape_of(model), precision=precision, weights=stored, context=T)
     expected = B * T * (3 * block + rest)
     assert 0.9 < found / expected < 1.1
 
@@ -82,7 +92,8 @@ def test_work_is_what_torch_counts(name, is_checkpointed):
         model.train()
     shape = shape_of(model)
     with FlopCounterMode(display=False) as counter:
-        label_loss(model(input_ids=tokens(), use_cache=False).logits, tokens()).backward()
+        hidden = final_hidden(model, tokens())
+        chunked_loss(hidden, head_of(model), [label_term(tokens())])[0].backward()
     expected = training_flops(
         shape, shape, num_tokens=B * T, sequence_length=T, is_live=False, is_checkpointed=is_checkpointed
     )
@@ -104,7 +115,7 @@ def test_a_live_teacher_adds_its_forward_pass():
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("source", ["top_k", "hidden", "live"])
-@pytest.mark.parametrize("name", ["llama", "qwen3", "nemotron"])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "nemotron", "gemma2", "phi3", "olmo2", "gpt2"])
 def test_memory_bounds_a_real_step_closely(name, source, precision, tmp_path):
     """A step of two micro-batches; weights and moments are there before it, as is the teacher."""
     sizes = {"hidden_size": 96, "intermediate_size": 200}
@@ -119,12 +130,12 @@ def test_memory_bounds_a_real_step_closely(name, source, precision, tmp_path):
         else DistillationRecipe(teacher="cached", cache_form=source, top_k=64)
     )
     if source == "live":
-        teacher = LiveTeacher(parent, precision)
+        teacher = LiveTeacher(parent.to(getattr(torch, precision)), precision)
     else:
         build_teacher_cache(
             parent, blocks, distillation, tmp_path / "t", fingerprint="f", batch_size=B, precision=precision
         )
-        teacher = open_teacher_cache(tmp_path / "t", expected_fingerprint="f", head=parent.lm_head)
+        teacher = open_teacher_cache(tmp_path / "t", expected_fingerprint="f", head=head_of(parent))
     retraining = Retraining(
         student, blocks, teacher,
         training=training, distillation=distillation, device=torch.device("cpu"),
@@ -141,13 +152,63 @@ def test_memory_bounds_a_real_step_closely(name, source, precision, tmp_path):
     assert 0.9 < share_of_a_step(retraining, memory) < 1.03
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("hidden_size", [96, 192])
+@pytest.mark.parametrize("loss", ["cosine", "mse"])
+def test_memory_bounds_a_step_that_compares_hidden_states(loss, hidden_size, precision):
+    """With a small vocabulary, where what is compared is the larger part; with and without a projection."""
+    sizes = {"num_hidden_layers": 3, "intermediate_size": 64, "vocab_size": 64}
+    student = tiny_model("llama-untied", hidden_size=96, **sizes)
+    parent = tiny_model("llama-untied", seed=1, hidden_size=hidden_size, **sizes)
+    training = TrainingRecipe(
+        num_tokens=4 * B * T, batch_tokens=2 * B * T, micro_batch_size=B, precision=precision
+    )
+    distillation = DistillationRecipe(teacher="live", intermediate="output_embedding", intermediate_loss=loss)
+    retraining = Retraining(
+        student, random_blocks(4 * B, sequence_length=T, vocab_size=64),
+        LiveTeacher(parent.to(getattr(torch, precision)), precision),
+        training=training, distillation=distillation, device=torch.device("cpu"),
+    )  # fmt: skip
+    memory = training_memory(
+        shape_of(student), shape_of(parent), training=training, distillation=distillation, sequence_length=T,
+        is_live=True, precision=precision,
+    )  # fmt: skip
+    assert 0.8 < share_of_a_step(retraining, memory) < 1.03
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("source", ["labels", *LOGIT_BYTES])
+def test_memory_bounds_a_step_whose_logits_come_in_chunks(source, precision, monkeypatch):
+    """Eight chunks of a micro-batch, each loss on a live teacher's logits, and labels without a teacher."""
+    monkeypatch.setattr(costs, "LEAST_TOKENS", 16)
+    monkeypatch.setattr(costs, "LOGITS_AT_ONCE", 1)
+    sizes = {"hidden_size": 96, "intermediate_size": 200, "vocab_size": 2000}
+    student, parent = (tiny_model("llama-untied", num_hidden_layers=1, seed=seed, **sizes) for seed in (0, 1))
+    is_live = source != "labels"
+    training = TrainingRecipe(
+        num_tokens=4 * B * T, batch_tokens=2 * B * T, micro_batch_size=B, precision=precision
+    )
+    distillation = DistillationRecipe(teacher="live", loss=source) if is_live else DistillationRecipe(top_k=1)
+    retraining = Retraining(
+        student, random_blocks(4 * B, sequence_length=T, vocab_size=VOCAB),
+        LiveTeacher(parent.to(getattr(torch, precision)), precision) if is_live else None,
+        training=training, distillation=distillation, device=torch.device("cpu"),
+    )  # fmt: skip
+    memory = training_memory(
+        shape_of(student), shape_of(parent), training=training, distillation=distillation, sequence_length=T,
+        is_live=is_live, precision=precision,
+    )  # fmt: skip
+    assert 0.85 < share_of_a_step(retraining, memory) < 1.03
+
+
 def share_of_a_step(retraining, memory):
     """Return what the second step takes at its peak, as a share of ``memory`` but for what was there before."""
     retraining.advance(2 * B * T)
     # The profiler takes what is freed at an address for what it saw there in an earlier run.
     retraining.student.zero_grad()
     found = peak_bytes(lambda: retraining.advance(4 * B * T))
-    copies = memory.weights - shape_of(retraining.student).weight_bytes("float32")
+    there = sum(parameter.nbytes for parameter in retraining._parameters.values())
+    copies = memory.weights - there
     return found / (copies + memory.gradients + memory.activations + memory.logits)
 
 
@@ -166,9 +227,9 @@ def test_memory_bounds_a_step_that_saves_it(name, vocab_size, option):
         student, random_blocks(4 * B, sequence_length=T, vocab_size=vocab_size), None,
         training=training, distillation=DistillationRecipe(), device=torch.device("cpu"),
     )  # fmt: skip
-    shape = shape_of(student)
+    shape, labels = shape_of(student), DistillationRecipe(top_k=1)
     memory = training_memory(
-        shape, shape, training=training, distillation=DistillationRecipe(), sequence_length=T, is_live=False,
+        shape, shape, training=training, distillation=labels, sequence_length=T, is_live=False,
         precision=training.precision,
     )  # fmt: skip
     assert 0.9 < share_of_a_step(retraining, memory) < 1.05
@@ -208,13 +269,14 @@ def test_bytes_on_disk_are_those_of_the_files(tmp_path):
     assert (tmp_path / "model.safetensors").stat().st_size == pytest.approx(student_bytes(shape), rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3", "nemotron"])
+@pytest.mark.parametrize("name", ["llama", "qwen3", "nemotron", "gemma2", "gpt2", "olmo2"])
 def test_memory_bounds_what_prepares_a_search(name, tmp_path):
     """Importance, the parent's loss and its answers; the weights are there before."""
     model = model_of(name, hidden_size=96, intermediate_size=200)
     blocks = random_blocks(4 * B, sequence_length=T, vocab_size=VOCAB)
     shape = shape_of(model)
     bound = forward_memory(shape, num_tokens=B * T) - shape.weight_bytes("float32")
+    bound += depth_memory(shape, CalibrationRecipe(), num_tokens=B * T)
     work = {
         "importance": lambda: measure_importance(
             model, blocks, CalibrationRecipe(num_tokens=blocks.size, batch_size=B), fingerprint="f"
@@ -227,6 +289,37 @@ def test_memory_bounds_what_prepares_a_search(name, tmp_path):
     found = {stage: peak_bytes(each) / bound for stage, each in work.items()}
     assert max(found.values()) < 1.03, found
     assert max(found.values()) > 0.6, found
+
+
+@pytest.mark.parametrize("selection", ["independent", "iterative", "contiguous"])
+@pytest.mark.parametrize("metric", ["block_influence", "lm_loss", "kl", "logit_error"])
+@pytest.mark.parametrize(("num_layers", "fewest"), [(1, 1), (2, 1), (5, 1), (5, 3), (5, 5)])
+def test_runs_of_layers_are_those_that_are_made(metric, selection, num_layers, fewest):
+    model, blocks = tiny_model(num_hidden_layers=num_layers), random_blocks(1)
+    layers, heads = [], []
+    for layer in model.model.layers:
+        layer.mlp.register_forward_hook(lambda *_: layers.append(1))
+    model.lm_head.register_forward_hook(lambda *_: heads.append(1))
+    recipe = CalibrationRecipe(depth_metric=metric, depth_selection=selection)
+    if not recipe.tells_depth_with_width:
+        stops_at = fewest if recipe.is_told_to_a_depth else 1
+        choose_layers(ModelCost(model, blocks, metric), num_layers, selection, fewest=stops_at)
+    assert depth_runs(num_layers, recipe, fewest=fewest) == (len(layers), len(heads))
+
+
+@pytest.mark.parametrize("selection", ["iterative", "contiguous"])
+@pytest.mark.parametrize("metric", ["block_influence", "kl", "logit_error"])
+def test_memory_bounds_the_costs_of_layers(metric, selection, monkeypatch):
+    """Logits are widened a few tokens at a time: a sixteenth of a batch, as of a real one."""
+    monkeypatch.setattr("minitron.depth._COMPARED_AT_ONCE", B * T // 16)
+    model = model_of("llama", hidden_size=96, intermediate_size=200)
+    blocks = random_blocks(2 * B, sequence_length=T, vocab_size=VOCAB)
+    shape = shape_of(model)
+    recipe = CalibrationRecipe(depth_metric=metric, depth_selection=selection)
+    bound = forward_memory(shape, num_tokens=B * T) - shape.weight_bytes("float32")
+    bound += depth_memory(shape, recipe, num_tokens=B * T)
+    recipe = replace(recipe, num_tokens=blocks.size, batch_size=B)
+    assert peak_bytes(lambda: measure_importance(model, blocks, recipe, fingerprint="f")) < 1.03 * bound
 
 
 @pytest.mark.parametrize("name", ["llama", "nemotron"])

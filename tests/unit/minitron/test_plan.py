@@ -9,27 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitron.errors import ArtifactMismatch, InvalidArchitecture
-from minitron.families import read_architecture
-from minitron.importance import ImportanceScores
+from minitron.families import FAMILIES, read_architecture
 from minitron.plan import PruningPlan, plan_pruning, random_plan
+from minitron.recipe import PruningRecipe
+from tests.scores import random_scores
 from tests.strategies import architectures, targets
 from tests.tiny import tiny_config
 
 LLAMA = read_architecture(tiny_config("llama"))
-
-
-def random_scores(source, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    shape = source.num_layers, source.hidden_size, source.intermediate_size, source.num_attention_heads
-    layers, hidden, neurons, heads = shape
-    return ImportanceScores(
-        architecture=source,
-        fingerprint="random",
-        hidden_D=torch.rand(hidden, generator=generator),
-        neurons_LF=torch.rand(layers, neurons, generator=generator),
-        heads_LN=torch.rand(layers, heads, generator=generator),
-        layers_L=torch.rand(layers, generator=generator),
-    )
 
 
 @st.composite
@@ -46,13 +33,16 @@ def test_what_is_kept_beats_what_is_dropped(drawn):
     assert (plan.source, plan.target) == (source, target)
     beats(scores.layers_L, plan.layers)
     beats(scores.hidden_D, plan.hidden)
-    group_size = source.num_attention_heads // source.num_key_value_heads
-    for layer, neurons, heads in zip(plan.layers, plan.neurons, plan.heads, strict=True):
+    size, kept = (shape.num_attention_heads // shape.num_key_value_heads for shape in (source, target))
+    for layer, neurons, heads, kv_heads in zip(
+        plan.layers, plan.neurons, plan.heads, plan.kv_heads, strict=True
+    ):
         beats(scores.neurons_LF[layer], neurons)
-        for first in range(0, source.num_attention_heads, group_size):
-            inside = [head - first for head in heads if first <= head < first + group_size]
-            assert len(inside) == target.num_attention_heads // target.num_key_value_heads
-            beats(scores.heads_LN[layer, first : first + group_size], inside)
+        groups_KG = scores.heads_LN[layer].view(-1, size)
+        beats(groups_KG.square().sum(dim=1), [head for (head,) in kv_heads])
+        for number, (group,) in enumerate(kv_heads):
+            inside = [head - group * size for head in heads[number * kept : (number + 1) * kept]]
+            beats(groups_KG[group], inside)
 
 
 def beats(scores, kept):
@@ -64,7 +54,9 @@ def beats(scores, kept):
 @settings(max_examples=30)
 def test_plans_survive_json(drawn):
     source, target, seed = drawn
-    for plan in (plan_pruning(random_scores(source, seed), target), random_plan(source, target, seed=seed)):
+    recipe = PruningRecipe(head_merge=not FAMILIES[source.family].pairs_heads)
+    scores = random_scores(source, seed)
+    for plan in (plan_pruning(scores, target, recipe), random_plan(source, target, seed=seed)):
         assert PruningPlan.from_json(json.loads(json.dumps(plan.as_json()))) == plan
 
 
@@ -117,7 +109,7 @@ def test_targets_of_another_model_are_refused():
         ArtifactMismatch, match=r"target.hidden_size: found 96, allowed for this parent: at most 48"
     ):
         plan_pruning(scores, replace(LLAMA, hidden_size=96))
-    with pytest.raises(ArtifactMismatch, match=r"target.num_key_value_heads"):
+    with pytest.raises(InvalidArchitecture, match=r"num_attention_heads: found 6, .* at most 3 for each"):
         random_plan(LLAMA, replace(LLAMA, num_key_value_heads=1), seed=0)
     with pytest.raises(InvalidArchitecture, match="hidden_size"):
         plan_pruning(scores, replace(LLAMA, hidden_size=47))
@@ -132,11 +124,17 @@ def test_targets_of_another_model_are_refused():
         {"neurons": [list(range(40))] * 3},
         {"neurons": [[*range(39), 38]] * 4},
         {"heads": [[0, 1, 2, 3]] * 4},
+        {"kv_heads": [[[0], [0]]] * 4},
+        {"kv_heads": [[[1], [0]]] * 4},
+        {"kv_heads": [[[0, 1]]] * 4},
+        {"merged_heads": [[[0, 1]]] * 4},
+        {"merged_heads": [[]] * 3},
+        {"norm_gains": [1.0] * 8},
     ],
 )
 def test_plans_that_do_not_fit_are_refused(changes):
     value = random_plan(LLAMA, LLAMA, seed=0).as_json()
-    with pytest.raises(ArtifactMismatch, match=r"plan: (layers|hidden|neurons|heads): found"):
+    with pytest.raises(ArtifactMismatch, match=rf"plan: ({'|'.join(changes)}): found"):
         PruningPlan.from_json(value | changes)
 
 
@@ -146,3 +144,8 @@ def test_heads_must_be_equally_many_in_every_group():
     value = random_plan(LLAMA, target, seed=0).as_json()
     with pytest.raises(ArtifactMismatch, match="2 of each group of 3"):
         PruningPlan.from_json(value | {"heads": [[0, 1, 2, 3]] * 4})
+
+
+def test_scores_without_norms_cannot_rescale_them():
+    with pytest.raises(ArtifactMismatch, match=r"scores: found none of the norms"):
+        plan_pruning(random_scores(LLAMA), LLAMA, PruningRecipe(norm_rescaling=True))

@@ -1,9 +1,20 @@
 """Recipes are checked when they are made, and say what is wrong."""
 
+from dataclasses import fields, replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minitron.errors import InvalidRecipe, UnservedLoss
-from minitron.recipe import CalibrationRecipe, DataRecipe, DataSource, DistillationRecipe, TrainingRecipe
+from minitron.recipe import (
+    SERVED,
+    CalibrationRecipe,
+    DataRecipe,
+    DataSource,
+    DistillationRecipe,
+    TrainingRecipe,
+)
 
 
 @pytest.mark.parametrize(
@@ -15,6 +26,9 @@ from minitron.recipe import CalibrationRecipe, DataRecipe, DataSource, Distillat
         (DataRecipe, "data.validation_tokens", 100),
         (CalibrationRecipe, "calibration.num_tokens", 0),
         (CalibrationRecipe, "calibration.batch_size", 0),
+        (CalibrationRecipe, "calibration.steps", 0),
+        (CalibrationRecipe, "calibration.depth_tokens", 0),
+        (CalibrationRecipe, "calibration.seed", -1),
         (DistillationRecipe, "distillation.temperature", 0.0),
         (DistillationRecipe, "distillation.label_weight", -1.0),
         (DistillationRecipe, "distillation.top_k", 0),
@@ -83,11 +97,104 @@ def test_calibration_measures_whole_blocks_and_at_least_one():
     assert CalibrationRecipe().num_blocks(256) == 1024
 
 
+def test_scores_depend_on_all_of_a_recipe_but_how_it_is_batched():
+    """The number of tokens is the blocks' to tell."""
+    recipe = CalibrationRecipe()
+    changes = {
+        "num_tokens": 1, "batch_size": 1, "metric": "activation", "sequence_aggregation": "variance",
+        "batch_aggregation": "variance", "steps": 2, "depth_metric": "kl", "depth_selection": "iterative",
+        "depth_tokens": 1, "seed": 1,
+    }  # fmt: skip
+    assert set(changes) == {field.name for field in fields(recipe)}
+    for name, value in changes.items():
+        is_same = replace(recipe, **{name: value}).identity == recipe.identity
+        assert is_same == (name in {"num_tokens", "batch_size"}), name
+
+
+@pytest.mark.parametrize(
+    ("metric", "sequence", "hidden", "others"),
+    [
+        ("activation", "auto", "mean", "mean"),
+        ("weighted", "auto", "mean", "l2"),
+        ("weighted", "mean", "mean", "mean"),
+        ("activation", "variance", "variance", "variance"),
+    ],
+)
+def test_auto_is_what_kept_most(metric, sequence, hidden, others):
+    recipe = CalibrationRecipe(metric=metric, sequence_aggregation=sequence)
+    found = [recipe.over_sequence(is_hidden=is_hidden) for is_hidden in (True, False)]
+    assert found == [hidden, others]
+
+
+def test_depth_takes_at_most_the_calibration_tokens():
+    assert CalibrationRecipe(num_tokens=1_000, depth_tokens=10_000).depth_blocks(256) == 3
+    assert CalibrationRecipe(num_tokens=10_000, depth_tokens=1_000).depth_blocks(256) == 3
+    assert CalibrationRecipe(depth_tokens=1).depth_blocks(256) == 1
+
+
 def test_top_k_answers_serve_temperature_one_only():
     with pytest.raises(UnservedLoss, match=r"temperature: found 2.0, allowed with cache_form top_k: 1"):
         DistillationRecipe(temperature=2.0)
     assert DistillationRecipe(temperature=2.0, cache_form="hidden").temperature == 2.0
     assert DistillationRecipe(temperature=2.0, teacher="live").temperature == 2.0
+
+
+ASKED = [(loss, at) for loss in ("forward_kl", "reverse_kl", "mse", "cosine") for at in (1.0, 2.0)]
+
+
+@pytest.mark.parametrize(("loss", "temperature"), ASKED)
+@pytest.mark.parametrize("source", ["live", "hidden", "top_k"])
+@pytest.mark.parametrize("teacher", ["auto", "cached", "live"])
+def test_one_table_says_what_each_teacher_source_serves(loss, temperature, source, teacher):
+    """Nothing that it lacks can be asked for; what ``auto`` may come to must be served either way."""
+    if (source == "live") != (teacher == "live"):
+        return
+    fields = {"loss": loss, "temperature": temperature, "teacher": teacher}
+    fields |= {"cache_form": source} if source != "live" else {}
+    if loss in SERVED[source] and (temperature == 1.0 or SERVED[source][loss] == "any"):
+        assert DistillationRecipe(**fields).loss == loss
+        return
+    with pytest.raises(UnservedLoss, match=r"distillation\.(loss|temperature): found .*, allowed with .*: "):
+        DistillationRecipe(**fields)
+
+
+def test_what_is_not_served_says_what_is():
+    for changes, message in (
+        (
+            {"loss": "mse"},
+            "loss: found mse, allowed with cache_form top_k: forward_kl, reverse_kl; set cache_form to",
+        ),
+        (
+            {"loss": "mse", "temperature": 2.0, "cache_form": "hidden"},
+            "temperature: found 2.0, allowed with loss mse: 1",
+        ),
+        (
+            {"intermediate": "output"},
+            "intermediate: found output, allowed with teacher auto: auto, none; set teacher to live",
+        ),
+        (
+            {"intermediate": "output_embedding", "teacher": "cached", "cache_form": "hidden"},
+            "intermediate: found output_embedding, allowed with teacher cached: auto, none; set teacher to live",
+        ),
+    ):
+        with pytest.raises(UnservedLoss) as error:
+            DistillationRecipe(**changes)
+        assert f"distillation.{message}" in str(error.value)
+
+
+@given(parent=st.integers(1, 100), student=st.integers(1, 100), is_live=st.booleans())
+def test_auto_is_the_papers_choice(parent, student, is_live):
+    """Logits only, unless depth falls by more than a fifth and a live teacher can be asked for its states."""
+    found = DistillationRecipe().states(student_layers=student, parent_layers=parent, is_live=is_live)
+    falls = student < 0.8 * parent - 1e-9
+    expected = falls and is_live and min(parent, student) >= 3
+    assert found == (("output", "embedding") if expected else ())
+    assert (
+        DistillationRecipe(intermediate="none", teacher="live").states(
+            student_layers=student, parent_layers=parent, is_live=True
+        )
+        == ()
+    )
 
 
 def test_auto_asks_live_above_the_cache_limit():

@@ -15,7 +15,7 @@ from minitron.evaluate import held_out_loss
 from minitron.recipe import DistillationRecipe, TrainingRecipe
 from minitron.teacher import LiveTeacher, build_teacher_cache, open_teacher_cache
 from minitron.train import STATE_FILE, Retraining, block_ids, learning_rate
-from tests.tiny import SEQUENCE_LENGTH, random_blocks, text_blocks, tiny_model
+from tests.tiny import SEQUENCE_LENGTH, logits_of, random_blocks, text_blocks, tiny_model
 
 CPU = torch.device("cpu")
 BLOCKS = text_blocks(40)
@@ -94,6 +94,52 @@ def test_every_way_to_save_memory_resumes_to_the_bit(narrow, tmp_path):
         piece.advance((step + 1) * STEP)
         piece.save(tmp_path)
     assert same(weights(piece), weights(whole))
+
+
+@pytest.mark.parametrize("loss", ["reverse_kl", "mse", "cosine"])
+def test_every_loss_resumes_to_the_bit(loss, tmp_path):
+    """With labels beside it, in chunks of a few tokens."""
+    distillation = DistillationRecipe(teacher="live", loss=loss, label_weight=0.5)
+
+    def run(seed):
+        return Retraining(
+            tiny_model(seed=seed), BLOCKS, LiveTeacher(tiny_model(seed=5), "float32"),
+            training=RECIPE, distillation=distillation, device=CPU,
+        )  # fmt: skip
+
+    whole = run(0)
+    whole.advance(3 * STEP)
+    for step in range(3):
+        piece = run(step)
+        if step:
+            piece.load(tmp_path)
+        piece.advance((step + 1) * STEP)
+        piece.save(tmp_path)
+    assert same(weights(piece), weights(whole))
+
+
+@pytest.mark.parametrize("loss", ["forward_kl", "reverse_kl", "mse", "cosine"])
+def test_every_loss_brings_the_student_to_the_teacher(loss):
+    """A damaged copy of it, measured by what none of them minimises: how often both think the same token likeliest."""
+    parent, student, held_out = tiny_model(seed=5), tiny_model(seed=5), text_blocks(10, seed=9)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.03)
+    run = Retraining(
+        student, BLOCKS, LiveTeacher(parent, "float32"), device=CPU,
+        training=replace(RECIPE, num_tokens=30 * STEP, warmup_tokens=0),
+        distillation=DistillationRecipe(teacher="live", loss=loss),
+    )  # fmt: skip
+    likeliest = logits_of(parent, held_out).argmax(-1)
+
+    def agreement():
+        return float((logits_of(run.student, held_out).argmax(-1) == likeliest).float().mean())
+
+    before, first = agreement(), run.advance(STEP)
+    run.advance(29 * STEP)
+    assert run.advance(30 * STEP) < 0.5 * first
+    assert agreement() > before + 0.1
 
 
 def test_every_way_to_save_memory_trains_as_float32_does(narrow):

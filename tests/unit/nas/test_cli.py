@@ -10,6 +10,7 @@ import textwrap
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -92,6 +93,8 @@ class Local:
         process = subprocess.Popen(
             [NAS, "run", *arguments], cwd=self.directory, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # Where the tests run in the background of a shell, Ctrl-C is ignored, and that is inherited.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
         )  # fmt: skip
         self._started.append(process)
         return process
@@ -347,7 +350,7 @@ def test_run_is_interrupted_and_resumed(local):
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=PATIENCE_SECONDS)
-    assert running.returncode == 130
+    assert running.returncode == 130, (out, err)
     assert err == f"go on with: nas run --resume {search.id}\n"
     assert "stays resumable" in out
     kept = local.store.points(search.id)

@@ -7,9 +7,11 @@ import pytest
 from minitron.costs import training_flops
 from minitron.parents import parent_architecture
 from minitron.recipe import DistillationRecipe, TrainingRecipe
+from minitron.stage_recipes import CorrectionRecipe
 from nas.errors import InvalidSpec
 from nas.estimate import MAX_SAMPLED, Rate, estimate, measured_rate, require_memory
 from nas.estimate_rows import estimate_rows
+from nas.finals import Evaluation
 from nas.rungs import expected_tokens, schedule
 from nas.search import Comparisons, Resources, Rungs
 from nas.space import search_space
@@ -37,6 +39,23 @@ def test_counts_are_those_of_space_and_schedule():
     assert (found.num_trials, found.num_baselines) == (6, 3)
     assert found.trial.num_tokens == schedule(SPEC).num_tokens
     assert found.num_tokens == expected_tokens(SPEC, schedule(SPEC), len(space))
+
+
+def test_costs_of_layers_and_steps_are_costs():
+    """Models without layers are run down to the shallowest that the axes name."""
+
+    def preparation(**changes):
+        return of(replace(SPEC, calibration=replace(SPEC.calibration, **changes))).preparation_flops
+
+    one, two, three = (preparation(steps=steps) for steps in (1, 2, 3))
+    assert three - two == two - one > 0
+    cheap, dear = preparation(depth_metric="kl", depth_tokens=1024), preparation(depth_metric="kl")
+    assert cheap < dear
+    assert preparation(depth_selection="independent") == preparation() < cheap
+    assert preparation() < preparation(depth_selection="iterative") < dear
+    deep = replace(SPEC, calibration=replace(SPEC.calibration, depth_metric="kl"))
+    axes = replace(SPEC.axes, num_layers=(4, 5))
+    assert of(replace(deep, axes=axes)).preparation_flops < dear
 
 
 def test_a_space_of_one_costs_its_one_trial():
@@ -94,6 +113,28 @@ def test_a_teacher_that_does_not_fit_the_cache_is_asked_live_and_costs_memory_an
     assert live.trial.memory.teacher >= 2 * parent_architecture(SPEC.parent).parameter_count
     assert live.trial.flops.least > cached.trial.flops.least
     assert live.preparation_flops < cached.preparation_flops
+
+
+def test_a_correction_is_one_more_training_of_the_parent():
+    corrected = of(replace(SPEC, correction=CorrectionRecipe(num_tokens=32_768)))
+    plain, parent = of(SPEC), parent_architecture(SPEC.parent)
+    work = training_flops(parent, parent, num_tokens=32_768, sequence_length=256, is_live=False)
+    again = SPEC.data.validation_tokens * parent.flops_per_token(context=256)
+    assert corrected.correction_flops == work
+    assert corrected.preparation_flops == plain.preparation_flops + work + again
+    assert corrected.flops == plain.flops + work + again
+    # Its weights, and two states of weights and moments while one replaces the other.
+    assert corrected.disk_bytes == plain.disk_bytes + (4 + 2 * 12) * parent.parameter_count
+    assert corrected.trial.correction_bytes > 16 * parent.parameter_count
+    assert corrected.trial.preparation_bytes >= corrected.trial.correction_bytes
+    assert (plain.correction_flops, plain.trial.correction_bytes) == (0, 0)
+    with pytest.raises(InvalidSpec, match=r"needed to correct the teacher: .*leave correction out"):
+        require_memory(
+            replace(corrected.trial, memory_bytes=corrected.trial.correction_bytes),
+            1,
+            field="resources.gpus",
+            what="",
+        )
 
 
 def test_auto_precision_is_taken_for_the_hungrier():
@@ -192,6 +233,41 @@ def test_large_spaces_are_sampled_not_listed():
     assert found.trial.state_bytes.most == 12 * space.largest.parameter_count
 
 
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        ({}, "forward_kl on logits; on no hidden states, since the teacher is not live"),
+        (
+            {"teacher": "live"},
+            "forward_kl on logits, cosine on hidden states (output, embedding) where depth falls by more than a fifth",
+        ),
+        ({"intermediate": "none"}, "forward_kl on logits"),
+        (
+            {"intermediate": "output", "teacher": "live", "loss": "mse"},
+            "mse on logits, mse on hidden states (output)",
+        ),
+    ],
+)  # fmt: skip
+def test_what_students_learn_from_is_told(recipe, told):
+    """From 6 layers to 4 is more than a fifth, to 5 is less."""
+    loss = {"intermediate_loss": "mse"} if recipe.get("loss") else {}
+    spec = replace(
+        SPEC, axes=replace(SPEC.axes, num_layers=(4, 5)), distillation=DistillationRecipe(**recipe | loss),
+    )  # fmt: skip
+    assert dict(estimate_rows(of(spec)))["students learn from"] == told
+
+
+def test_hidden_states_cost_memory_and_what_takes_them_to_the_teachers_width_a_part_of_the_state():
+    live = DistillationRecipe(teacher="live", intermediate="none")
+    without, with_states = (
+        of(replace(SPEC, distillation=replace(live, intermediate=which))).trial
+        for which in ("none", "output_embedding")
+    )
+    assert with_states.memory.weights > without.memory.weights
+    assert with_states.memory.optimizer > without.memory.optimizer
+    assert with_states.state_bytes.least > without.state_bytes.least
+
+
 def test_what_is_told_has_every_quantity():
     rows = dict(estimate_rows(of(SPEC, RATE)))
     assert rows["architectures"].startswith("10 feasible, 431 k to ")
@@ -200,6 +276,12 @@ def test_what_is_told_has_every_quantity():
     assert rows["search: trials"] == "6 and 3 baselines"
     assert "not known" in dict(estimate_rows(of(SPEC)))["time"]
     assert "the parent's" in rows["worker: host"]
+    tasks = replace(SPEC, evaluation=Evaluation(tasks=("x",), finalists=4))
+    assert dict(estimate_rows(of(tasks)))["search: tasks"].startswith(
+        "for the teacher and the best 4 students"
+    )
+    assert "search: tasks" not in rows
+    assert "correction: work" in dict(estimate_rows(of(replace(SPEC, correction=CorrectionRecipe()))))
     together = dict(estimate_rows(of(replace(SPEC, resources=Resources(processes=2)))))
     assert " in each of 2 processes: weights" in together["trial: memory"]
     assert together["worker: host"].endswith(" in each of 2 processes")

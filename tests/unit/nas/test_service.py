@@ -9,7 +9,7 @@ import pytest
 
 from minitron.parents import BUILTIN_CONFIGS, TINY
 from minitron.recipe import DataRecipe, DataSource, DistillationRecipe, TrainingRecipe
-from nas.axes import Axes
+from nas.axes import Axes, Range
 from nas.budget import Budget
 from nas.errors import Conflict, EmptySpace, HubUnavailable, InvalidSpec, LogUnavailable, NotFound
 from nas.estimate import estimate
@@ -158,7 +158,7 @@ def test_what_cannot_run_is_refused_with_its_field(service, spec, field, reason)
     [
         ("{", "cannot be read as JSON"),
         ("[]", "holds no JSON object"),
-        ('{"model_type": "gpt2"}', "found 'gpt2', allowed: llama"),
+        ('{"model_type": "t5"}', "found 't5', allowed: llama"),
         (
             json.dumps(BUILTIN_CONFIGS[TINY] | {"num_key_value_heads": 3}),
             "found 8, allowed: a multiple of the 3",
@@ -272,6 +272,33 @@ def test_a_plan_stores_nothing_and_refuses_what_create_refuses(service, store):
     assert store.list_searches() == []
     with pytest.raises(InvalidSpec, match=r"axes\.num_layers"):
         service.plan(make_spec(axes=Axes(num_layers=(7,))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {
+                "data": DataRecipe(sequence_length=512),
+                "training": TrainingRecipe(num_tokens=256, batch_tokens=256),
+            },
+            "training.num_tokens: found 256, allowed: at least one step of 512, with such a sequence_length",
+        ),
+        (
+            {
+                "distillation": DistillationRecipe(teacher="live", intermediate="output"),
+                "axes": Axes(num_layers=(2, 6), hidden_size=Range(start=96, stop=128, step=8)),
+                "budget": Budget(max_parameters=700_000),
+            },
+            "distillation.intermediate: found 'output', allowed: auto or none for a model of 2 layers",
+        ),
+    ],
+)
+def test_what_no_trial_could_train_by_is_refused_when_it_is_submitted(service, store, changes, message):
+    for submit in (service.plan, service.create):
+        with pytest.raises(InvalidSpec, match=re.escape(message)):
+            submit(make_spec(**changes))
+    assert store.list_searches() == []
 
 
 def test_memory_that_was_stated_is_held_to(service):

@@ -10,14 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minitron.architecture import Architecture, BlockTraits
-from minitron.errors import InvalidArchitecture
-from minitron.families import family_named
+from minitron.errors import InvalidArchitecture, InvalidRecipe
+from minitron.families import family_named, read_architecture
+from minitron.heads import check_heads
 from minitron.parents import parent_architecture
+from minitron.recipe import PruningRecipe
 from nas.axes import AXIS_NAMES, Axes, Multiples, Range
 from nas.budget import Budget
 from nas.errors import EmptySpace, InvalidSpec
 from nas.space import MAX_COMBINATIONS, SearchSpace, search_space
 from tests.fakes import small_spec
+from tests.parity.configs import CONFIGS
 from tests.strategies import architectures
 
 NEMOTRON_15B = Architecture(
@@ -93,17 +96,32 @@ def test_counting_without_embeddings_gives_another_space():
 # Feasible means feasible
 
 
+def _all(choices, axes, name, parent):
+    """The choices of an axis; where heads span the hidden size, all sizes of what may follow from another."""
+    follows = parent.traits.heads_span_hidden and any(
+        choices is not None
+        for choices in (axes.hidden_size, axes.num_attention_heads, axes.num_key_value_heads)
+    )
+    if choices is None and follows:
+        return tuple(range(1, getattr(parent, name) + 1))
+    return axes.sizes(name, parent, hidden_size=0)
+
+
 def brute_force(parent, axes, budget):
     """Every combination, checked one by one by the family and the budget themselves."""
     feasible = []
-    hiddens = axes.sizes("hidden_size", parent, hidden_size=0)
-    for hidden in hiddens:
+    family = family_named(parent.family)
+    for hidden in _all(axes.hidden_size, axes, "hidden_size", parent):
         sizes = [axes.sizes(name, parent, hidden_size=hidden) for name in AXIS_NAMES]
         sizes[1] = (hidden,)
+        # What is not given may follow from what is; whatever is legal and says the same of the rest.
+        sizes[3] = _all(axes.num_attention_heads, axes, "num_attention_heads", parent)
+        sizes[4] = _all(axes.num_key_value_heads, axes, "num_key_value_heads", parent)
         for combination in product(*sizes):
             try:
                 architecture = replace(parent, **dict(zip(AXIS_NAMES, combination, strict=True)))
-                family_named(parent.family).check(architecture)
+                family.check(architecture)
+                check_heads(parent, architecture, PruningRecipe())
             except InvalidArchitecture:
                 continue
             if budget.admits(architecture) and architecture.intermediate_size <= parent.intermediate_size:
@@ -267,6 +285,7 @@ def test_along_the_mlp_axis_multiples_are_neighbours():
     assert ordinals["L32-D4096-F16384-N48-K8"]["intermediate_size"] == 3
     assert space.num_ordinals == {
         "num_layers": 4, "hidden_size": 3, "intermediate_size": 4, "num_attention_heads": 2,
+        "num_key_value_heads": 1,
     }  # fmt: skip
 
 
@@ -307,6 +326,68 @@ def test_nothing_is_left_when_all_is_excluded():
     assert space.draw(Random(0), excluded) == space.nearest({}, excluded) == last
 
 
+# Axes that a family derives, and KV heads
+
+
+def test_where_heads_span_the_hidden_size_one_axis_is_enough():
+    """And is no choice of its own for the sampler."""
+    gpt2 = read_architecture(CONFIGS["GPT-2"])
+    for axes in (Axes(hidden_size=(512, 640, 768, 700)), Axes(num_attention_heads=(8, 10, 12))):
+        space = SearchSpace(gpt2, axes, Budget(max_parameters=10**9))
+        assert [each.name for each in space.architectures] == [
+            f"L12-D{heads * 64}-F3072-N{heads}-K{heads}" for heads in (8, 10, 12)
+        ]
+        assert sorted(space.num_ordinals.values()) == [1, 1, 1, 1, 3]
+    both = SearchSpace(
+        gpt2, Axes(hidden_size=(512, 768), num_attention_heads=(8, 10)), Budget(max_parameters=10**9)
+    )
+    assert [each.name for each in both.architectures] == ["L12-D512-F3072-N8-K8"]
+    assert both.reasons["hidden_size, allowed for gpt2: 10 heads times 64"] == 2
+
+
+def test_kv_heads_are_an_axis_where_it_is_asked_for():
+    """Dropped with the query heads of their groups, or pooled among all of them."""
+    llama = read_architecture(CONFIGS["Llama-3.1-8B"])
+    axes = Axes(num_attention_heads=(16, 32), num_key_value_heads=(3, 4, 8))
+    found = {
+        how: {
+            (each.num_attention_heads, each.num_key_value_heads)
+            for each in SearchSpace(
+                llama, axes, Budget(max_parameters=10**10), PruningRecipe(kv_heads=how)
+            ).architectures
+        }
+        for how in ("drop", "mean")
+    }
+    assert found == {"drop": {(16, 4), (16, 8), (32, 8)}, "mean": {(16, 4), (16, 8), (32, 4), (32, 8)}}
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "message"),
+    [
+        ("GPT-2", {"norm_rescaling": True}, "pruning.norm_rescaling: found true, allowed with LayerNorm"),
+        (
+            "Minitron-8B",
+            {"norm_rescaling": True},
+            "pruning.norm_rescaling: found true, allowed with LayerNorm",
+        ),
+        (
+            "Pythia-160M",
+            {"head_merge": True},
+            "pruning.head_merge: found true, allowed for gpt_neox, .*false",
+        ),
+        ("GPT-2", {"kv_heads": "mean"}, "pruning.kv_heads: found 'mean', allowed for gpt2, .*'drop'"),
+    ],
+)
+def test_what_the_weights_do_not_allow_is_refused(name, recipe, message):
+    with pytest.raises(InvalidRecipe, match=message):
+        SearchSpace(
+            read_architecture(CONFIGS[name]),
+            Axes(num_layers=(2,)),
+            Budget(max_parameters=10**10),
+            PruningRecipe(**recipe),
+        )
+
+
 def test_half_a_million_combinations_take_no_time():
     """One that an engineer would write for a 15B parent; seconds are for slow machines."""
     axes = Axes(
@@ -318,3 +399,17 @@ def test_half_a_million_combinations_take_no_time():
     space = SearchSpace(NEMOTRON_15B, axes, window(7.6e9, 8.4e9))
     assert space.num_combinations == 514_000
     assert space.nearest({"num_layers": 15}).num_layers == 32
+
+
+def test_the_least_is_that_of_the_axes_whatever_the_budget():
+    axes = Axes(
+        num_layers=(4, 6), hidden_size=(96, 128), intermediate_size=Multiples(of_hidden=(1.5, 2)),
+        num_attention_heads=(8, 4, 2),
+    )  # fmt: skip
+    tiny = parent_architecture("builtin:tiny")
+    for budget in (Budget(max_parameters=10**9), Budget(max_parameters=10**9, min_parameters=500_000)):
+        least = SearchSpace(tiny, axes, budget).least
+        assert least == replace(
+            tiny, num_layers=4, hidden_size=96, intermediate_size=144, num_attention_heads=4
+        )
+    assert SearchSpace(tiny, Axes(), Budget(max_parameters=10**9)).least == tiny

@@ -14,6 +14,7 @@ from nas.axes import Multiples, Range
 from nas.errors import InvalidSpec
 from nas.search import Search, SearchSpec
 from nas.spec import SPEC_ADAPTER, dump, load, load_spec, parse_spec, spec_to_json
+from nas.text import read_text, yaml_of
 from nas.trial import Attempt, Point, Trial
 from tests import searches
 
@@ -33,8 +34,13 @@ def test_spec_survives_json_and_yaml(spec):
     content = spec_to_json(spec)
     assert parse_spec(content) == spec
     assert parse_spec(json.dumps(content)) == spec
-    assert parse_spec(yaml.safe_dump(content)) == spec
+    assert parse_spec(yaml_of(content)) == spec
     assert load(SearchSpec, content) == spec
+
+
+def test_text_that_yaml_could_take_for_something_else_stays_text():
+    for text in ("1e5", "-1E3", "12", "1.5", "2020-01-01", "yes", "null", "\x85", "a\u2028 b", "\u00fc"):
+        assert read_text(yaml_of({"name": text})) == {"name": text}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +111,8 @@ def test_all_problems_are_told_at_once_with_their_paths():
         "budget.min_parameters": "found true, allowed: a whole number",
         "budget.max_params": "unknown, allowed: max_parameters, min_parameters, counting",
         "axes.num_layers.1": 'found "x", allowed: a whole number',
-        "axes.depth": "unknown, allowed: num_layers, hidden_size, intermediate_size, num_attention_heads",
+        "axes.depth": "unknown, allowed: num_layers, hidden_size, intermediate_size, num_attention_heads, "
+        "num_key_value_heads",
         "data": 'found "text", allowed: a mapping of fields',
         "calibration.num_tokens": "found 0, allowed: at least 1",
         "distillation.temperature": (

@@ -9,12 +9,14 @@ import pytest
 import torch
 from filelock import FileLock
 
+from minitron import resumable
 from minitron.checkpoint import load_parent
 from minitron.data import open_blocks
 from minitron.errors import ArtifactMismatch, DatasetTooSmall
 from minitron.evaluate import held_out_loss
 from minitron.families import planning_config
 from minitron.parents import read_config
+from minitron.stage_recipes import CorrectionRecipe
 from nas.budget import Budget
 from nas.errors import InvalidSpec
 from nas.estimate import estimate
@@ -56,6 +58,51 @@ def test_a_longer_training_costs_no_calibration(micro):
     assert computed == {"token blocks", "loading the parent", "teacher answers"}
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metric": "random"},
+        {"batch_aggregation": "variance"},
+        {"steps": 2},
+        {"depth_metric": "lm_loss", "depth_selection": "contiguous"},
+    ],
+    ids=str,
+)
+def test_another_way_to_measure_is_another_set_of_scores(micro, changes):
+    spec, root, prepared = micro
+    other = replace(spec, calibration=replace(spec.calibration, **changes))
+    found, computed = _prepared(other, root)
+    assert found.scores_path != prepared.scores_path
+    assert found.teacher_dir == prepared.teacher_dir
+    assert "loading the parent" in computed
+    again, computed = _prepared(other, root)
+    assert again == found
+    assert computed == set()
+
+
+def test_steps_to_another_smallest_width_are_another_measurement(micro):
+    spec, root, _ = micro
+    stepwise = replace(spec, calibration=replace(spec.calibration, steps=2))
+    found, _ = _prepared(stepwise, root)
+    wider = replace(stepwise, axes=replace(spec.axes, intermediate_size=(32, 40)), num_trials=2)
+    assert _prepared(wider, root)[0].scores_path != found.scores_path
+
+
+def test_depth_is_measured_as_far_as_the_axes_go_where_each_depth_costs_passes(micro):
+    spec, root, prepared = micro
+    whole = replace(spec, axes=replace(spec.axes, num_layers=(2,)), num_trials=2)
+    assert _prepared(whole, root)[0].scores_path == prepared.scores_path
+    by_kl = replace(spec.calibration, depth_metric="kl")
+    paths = {_prepared(replace(each, calibration=by_kl), root)[0].scores_path for each in (spec, whole)}
+    assert len(paths) == 2
+
+
+def test_another_batch_size_is_the_same_scores(micro):
+    spec, root, prepared = micro
+    other = replace(spec, calibration=replace(spec.calibration, batch_size=1))
+    assert _prepared(other, root) == (prepared, set())
+
+
 def test_another_form_of_answers_is_another_cache(micro):
     spec, root, prepared = micro
     hidden, computed = _prepared(
@@ -63,6 +110,56 @@ def test_another_form_of_answers_is_another_cache(micro):
     )
     assert hidden.teacher_dir != prepared.teacher_dir
     assert computed == {"loading the parent", "teacher answers"}
+
+
+CORRECTION = CorrectionRecipe(num_tokens=16 * STEP_TOKENS, learning_rate_ratio=1.0)
+
+
+def test_a_corrected_teacher_answers_and_the_parent_is_pruned(micro):
+    spec, root, plain = micro
+    spec = replace(spec, correction=CORRECTION)
+    corrected, computed = _prepared(spec, root)
+    assert computed == {
+        "loading the parent", "correcting the teacher", "loading the corrected parent", "teacher answers",
+        "held-out loss",
+    }  # fmt: skip
+    assert (corrected.parent_dir, corrected.scores_path, corrected.parent_loss) == (
+        plain.parent_dir, plain.scores_path, plain.parent_loss
+    )  # fmt: skip
+    assert corrected.corrected_dir in corrected.paths
+    assert corrected.teacher_dir != plain.teacher_dir
+    assert corrected.corrected_loss < plain.parent_loss - 0.1
+    blocks = open_blocks(plain.blocks_dir)
+    model = load_parent(corrected.answering_dir)
+    assert corrected.corrected_loss == held_out_loss(model, blocks.validation_NT)
+    assert _prepared(spec, root) == (corrected, set())
+    other = replace(spec, correction=replace(CORRECTION, num_tokens=8 * STEP_TOKENS))
+    assert _prepared(other, root)[0].corrected_dir != corrected.corrected_dir
+
+
+def test_a_correction_that_is_killed_again_and_again_is_the_same_to_the_bit(micro, tmp_path, monkeypatch):
+    spec, root, _ = micro
+    spec = replace(spec, correction=CORRECTION, checkpoint_seconds=1e-9)
+    whole = prepare(spec, root, lambda _: None).corrected_dir
+    monkeypatch.setattr(resumable, "SLICE_SECONDS", 0.0)
+    starts = []
+
+    def interrupt(progress):
+        if progress.stage == "correcting the teacher":
+            starts.append(progress.done)
+            if len(starts) % 4 == 0:
+                raise KeyboardInterrupt
+
+    for _ in range(20):
+        try:
+            pieces = prepare(spec, tmp_path, interrupt).corrected_dir
+            break
+        except KeyboardInterrupt:
+            continue
+    assert len(starts) > 8
+    assert (pieces / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert pieces.name == whole.name
+    assert not list((tmp_path / "corrections").glob(".*")), "the resumable state is gone"
 
 
 def test_the_parents_loss_is_that_of_the_parent(micro):

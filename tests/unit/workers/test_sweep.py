@@ -10,7 +10,7 @@ from nas.disk import keep_in_use
 from nas.search import SearchState
 from nas.storage.memory import InMemoryStore
 from tests.searches import MEASUREMENT, START, after, make_search, make_trial
-from workers.runner import _Sweep
+from workers.sweep import Sweep
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_states_go_with_the_end_of_their_trial(store, tmp_path):
     store.save_trial(running, lease)
     store.save_trial(completed.completed(MEASUREMENT, "student", after(1)), lease)
     kept, gone = states(tmp_path, running), states(tmp_path, completed)
-    _Sweep(store, "search-1", tmp_path)()
+    Sweep(store, "search-1", tmp_path)()
     assert kept.exists()
     assert not gone.exists()
 
@@ -41,7 +41,7 @@ def test_what_is_in_use_is_marked_so_that_no_other_process_takes_it_for_unused(s
     used = tmp_path / "teachers" / "t"
     used.mkdir(parents=True)
     os.utime(used, (1, 1))
-    sweep = _Sweep(store, "search-1", tmp_path)
+    sweep = Sweep(store, "search-1", tmp_path)
     sweep()
     assert used.stat().st_mtime == 1
     sweep.in_use = (used, tmp_path / "gone")
@@ -51,7 +51,7 @@ def test_what_is_in_use_is_marked_so_that_no_other_process_takes_it_for_unused(s
 
 def test_the_note_of_what_is_used_goes_with_the_search(store, tmp_path):
     keep_in_use(tmp_path, "search-1", [])
-    sweep = _Sweep(store, "search-1", tmp_path)
+    sweep = Sweep(store, "search-1", tmp_path)
     sweep()
     assert layout.uses_file(tmp_path, "search-1").exists()
     lease = store.claim("search-1", "me", at=START, until=after(60))

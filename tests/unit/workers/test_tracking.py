@@ -10,12 +10,14 @@ from mlflow.tracking import MlflowClient
 
 from nas.clock import utc_now
 from nas.driver import Driver
+from nas.finals import Evaluated
 from nas.frontier import best_trial
 from nas.rungs import schedule
 from nas.search import Comparisons, SearchState, Winner
 from nas.storage.memory import InMemoryStore
 from nas.trial import Attempt, Failure, FailureKind, TrialRole, TrialState
 from tests.fakes import FakeExecutor, Faults, Simulation, running_search, small_spec
+from tests.searches import make_scores
 from workers import tracking
 from workers.tracking import CURSOR, EXPERIMENT, Tracker
 
@@ -102,6 +104,24 @@ def _finished(bench):
     (directory / "README.md").write_text("# card", encoding="utf-8")
     bench.finish(winner=Winner(trial_number=winner.number, path="winner"))
     return winner
+
+
+def test_scores_of_the_finals_stand_with_the_runs_that_they_are_of(bench):
+    search = bench()
+    search.run()
+    winner = best_trial(search.store.trials(search.search_id))
+    stored = search.store.get_search(search.search_id)
+    evaluated = (
+        Evaluated(trial_number=None, scores=make_scores(arc=0.5)),
+        Evaluated(trial_number=winner.number, scores=make_scores(arc=0.25)),
+    )
+    search.store.save_search(replace(stored, evaluated=evaluated), search.lease)
+    for _ in range(2):
+        search.project()
+    assert search.parent().data.metrics["teacher/arc/acc"] == 0.5
+    scored = [run for run in search.runs("attempt") if "arc/acc" in run.data.metrics]
+    assert [run.data.tags["nas.trial"] for run in scored] == [str(winner.number)]
+    assert search.history(scored[0], "arc/acc") == [(0, 0.25)]
 
 
 def test_a_search_is_a_run_and_each_attempt_a_run_below_it(bench):

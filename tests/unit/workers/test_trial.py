@@ -6,14 +6,18 @@ from datetime import UTC, datetime
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from minitron.errors import DivergedTraining
+from minitron.recipe import DistillationRecipe
+from minitron.stage_recipes import CorrectionRecipe
+from nas.budget import Budget
 from nas.layout import states_directory, student_directory
 from nas.rungs import schedule
 from nas.search import Rungs
 from nas.space import search_space
 from nas.trial import Trial, TrialRole
-from tests.micro import micro_spec
+from tests.micro import micro_parent, micro_spec
 from workers import trial as module
 from workers.artifacts import prepare
 from workers.trial import TrialEvaluator
@@ -150,6 +154,56 @@ def test_hidden_states_teach_what_the_live_parent_teaches(micro, make_trial):
     for live, cached in zip(points["live"][1:], points["cached"][1:], strict=True):
         assert cached.train_loss == pytest.approx(live.train_loss, rel=1e-4)
         assert cached.loss == pytest.approx(live.loss, abs=1e-4)
+
+
+@pytest.mark.parametrize("cache_form", ["hidden", "top_k"])
+def test_a_corrected_teacher_teaches_the_same_live_and_cached(micro, make_trial, cache_form):
+    """And the student is pruned from the parent as it was."""
+    spec, uncorrected, root = micro
+    spec = replace(spec, correction=CorrectionRecipe(learning_rate_ratio=1.0))
+    points = {}
+    for number, teacher in enumerate(("live", "cached")):
+        recipe = replace(spec.distillation, teacher=teacher, cache_form=cache_form, top_k=257)
+        changed = replace(spec, distillation=recipe)
+        reports = list(
+            TrialEvaluator(changed, prepare(changed, root, lambda _: None), root)(make_trial(number))
+        )
+        points[teacher] = [report.point for report in reports if report.point]
+    for live, cached in zip(points["live"][1:], points["cached"][1:], strict=True):
+        assert cached.train_loss == pytest.approx(live.train_loss, rel=2e-3)
+        assert cached.loss == pytest.approx(live.loss, abs=1e-3)
+    plain = replace(spec, correction=None)
+    alone = _losses(TrialEvaluator(plain, uncorrected, root)(make_trial(2)))
+    assert alone[0] == points["live"][0].loss
+    assert alone[schedule(spec).num_tokens] > points["live"][-1].loss
+
+
+def test_a_trial_that_learns_from_hidden_states_is_as_resumable_and_its_student_as_plain(
+    tmp_path, make_trial, monkeypatch, caplog
+):
+    """Of narrower states, so that something learns beside the student; and what it learnt from is logged."""
+    caplog.set_level("INFO")
+    spec = micro_spec(tmp_path, distillation=DistillationRecipe(teacher="live", loss="reverse_kl"))
+    spec = replace(
+        spec, parent=str(micro_parent(tmp_path / "deep", num_hidden_layers=4)),
+        axes=replace(spec.axes, num_layers=(3,), hidden_size=(36,)), budget=Budget(max_parameters=10**6),
+    )  # fmt: skip
+    root, shape = tmp_path / "artifacts", search_space(spec).largest
+    prepared = prepare(spec, root, lambda _: None)
+    first, second = (make_trial(number, architecture=shape) for number in (0, 1))
+    whole = list(TrialEvaluator(spec, prepared, root)(first))
+    assert "learns from reverse_kl on logits, cosine on hidden states (output, embedding)" in caplog.text
+    evaluation = TrialEvaluator(spec, prepared, root)(second)
+    next(report for report in evaluation if report.num_tokens == 256)
+    evaluation.close()
+    monkeypatch.setattr(module, "SLICE_SECONDS", 0.0)
+    interrupted = TrialEvaluator(replace(spec, checkpoint_seconds=1e-9), prepared, root)(second)
+    next(report for report in interrupted if report.num_tokens == 384)
+    interrupted.close()
+    assert _losses(TrialEvaluator(spec, prepared, root)(second)) == _losses(whole)
+    assert _same(_weights(root, first), _weights(root, second))
+    model = AutoModelForCausalLM.from_pretrained(student_directory(root, first))
+    assert sum(parameter.numel() for parameter in model.parameters()) == shape.parameter_count
 
 
 def test_a_live_teacher_is_loaded_once_for_all_trials_in_the_precision_it_answers_in(

@@ -1,0 +1,73 @@
+"""Options that several commands of ``minitron`` take, and what several do first and last. Loads no model framework."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from minitron.architecture import Architecture
+from minitron.errors import InvalidRecipe
+from minitron.parents import FORMS, SMOLLM2, TINY, parent_architecture
+from minitron.progress import Progress, Report
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+ARTIFACTS = Path(".nas/artifacts")
+
+Checkpoint = Annotated[str, typer.Argument(help=f"{TINY}, {SMOLLM2}, {FORMS}.")]
+NewDirectory = Annotated[Path, typer.Option("--output", "-o", help="New checkpoint directory.")]
+Artifacts = Annotated[Path, typer.Option(help="Where parents, token blocks and answers are kept.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Of the CPU; by default 1 for small models, else all.", show_default=False),
+]
+
+
+def check_new(output: Path) -> None:
+    """Refuse to overwrite before any work is done."""
+    if output.exists():
+        raise InvalidRecipe("--output", f"found {output}, allowed: a path where nothing is yet")
+
+
+def load_model(directory: Path, threads: int | None) -> "PreTrainedModel":
+    """Load a model onto the device and set how many threads compute it."""
+    from minitron.checkpoint import load_parent
+    from minitron.device import pick_device
+
+    set_threads(directory, threads)
+    model = load_parent(directory)
+    model.to(pick_device())  # type: ignore[arg-type]  # the stub loses self
+    return model
+
+
+def set_threads(directory: Path, threads: int | None) -> None:
+    """Set how many threads compute the model of a checkpoint directory."""
+    import torch
+
+    from minitron.device import SMALL_MODEL_PARAMETERS
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    elif parent_architecture(str(directory)).parameter_count < SMALL_MODEL_PARAMETERS:
+        torch.set_num_threads(1)
+
+
+def save_student(
+    student: "PreTrainedModel",
+    architecture: Architecture,
+    output: Path,
+    *,
+    companions: Path,
+    card: str,
+    report: Report,
+    others: Mapping[str, str] | None = None,
+) -> None:
+    """Write a student, with ``others``, texts by file name, and prove that it reloads as it is."""
+    from minitron.checkpoint import save_checkpoint
+    from minitron.verify import verify_reload
+
+    save_checkpoint(student, output, companions=companions, card=card, others=others)
+    report(Progress(stage="reloading in a fresh process"))
+    verify_reload(output, student, expected_parameters=architecture.parameter_count)
