@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from minitron import extras
-from minitron.card import PLAN_FILE, model_card
-from minitron.cli_options import NewDirectory, Threads, check_new, load_model, save_student
+from minitron.card import model_card
+from minitron.cli_options import NewDirectory, Threads, check_new, load_model, own_files, save_student
 from minitron.console import console_progress
 from minitron.conversations import Chat, Pair, held_out, read_chats, read_pairs
 from minitron.errors import InvalidRecipe
@@ -102,12 +102,10 @@ def align(
             losses={},
             origin={name: f"{before:.4f} -> {after:.4f}" for name, (before, after) in measured.items()},
         )
-        others = {
-            name: (student / source).read_text(encoding="utf-8")
-            for name, source in {"STUDENT.md": "README.md", PLAN_FILE: PLAN_FILE}.items()
-            if (student / source).is_file()
-        }
-        save_student(model, architecture, output, companions=student, card=card, report=report, others=others)
+        save_student(
+            model, architecture, output,
+            companions=student, card=card, report=report, others=own_files(student),
+        )  # fmt: skip
     for name, (before, after) in measured.items():
         typer.echo(f"{name}: {before:.4f} -> {after:.4f}")
 

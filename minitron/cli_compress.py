@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from minitron.cli_distill import teacher_answers
-from minitron.cli_options import ARTIFACTS, Artifacts, Checkpoint, Threads, set_threads
+from minitron.cli_options import ARTIFACTS, Artifacts, Checkpoint, Threads, check_place, set_threads
 from minitron.console import console_progress
 from minitron.data_options import (
     DATA,
@@ -83,6 +83,7 @@ def compress(
     """
     if output.exists() and not output.is_dir():
         raise InvalidRecipe("--output", f"found the file {output}, allowed: a directory, or nothing yet")
+    check_place(output)
     parent = pinned(parent)
     recipe = data_recipe(
         data, validation, text_field=text_field, sequence_length=sequence_length,

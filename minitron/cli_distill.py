@@ -17,6 +17,7 @@ from minitron.cli_options import (
     Threads,
     check_new,
     load_model,
+    own_files,
     save_student,
 )
 from minitron.console import console_progress
@@ -158,6 +159,7 @@ def distill(
         max_cache_bytes=max_cache_bytes,
     )
     _check_pair(after, check_parent(teacher), training, distillation, sequence_length=sequence_length)
+    others = own_files(student)
     step_blocks = training.blocks_per_step(sequence_length)
     with console_progress() as report:
         directory = materialize(teacher, artifacts, report)
@@ -195,8 +197,10 @@ def distill(
             after=after,
             recipes={"data": recipe, "training": training, "distillation": distillation},
             losses=losses,
+            origin={"student": f"SHA-256 of its config and weights {fingerprint(student)}"}
+            | {name: f"{name}, of the student before this training" for name in others},
         )
-        save_student(model, after, output, companions=directory, card=card, report=report)
+        save_student(model, after, output, companions=directory, card=card, report=report, others=others)
         if state is not None:
             (state / STATE_FILE).unlink(missing_ok=True)
     typer.echo(f"learnt from: {distillation.described(retraining.states)}")

@@ -81,6 +81,10 @@ def test_the_whole_chain(place, run):
     card = (distilled / "README.md").read_text()
     assert f"{losses['student']:.4f}" in card
     assert "`parent` pruned from" in card
+    assert "| STUDENT.md | STUDENT.md, of the student before this training |" in card
+    for ours, students in (("STUDENT.md", "README.md"), ("pruning_plan.json", "pruning_plan.json")):
+        assert (distilled / ours).read_bytes() == (pruned / students).read_bytes()
+    assert "importance scores" in (distilled / "STUDENT.md").read_text()
     assert "quantization_config" not in json.loads((distilled / "config.json").read_text())
 
 

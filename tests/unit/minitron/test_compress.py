@@ -151,6 +151,13 @@ def test_fewer_tokens_than_a_step_are_told_before_any_work(place, run, command):
     assert not (place / "never").exists()
 
 
+def test_an_output_that_cannot_be_is_told_before_any_work(place, run):
+    below = place / "parent" / "config.json" / "family"
+    code, out, err = run("compress", place / "parent", "--to", "L3", "-o", below, "--data", place / "text")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: --output: found {below} below {below.parent}, allowed: below a directory")
+
+
 @pytest.mark.parametrize(("text", "name"), [("N4", "L4-D32-F40-N4-K4"), ("D32-L3", "L3-D32-F40-N4-K4")])
 def test_what_a_family_couples_is_derived(text, name):
     """GPT-2 has no head size of its own: its heads span the hidden size."""
