@@ -115,13 +115,6 @@ def distill(
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
     """Retrain a pruned model to answer as its parent does."""
-    from minitron.builtin import materialize
-    from minitron.checkpoint import fingerprint, tokenizer_fingerprint
-    from minitron.data import prepare_blocks
-    from minitron.device import pick_device
-    from minitron.evaluate import held_out_loss
-    from minitron.train import STATE_FILE, Retraining
-
     check_new(output)
     teacher, after = pinned(teacher), check_parent(str(student))
     recipe = data_recipe(
@@ -159,6 +152,13 @@ def distill(
         max_cache_bytes=max_cache_bytes,
     )
     _check_pair(after, check_parent(teacher), training, distillation, sequence_length=sequence_length)
+    from minitron.builtin import materialize
+    from minitron.checkpoint import fingerprint, tokenizer_fingerprint
+    from minitron.data import prepare_blocks
+    from minitron.device import pick_device
+    from minitron.evaluate import held_out_loss
+    from minitron.train import STATE_FILE, Retraining
+
     others = own_files(student)
     step_blocks = training.blocks_per_step(sequence_length)
     with console_progress() as report:

@@ -60,11 +60,6 @@ def importance(
 ) -> None:
     """Measure the importance of layers, hidden channels, neurons and heads, in forward passes only."""
     check_new(output)
-    from minitron.builtin import materialize
-    from minitron.checkpoint import fingerprint
-    from minitron.data import prepare_blocks
-    from minitron.iterative import measure_in_steps
-
     calibration = CalibrationRecipe(
         num_tokens=tokens, batch_size=batch_size, metric=metric, sequence_aggregation=sequence_aggregation,
         batch_aggregation=batch_aggregation, steps=steps, depth_metric=depth_metric,
@@ -79,6 +74,11 @@ def importance(
     )  # fmt: skip
     check_sequence_length(parent, sequence_length)
     check_parent(parent)
+    from minitron.builtin import materialize
+    from minitron.checkpoint import fingerprint
+    from minitron.data import prepare_blocks
+    from minitron.iterative import measure_in_steps
+
     num_blocks = calibration.num_blocks(sequence_length)
     with console_progress() as report:
         directory = materialize(parent, artifacts, report)

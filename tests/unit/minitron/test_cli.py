@@ -476,6 +476,26 @@ def test_the_script_helps_at_once_and_loads_no_framework():
     assert loaded.stdout.strip() == ""
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["importance", "{parent}", "-o", "new", "--tokens", "0"],
+        ["distill", "{parent}", "--teacher", "{parent}", "-o", "new", "--loss", "mse"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_options_are_refused_before_a_framework_is_loaded(place, tmp_path, arguments):
+    """Which takes seconds, and minutes on busy machines."""
+    program = "import sys; from minitron.cli import main; sys.modules['torch'] = None; sys.argv[0] = 'minitron'; main()"
+    words = [word.format(parent=place / "parent") for word in arguments]
+    child = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert child.returncode == 1
+    assert "needs torch" not in child.stderr
+    assert re.fullmatch(r"error: (calibration.num_tokens|distillation.loss): found .*\n", child.stderr)
+
+
 @pytest.mark.parametrize("modules", [("torch", "transformers"), ("gguf",)])
 def test_a_missing_extra_is_named(modules, tmp_path):
     """As in a base install: the model framework cannot be imported."""
