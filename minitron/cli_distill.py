@@ -32,7 +32,7 @@ from minitron.data_options import (
     data_recipe,
 )
 from minitron.errors import ArtifactMismatch
-from minitron.parents import check_sequence_length, parent_architecture, pinned
+from minitron.parents import check_parent, check_sequence_length, parent_architecture, pinned
 from minitron.progress import Progress, Report
 from minitron.recipe import DistillationRecipe, TrainingRecipe
 from minitron.training_options import (
@@ -122,7 +122,7 @@ def distill(
     from minitron.train import STATE_FILE, Retraining
 
     check_new(output)
-    teacher, after = pinned(teacher), parent_architecture(str(student))
+    teacher, after = pinned(teacher), check_parent(str(student))
     recipe = data_recipe(
         data, validation, text_field=text_field, sequence_length=sequence_length,
         validation_tokens=validation_tokens, seed=seed,
@@ -157,7 +157,7 @@ def distill(
         top_k=top_k,
         max_cache_bytes=max_cache_bytes,
     )
-    _check_pair(after, parent_architecture(teacher), training, distillation, sequence_length=sequence_length)
+    _check_pair(after, check_parent(teacher), training, distillation, sequence_length=sequence_length)
     step_blocks = training.blocks_per_step(sequence_length)
     with console_progress() as report:
         directory = materialize(teacher, artifacts, report)

@@ -1,5 +1,6 @@
 """Options that several commands of ``minitron`` take, and what several do first and last. Loads no model framework."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,9 +27,14 @@ Threads = Annotated[
 
 
 def check_new(output: Path) -> None:
-    """Refuse to overwrite before any work is done."""
+    """Refuse before any work is done to overwrite, and to write where nothing can be written."""
     if output.exists():
         raise InvalidRecipe("--output", f"found {output}, allowed: a path where nothing is yet")
+    above = next(path for path in output.absolute().parents if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InvalidRecipe(
+            "--output", f"found {output} below {above}, allowed: below a directory that can be written to"
+        )
 
 
 def load_model(directory: Path, threads: int | None) -> "PreTrainedModel":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from minitron.cli import main
 from minitron.parents import parent_architecture
@@ -394,6 +394,64 @@ def test_a_student_with_another_tokenizer_is_refused(place, run):
     )
     assert code == 1
     assert "its tokenizer differs" in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["importance", "{lacking}"],
+        ["prune", "{lacking}", "--scores", "{lacking}/config.json"],
+        ["distill", "{lacking}", "--teacher", "{parent}"],
+        ["distill", "{parent}", "--teacher", "{lacking}"],
+        ["correct", "{lacking}"],
+        ["compress", "{lacking}", "--to", "L3"],
+        ["evaluate", "{lacking}"],
+        ["align", "{lacking}", "--sft", "{chats}"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("damage", ["missing", "shape"])
+def test_a_checkpoint_that_lacks_a_tensor_is_refused_before_any_work(place, run, tmp_path, command, damage):
+    """One line and nothing before it: no text was read, and nothing was made."""
+    lacking = write_checkpoint(tmp_path / "lacking")
+    path, name = lacking / "model.safetensors", "model.layers.2.mlp.up_proj.weight"
+    weights = load_file(path)
+    weights[name] = weights[name][1:].clone()
+    if damage == "missing":
+        del weights[name]
+    save_file(weights, path, metadata={"format": "pt"})
+    question, answer = {"role": "user", "content": "the model"}, {"role": "assistant", "content": "a ."}
+    chats = tmp_path / "chats.jsonl"
+    rows = [{"messages": [question | {"content": f"the {n}"}, answer]} for n in range(100)]
+    chats.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    names = {"lacking": lacking, "parent": place / "parent", "chats": chats}
+    before = {path: path.read_bytes() for path in lacking.iterdir()}
+    output = [] if command[0] == "evaluate" else ["-o", tmp_path / "new"]
+    if command[0] not in {"prune", "align"}:
+        output += ["--data", place / "text", "--sequence-length", T, "--artifacts", tmp_path / "artifacts"]
+    code, out, err = run(*(word.format(**names) for word in command), *output)
+    assert (code, out) == (1, "")
+    what = f"are missing: {name}" if damage == "missing" else f"have the wrong shape: {name} (found (39, 48)"
+    line = err[err.index("error: ") :]  # bars that were written with the checkpoint come before
+    assert line.startswith(f"error: {lacking}: tensors {what}")
+    assert line.count("\n") == 1
+    assert "token blocks" not in err
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "artifacts").exists()
+    assert {path: path.read_bytes() for path in lacking.iterdir()} == before
+
+
+@pytest.mark.parametrize("output", ["{parent}/model.safetensors", "{parent}", "{parent}/config.json/new"])
+def test_importance_overwrites_nothing(place, run, output):
+    """Above all no file of the parent."""
+    before = {path: path.read_bytes() for path in (place / "parent").iterdir()}
+    code, out, err = run(
+        "importance", place / "parent", "-o", output.format(parent=place / "parent"), *data_options(place)
+    )
+    assert (code, out) == (1, "")
+    assert err.startswith("error: --output: found ")
+    assert err.count("\n") == 1
+    assert {path: path.read_bytes() for path in (place / "parent").iterdir()} == before
 
 
 def test_usage_errors_have_exit_code_2(run):
