@@ -39,6 +39,9 @@ def create_app(service: SearchService, lifespan: Lifespan[FastAPI] | None = None
     app.include_router(health.router)
     for each in (searches, trials, events):
         app.include_router(each.router, prefix="/api/v1")
+    # FastAPI makes the routes of an included router when it is asked first, which two servers of one process may be at once.
+    for route in app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/none", "root_path": "", "headers": []})
     unmatched = _unmatched(tuple(app.routes))
     for path in ("/api/{path:path}", "/healthz", "/readyz"):
         app.add_api_route(path, unmatched, methods=METHODS, include_in_schema=False)

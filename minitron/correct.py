@@ -18,6 +18,21 @@ from minitron.train import Retraining
 
 CORRECTION_VERSION = 1
 """Raised when the same correction of the same parent comes to mean something else."""
+CORRECTING = "correcting the teacher"
+"""The stage, in what is reported of it."""
+
+
+def correction_of(
+    parent: PreTrainedModel,
+    training_NT: npt.NDArray[np.int32],
+    training: TrainingRecipe,
+    *,
+    device: torch.device,
+) -> Retraining:
+    """Return the training of ``parent``, in place, on the labels alone."""
+    return Retraining(
+        parent, training_NT, None, training=training, distillation=DistillationRecipe(), device=device
+    )
 
 
 def correct(
@@ -35,13 +50,11 @@ def correct(
     Raises:
         ArtifactMismatch, DivergedTraining, OutOfSpace: As ``train_through``.
     """
-    retraining = Retraining(
-        parent, training_NT, None, training=training, distillation=DistillationRecipe(), device=device
-    )
+    retraining = correction_of(parent, training_NT, training, device=device)
     train_through(
         retraining,
         total=training.num_steps(training_NT.shape[1]) * retraining.step_tokens,
-        stage="correcting the teacher",
+        stage=CORRECTING,
         state=state,
         save_seconds=save_seconds,
         report=report,

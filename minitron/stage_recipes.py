@@ -5,6 +5,7 @@ Free of torch. Knows neither the models nor how the stages are done.
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from minitron.errors import InvalidRecipe
 from minitron.recipe import TrainingRecipe
@@ -24,8 +25,15 @@ class CorrectionRecipe:
     """Length; None: that of the students' training."""
     learning_rate_ratio: float = 0.2
     """The peak rate, as a fraction of the students'."""
+    mode: Literal["before", "alongside"] = "before"
+    """``before``: students learn from what the parent becomes. ``alongside``: they are trained meanwhile, and learn
+    from what the parent has become by then."""
+    stages: int = 8
+    """Of ``alongside``: in so many equal parts of its own training the parent answers as it was when each began."""
 
     def __post_init__(self) -> None:
+        if self.stages < 1:
+            raise InvalidRecipe("correction.stages", f"found {self.stages}, allowed: at least 1")
         if self.num_tokens is not None and self.num_tokens < 1:
             raise InvalidRecipe("correction.num_tokens", f"found {self.num_tokens}, allowed: at least 1")
         if not 0 < self.learning_rate_ratio <= 1:
@@ -45,12 +53,38 @@ class CorrectionRecipe:
             raise InvalidRecipe(
                 "correction.num_tokens", f"found {num_tokens}, allowed: at least one step of batch_tokens"
             )
+        if self.mode == "alongside":
+            self._require_alongside(num_tokens, students)
         return replace(
             students,
             num_tokens=num_tokens,
             warmup_tokens=students.warmup_tokens * num_tokens // students.num_tokens,
             peak_learning_rate=students.peak_learning_rate * self.learning_rate_ratio,
         )
+
+    def _require_alongside(self, num_tokens: int, students: TrainingRecipe) -> None:
+        """Raise InvalidRecipe for a correction that cannot keep step with the students."""
+        if num_tokens > students.num_tokens:
+            raise InvalidRecipe(
+                "correction.num_tokens",
+                f"found {num_tokens}, allowed with mode alongside: at most the students' {students.num_tokens}",
+            )
+        num_steps = num_tokens // students.batch_tokens
+        if self.stages > num_steps:
+            raise InvalidRecipe(
+                "correction.stages", f"found {self.stages}, allowed: at most {num_steps}, the steps of it"
+            )
+
+    def num_kept(self, *, keeps_stages: bool) -> int:
+        """Return how many checkpoints of the parent are kept at most, where those that answer on the way are or are not."""
+        return self.stages if self.mode == "alongside" and keeps_stages else 1
+
+    def stage_starts(self, num_steps: int) -> tuple[int, ...]:
+        """Return after how many of its ``num_steps`` steps the parent answers anew, from 0 to its end.
+
+        What it becomes at its end answers where students are trained for longer.
+        """
+        return tuple(sorted({num_steps * stage // self.stages for stage in range(self.stages + 1)}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

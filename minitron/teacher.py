@@ -146,6 +146,27 @@ class _HiddenCache:
         return HiddenAnswer(hidden_BTD=hidden_BTD, head=self._head)
 
 
+class PartTeacher:
+    """Kept answers to some of the blocks, asked by the rows of all.
+
+    Args:
+        answers: To the blocks ``block_ids_M``, in this order.
+        block_ids_M: Rows of the training blocks; it is asked about no other.
+        num_blocks: Training blocks in all.
+    """
+
+    def __init__(self, answers: Teacher, block_ids_M: npt.NDArray[np.int64], *, num_blocks: int) -> None:
+        self._answers = answers
+        self._rows_N = torch.full((num_blocks,), -1)
+        self._rows_N[torch.from_numpy(block_ids_M)] = torch.arange(len(block_ids_M))
+
+    def answer(self, block_ids_B: Tensor, input_ids_BT: Tensor) -> Answer:
+        """Return what was kept of these blocks."""
+        rows_B = self._rows_N[block_ids_B]
+        assert rows_B.min() >= 0, f"asked about other blocks: {block_ids_B[rows_B < 0].tolist()}"
+        return self._answers.answer(rows_B, input_ids_BT)
+
+
 def open_teacher_cache(directory: Path, *, expected_fingerprint: str, head: Head | None) -> Teacher:
     """Map a cache into memory.
 

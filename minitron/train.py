@@ -8,6 +8,7 @@ interrupted.
 import json
 import math
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from functools import lru_cache
@@ -98,6 +99,14 @@ class Retraining:
         """Tokens of one optimiser step."""
         sequence_length = int(self._training_NT.shape[1])
         return self._training.blocks_per_step(sequence_length) * sequence_length
+
+    def ask(self, make_teacher: Callable[[], Teacher]) -> None:
+        """Learn from another teacher of the same kind from now on; the one before may go before it is made."""
+        assert self._teacher is not None
+        is_live = isinstance(self._teacher, LiveTeacher)
+        self._teacher = None
+        self._teacher = make_teacher()
+        assert isinstance(self._teacher, LiveTeacher) == is_live
 
     def advance(self, to_tokens: int, *, max_seconds: float | None = None) -> float:
         """Train on, to at most ``to_tokens`` in all; stop early, after a whole step, at ``max_seconds``.

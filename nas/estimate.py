@@ -366,9 +366,11 @@ class _Costing:
 
     def _correction_bytes(self) -> int:
         """Return what the corrected parent takes, and two states of its training while one replaces the other."""
-        if self._correction is None:
+        if self._correction is None or self._spec.correction is None:
             return 0
-        return student_bytes(self._parent) + 2 * state_bytes(self._parent, self._correction.optimizer_state)
+        keeps_stages = self._is_live or self._spec.distillation.cache_form == "hidden"
+        kept = self._spec.correction.num_kept(keeps_stages=keeps_stages) * student_bytes(self._parent)
+        return kept + 2 * state_bytes(self._parent, self._correction.optimizer_state)
 
     @property
     def _calibration_tokens(self) -> int:

@@ -26,7 +26,7 @@ class Published:
     billions: str
     """Parameters, to the printed precision."""
     gigabytes: int
-    """What a trial takes on each of its devices at most, as its file says."""
+    """What a trial, or the correction of its teacher, takes on a device at most, as its file says."""
     num_feasible: int | None = None
     """Architectures in the paper's space, where it says so."""
 
@@ -55,9 +55,9 @@ PUBLISHED = (
         file="llama-3.1-8b-to-4b-width.yaml",
         sizes={"hidden_size": 3072, "intermediate_size": 9216},
         billions="4.51",
-        gigabytes=93,
+        gigabytes=133,
     ),
-    Published(file="llama-3.1-8b-to-4b-depth.yaml", sizes={"num_layers": 16}, billions="4.54", gigabytes=96),
+    Published(file="llama-3.1-8b-to-4b-depth.yaml", sizes={"num_layers": 16}, billions="4.54", gigabytes=133),
     Published(
         file="mistral-nemo-12b-to-8b.yaml",
         sizes={"hidden_size": 4096, "intermediate_size": 11_520},

@@ -169,6 +169,7 @@ specs = st.builds(
         activation_checkpointing=st.booleans(),
     ),
     correction=st.none()
+    | st.just(CorrectionRecipe(mode="alongside", stages=1))
     | st.builds(
         CorrectionRecipe, num_tokens=st.integers(10_000, 10**13), learning_rate_ratio=st.floats(1e-6, 1)
     ),

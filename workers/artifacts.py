@@ -5,20 +5,14 @@ Everything lies below the artifact root under a name made from its content, so t
 the same parent and recipes computes nothing. Knows no Ray; runs in a worker process.
 """
 
-import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from filelock import BaseFileLock, FileLock, Timeout
 from transformers import PreTrainedModel
 
 from minitron.builtin import materialize
@@ -29,9 +23,9 @@ from minitron.checkpoint import (
     require_chat_template,
     save_checkpoint,
 )
-from minitron.correct import CORRECTION_VERSION, correct
-from minitron.data import BlockArray, Blocks, prepare_blocks
-from minitron.device import SMALL_MODEL_PARAMETERS, effective_precision, pick_device
+from minitron.correct import CORRECTING, CORRECTION_VERSION, correct
+from minitron.data import Blocks, prepare_blocks
+from minitron.device import effective_precision
 from minitron.errors import ArtifactMismatch
 from minitron.evaluate import held_out_loss
 from minitron.files import new_file
@@ -40,19 +34,20 @@ from minitron.iterative import measure_in_steps
 from minitron.optimizer import require_library
 from minitron.parents import parent_architecture
 from minitron.progress import Progress, Report
+from minitron.recipe import TrainingRecipe
 from minitron.resumable import forget
 from minitron.stage_recipes import CorrectionRecipe
 from minitron.teacher import CACHE_VERSION, build_teacher_cache
 from nas.disk import delete, least_recently_used, touch
-from nas.estimate import estimate, require_memory
 from nas.parent import architecture_of, differing_fields
-from nas.search import Resources, SearchSpec
+from nas.search import SearchSpec
 from nas.space import search_space
-from workers.report import Prepared
+from workers.device import device_of, require_device_memory, use_threads
+from workers.keys import alone, content, digest
+from workers.report import Prepared, Stage
 
 logger = logging.getLogger(__name__)
 
-LOCK_POLL_SECONDS = 1.0
 TOUCH_SECONDS = 60.0
 
 
@@ -70,8 +65,8 @@ def prepare(
     """
     require_library(spec.training.optimizer_state)
     use_threads(spec)
-    _require_device_memory(spec)
-    with _alone(root / "locks" / f"{_digest(spec.parent)}.lock", report):
+    require_device_memory(spec)
+    with alone(root / "locks" / f"{digest(spec.parent)}.lock", report):
         prepared = _Preparation(spec, root, report, is_shared=is_shared).run()
     if cache_bytes is not None:
         _evict(root, cache_bytes)
@@ -119,39 +114,77 @@ class _Preparation:
         spec = self._spec
         if spec.evaluation and spec.evaluation.chat:
             require_chat_template(load_tokenizer(self._parent_dir), field="evaluation.chat")
-        scores_key = _digest(
+        scores_key = digest(
             self._parent_fingerprint,
-            _content(self._blocks.calibration_NT),
+            content(self._blocks.calibration_NT),
             self._scores_of,
         )
         # What asks the parent as it is comes first: the model in memory is the one that learns.
         scores, parent_loss = self._scores(scores_key), self._loss(self._parent_fingerprint)
-        corrected_dir = None if spec.correction is None else self._corrected(spec.correction)
-        answering = fingerprint(corrected_dir) if corrected_dir else self._parent_fingerprint
-        distillation = spec.distillation
-        teacher = _digest(
-            answering,
-            self._blocks.fingerprint,
-            {
-                # A live teacher answers from bfloat16 weights, a cached one from float32 weights.
-                "form": "live" if self._is_live else distillation.cache_form,
-                "top_k": distillation.top_k if distillation.cache_form == "top_k" else None,
-                "precision": effective_precision(device_of(spec.resources), spec.training.precision),
-                "version": CACHE_VERSION,
-            },
-        )
-        return Prepared(
+        prepared = Prepared(
             parent_dir=self._parent_dir,
             parent_fingerprint=self._parent_fingerprint,
             blocks_dir=self._blocks_dir,
             blocks_fingerprint=self._blocks.fingerprint,
             scores_path=scores,
             scores_fingerprint=scores_key,
+            parent_loss=parent_loss,
+        )
+        if spec.correction and spec.correction.mode == "alongside":
+            return self._with_stages(prepared, spec.correction)
+        corrected_dir = None if spec.correction is None else self._corrected(spec.correction)
+        answering = fingerprint(corrected_dir) if corrected_dir else self._parent_fingerprint
+        teacher = digest(answering, self._blocks.fingerprint, self._answers)
+        return replace(
+            prepared,
             teacher_dir=self._teacher(teacher),
             teacher_fingerprint=teacher,
-            parent_loss=parent_loss,
             corrected_dir=corrected_dir,
             corrected_loss=self._loss(answering) if corrected_dir else None,
+        )
+
+    @property
+    def _answers(self) -> dict[str, object]:
+        """What the teacher's answers depend on besides the teacher and the blocks."""
+        distillation = self._spec.distillation
+        return {
+            # A live teacher answers from bfloat16 weights, a cached one from float32 weights.
+            "form": "live" if self._is_live else distillation.cache_form,
+            "top_k": distillation.top_k if distillation.cache_form == "top_k" else None,
+            "precision": effective_precision(device_of(self._spec.resources), self._spec.training.precision),
+            "version": CACHE_VERSION,
+        }
+
+    def _with_stages(self, prepared: Prepared, correction: CorrectionRecipe) -> Prepared:
+        """Return ``prepared`` with the places of what ``workers.stages`` makes while trials run."""
+        sequence_length = self._spec.data.sequence_length
+        training = correction.training(self._spec.training)
+        step_blocks = training.blocks_per_step(sequence_length)
+        key = self._correction_key(training)
+        starts = correction.stage_starts(training.num_steps(sequence_length))
+        ends = (*starts[1:], len(self._blocks.training_NT) // step_blocks)
+        stages = []
+        for start, end in zip(starts, ends, strict=True):
+            name = key if start == starts[-1] else digest(key, start)
+            answers = digest(name, self._blocks.fingerprint, self._answers, [start, end])
+            model_dir = self._root / "corrections" / name if start else self._parent_dir
+            teacher_dir = None if self._is_live else self._root / "teachers" / answers
+            stages.append(
+                Stage(
+                    first_block=start * step_blocks,
+                    end_block=end * step_blocks,
+                    model_dir=model_dir,
+                    teacher_dir=teacher_dir,
+                    fingerprint=answers,
+                )
+            )
+            if start:
+                self._uses(model_dir)
+        return replace(
+            prepared,
+            teacher_fingerprint=digest(*(stage.fingerprint for stage in stages)),
+            corrected_dir=stages[-1].model_dir,
+            stages=tuple(stages),
         )
 
     @cached_property
@@ -193,19 +226,24 @@ class _Preparation:
             self._asked.to(device_of(self._spec.resources))  # type: ignore[arg-type]  # the stub loses self
         return self._asked
 
+    def _correction_key(self, training: TrainingRecipe) -> str:
+        """Return the name of what the parent becomes by ``training``."""
+        precision = effective_precision(device_of(self._spec.resources), training.precision)
+        return digest(
+            self._parent_fingerprint,
+            self._blocks.fingerprint,
+            asdict(training) | {"precision": precision},
+            {"version": CORRECTION_VERSION},
+        )
+
     def _corrected(self, correction: CorrectionRecipe) -> Path:
         """Return the checkpoint of the corrected parent, which is asked from now on."""
         spec, device = self._spec, device_of(self._spec.resources)
         training = correction.training(spec.training)
-        key = _digest(
-            self._parent_fingerprint,
-            self._blocks.fingerprint,
-            asdict(training) | {"precision": effective_precision(device, training.precision)},
-            {"version": CORRECTION_VERSION},
-        )
+        key = self._correction_key(training)
         directory = self._root / "corrections" / key
         if self._is_there(directory):
-            self._report(Progress(stage="correcting the teacher", is_cached=True))
+            self._report(Progress(stage=CORRECTING, is_cached=True))
         else:
             state = directory.with_name(f".{key}.state")
             model = self._model()
@@ -274,69 +312,27 @@ class _Preparation:
         return directory
 
     def _loss(self, asked: str) -> float:
-        """Return the held-out loss of the model with the fingerprint ``asked``."""
-        key = _digest(asked, _content(self._blocks.validation_NT))
-        path = self._root / "losses" / f"{key}.json"
-        if self._is_there(path):
-            self._report(Progress(stage="held-out loss", is_cached=True))
-            return float(json.loads(path.read_text(encoding="utf-8")))
-        loss = held_out_loss(
-            self._model(),
-            self._blocks.validation_NT,
-            batch_size=self._spec.calibration.batch_size,
-            report=self._report,
+        return loss_of(
+            self._model, asked, self._blocks, spec=self._spec, root=self._root, report=self._report
         )
-        with new_file(path) as scratch:
-            scratch.write_text(json.dumps(loss), encoding="utf-8")
-        return loss
 
 
-def use_threads(spec: SearchSpec) -> None:
-    """Set this process's torch threads: the spec's, else as many as a trial's CPUs, else one."""
-    threads = spec.resources.threads or max(1, int(spec.resources.cpus))
-    is_small = architecture_of(spec).parameter_count < SMALL_MODEL_PARAMETERS
-    torch.set_num_threads(1 if is_small and not spec.resources.threads else threads)
-
-
-def device_of(resources: Resources) -> torch.device:
-    """Return the accelerator when a trial gets one, else the CPU."""
-    return pick_device() if resources.gpus > 0 else torch.device("cpu")
-
-
-def _require_device_memory(spec: SearchSpec) -> None:
-    device = device_of(spec.resources)
-    if device.type == "cuda":
-        share = min(1.0, spec.resources.gpus)
-        available = int(share * torch.cuda.get_device_properties(device).total_memory)
-        trial = estimate(spec, search_space(spec)).trial
-        require_memory(trial, available, field="resources.gpus", what="device memory for a trial")
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _content(blocks_NT: BlockArray) -> str:
-    """Hash the blocks themselves: their number on the other sides of the split does not matter."""
-    return hashlib.sha256(np.ascontiguousarray(blocks_NT).data).hexdigest()
-
-
-@contextmanager
-def _alone(path: Path, report: Report) -> Iterator[None]:
-    """Hold a lock between processes, so that two searches on one parent do not compute the same twice."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    while not _is_acquired(lock):
-        report(Progress(stage="waiting for another search that prepares the same parent"))
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _is_acquired(lock: BaseFileLock) -> bool:
-    try:
-        lock.acquire(timeout=LOCK_POLL_SECONDS)
-    except Timeout:
-        return False
-    return True
+def loss_of(
+    model: Callable[[], PreTrainedModel],
+    asked: str,
+    blocks: Blocks,
+    *,
+    spec: SearchSpec,
+    root: Path,
+    report: Report,
+) -> float:
+    """Return the held-out loss of the model with the fingerprint ``asked``, which is loaded where it is not known yet."""
+    path = root / "losses" / f"{digest(asked, content(blocks.validation_NT))}.json"
+    touch([path])
+    if path.exists():
+        report(Progress(stage="held-out loss", is_cached=True))
+        return float(json.loads(path.read_text(encoding="utf-8")))
+    loss = held_out_loss(model(), blocks.validation_NT, batch_size=spec.calibration.batch_size, report=report)
+    with new_file(path) as scratch:
+        scratch.write_text(json.dumps(loss), encoding="utf-8")
+    return loss

@@ -19,7 +19,7 @@ from nas.layout import winner_directory
 from nas.search import Search
 from nas.trial import Trial
 from nas.wording import model
-from workers.artifacts import use_threads
+from workers.device import use_threads
 from workers.report import Prepared
 
 
@@ -74,6 +74,11 @@ def _card(search: Search, winner: Trial, prepared: Prepared, plan: PruningPlan) 
             "student": measurement.loss,
         },
         origin={"search": search.id, "trial": str(winner.number)}
+        | (
+            {"teacher": f"corrected alongside, in {len(prepared.stages) - 1} stages"}
+            if prepared.stages
+            else {}
+        )
         | pruning_facts(plan, scores=prepared.scores_fingerprint),
         scores={model(each.trial_number): each.scores for each in search.evaluated},
     )

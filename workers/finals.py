@@ -24,7 +24,7 @@ from minitron.stage_recipes import EvaluationRecipe, TaskScore
 from nas.finals import Evaluated
 from nas.search import SearchSpec
 from nas.trial import Trial
-from workers.artifacts import device_of, use_threads
+from workers.device import device_of, use_threads
 from workers.report import Prepared
 
 if TYPE_CHECKING:

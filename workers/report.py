@@ -11,6 +11,29 @@ from nas.trial import Failure, FailureKind, Measurement, Point, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A part of the students' training, in which a parent that is corrected alongside answers as it was at its start.
+
+    What lies where is made while trials run; whoever needs it waits for it.
+    """
+
+    first_block: int
+    """In the order of training."""
+    end_block: int
+    model_dir: Path
+    """What answers; there where it answers live or its head is needed, and at the end of the correction."""
+    teacher_dir: Path | None
+    """Its answers to the blocks of this stage; None asks it live."""
+    fingerprint: str
+    """Of the answers."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no student asks in it."""
+        return self.first_block == self.end_block
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """Where the artifacts that all trials of a search share lie; absolute paths."""
 
@@ -22,13 +45,15 @@ class Prepared:
     blocks_fingerprint: str
     scores_path: Path
     scores_fingerprint: str
-    teacher_dir: Path | None
-    """None asks the parent live."""
-    teacher_fingerprint: str
+    teacher_dir: Path | None = None
+    """None asks the parent live, or in stages."""
+    teacher_fingerprint: str = ""
+    stages: tuple[Stage, ...] = ()
+    """Of a correction alongside; the last begins where it ends."""
     corrected_dir: Path | None = None
     """The corrected parent, whose answers these are; None: the parent's own."""
     corrected_loss: float | None = None
-    """Held-out nats per token of the corrected parent."""
+    """Held-out nats per token of the corrected parent; None too until a correction alongside has ended."""
 
     @property
     def answering_dir(self) -> Path:
@@ -38,8 +63,9 @@ class Prepared:
     @property
     def paths(self) -> tuple[Path, ...]:
         """What must stay where it lies while the search runs."""
+        staged = (path for stage in self.stages for path in (stage.model_dir, stage.teacher_dir))
         made = (
-            self.parent_dir, self.blocks_dir, self.scores_path, self.teacher_dir, self.corrected_dir,
+            self.parent_dir, self.blocks_dir, self.scores_path, self.teacher_dir, self.corrected_dir, *staged,
         )  # fmt: skip
         return tuple(path for path in made if path is not None)
 

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from minitron.progress import Progress, Report
+from nas import wording
 from nas.clock import utc_now
 from nas.disk import keep_in_use
 from nas.driver import Driver
 from nas.errors import InvalidSettings, LostLease, StoreUnavailable
 from nas.estimate import estimate
-from nas.finals import Evaluated
 from nas.frontier import best_trial, finalists
 from nas.ledger import Ledger
 from nas.logs import log_path, tail_for_failure
@@ -38,11 +38,12 @@ from nas.storage.sql import open_store
 from nas.storage.store import Lease, SearchStore
 from nas.supervisor import NOT_NOW, NOT_OURS, WAITING
 from nas.trial import Failure, FailureKind, Trial
-from workers import nodes
+from workers import nodes, tasks
+from workers.background import Background
 from workers.cluster import NotNow, WorkFailed, connected, require_room, run_task
 from workers.executor import TuneExecutor
 from workers.nodes import Site
-from workers.report import Evaluate, Prepared, failure_of
+from workers.report import Prepared, failure_of
 from workers.sweep import Sweep
 from workers.tracking import Tracker
 from workers.watch import Reason, Watch
@@ -165,15 +166,16 @@ class _Run:
         address = self._settings.ray_address
         host_bytes = estimate(spec, search_space(spec)).trial.host_bytes
         with ExitStack() as stack:
+            at_once = spec.max_parallel + _num_beside(spec)
             stack.enter_context(
-                connected(address, spec.resources, max_parallel=spec.max_parallel, host_bytes=host_bytes)
+                connected(address, spec.resources, max_parallel=at_once, host_bytes=host_bytes)
             )
             self._watch.catch_signals()  # Ray has set its own
             self._report(STARTING)
             if address is not None:
                 self._survey(spec, stack.enter_context(nodes.site(self._root)), host_bytes)
             roomy = _roomy(spec) if address is None else spec
-            work = partial(_prepare, roomy, self._root, self._settings.cache_bytes, address is not None)
+            work = partial(tasks.prepare, roomy, self._root, self._settings.cache_bytes, address is not None)
             where = nodes.here(roomy.resources, self._refused)
             prepared = self._work(roomy, work, where=where)
             root = self._root.resolve()  # a parent elsewhere is the user's: it is not touched
@@ -187,12 +189,12 @@ class _Run:
                 corrected_loss=prepared.corrected_loss,
                 progress=STARTING,
             )
-            self._drive(search, prepared)
+            prepared = self._driven(search, prepared)
             trials = self._store.trials(search.id)
             winner = best_trial(trials)
             assert winner is not None, "a driver without a completed trial gives up"
             search = self._evaluated(spec, finalists(spec, trials), prepared)
-            path = self._work(spec, partial(_export, search, winner, prepared, self._root))
+            path = self._work(spec, partial(tasks.export, search, winner, prepared, self._root))
         self._move(SearchState.SUCCEEDED, winner=Winner(trial_number=winner.number, path=path))
         logger.info("search %s: trial %d wins, %s", search.id, winner.number, self._root / path)
 
@@ -206,15 +208,37 @@ class _Run:
             self._report(Progress(stage=f"not used: {line}"))
         require_room(spec.resources, host_bytes=host_bytes, refused=self._refused, why="; ".join(told))
 
-    def _drive(self, search: Search, prepared: Prepared) -> None:
+    def _driven(self, search: Search, prepared: Prepared) -> Prepared:
+        """Run the trials, and beside them what corrects their teacher, where that was asked for.
+
+        Where its process dies, the trials end as they stand: they might wait for answers in the place that it needs.
+        Then all go on, it first.
+        """
+        if not prepared.stages:
+            self._drive(search, prepared)
+            return prepared
+        spec, work = search.spec, partial(tasks.correct, search.spec, prepared, self._root)
+        for _ in range(spec.max_attempts):
+            with self._background(spec, work) as correction:
+                correction.wait_until_begun()
+                self._drive(search, prepared, correction)
+                if not correction.is_lost:
+                    break
+        corrected_loss = correction.result()
+        self._check()
+        search = replace(self._store.get_search(search.id), corrected_loss=corrected_loss)
+        self._store.save_search(search, self._lease)
+        return replace(prepared, corrected_loss=corrected_loss)
+
+    def _drive(self, search: Search, prepared: Prepared, beside: Background[float] | None = None) -> None:
         spec = search.spec
         driver = Driver(search, self._store, self._lease, utc_now)
         executor = TuneExecutor(
-            partial(_make_evaluate, spec, prepared, self._root, self._site),
+            partial(tasks.make_evaluate, spec, prepared, self._root, self._site),
             resources=spec.resources,
             max_parallel=spec.max_parallel,
             refused=self._refused,
-            should_stop=self._watch.must_stop,
+            should_stop=lambda: self._watch.must_stop() or (beside is not None and beside.has_failed),
             log_tail=self._log_tail,
         )
         executor.run(driver)
@@ -226,7 +250,7 @@ class _Run:
         """Ask teacher and finalists, if that was asked for, and return the search with what they score."""
         search = self._store.get_search(self._lease.search_id)
         if students:
-            found = self._work(spec, partial(_put_tasks, spec, students, prepared, self._root))
+            found = self._work(spec, partial(tasks.put_tasks, spec, students, prepared, self._root))
             search = replace(self._store.get_search(search.id), evaluated=found)
             self._store.save_search(search, self._lease)
         return search
@@ -245,6 +269,16 @@ class _Run:
         )
         self._check()
         return result
+
+    def _background(self, spec: SearchSpec, work: Callable[[Report], float]) -> Background[float]:
+        """Return work that goes on beside trials, in a worker process with the resources of a trial's."""
+        return Background(
+            work,
+            resources=spec.resources,
+            report=_Log(self._lease.search_id),
+            should_stop=self._must_stop,
+            where=nodes.elsewhere(self._refused),
+        )
 
     def _must_stop(self) -> bool:
         if self._watch.must_stop():
@@ -313,6 +347,25 @@ def _require_writable(root: Path) -> None:
         ) from error
 
 
+class _Log:
+    """Writes into the log what work beside the trials tells: each stage, and of each every tenth."""
+
+    def __init__(self, search_id: str) -> None:
+        self._search_id = search_id
+        self._told: tuple[str, int] | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        tenth = 10 * progress.done // progress.total if progress.total else 0
+        if (progress.stage, tenth) != self._told:
+            self._told = (progress.stage, tenth)
+            logger.info("search %s: beside the trials: %s", self._search_id, wording.progress(progress))
+
+
+def _num_beside(spec: SearchSpec) -> int:
+    """Return for how many processes there is room beside the trials."""
+    return int(spec.correction is not None and spec.correction.mode == "alongside")
+
+
 def _roomy(spec: SearchSpec) -> SearchSpec:
     """Return ``spec`` with the CPUs of all its trials for one task: on a local cluster nothing else runs yet."""
     resources = spec.resources
@@ -328,55 +381,3 @@ def _fingerprints(prepared: Prepared) -> dict[str, str]:
         "scores_fingerprint": prepared.scores_fingerprint,
         "teacher_fingerprint": prepared.teacher_fingerprint,
     }
-
-
-# What follows is called in worker processes, where torch and transformers are loaded.
-
-
-def _prepare(
-    spec: SearchSpec, root: Path, cache_bytes: int | None, is_shared: bool, report: Report
-) -> Prepared:
-    from workers.artifacts import prepare
-    from workers.finals import require_tasks
-
-    require_tasks(spec, report)
-    return prepare(spec, root, report, cache_bytes=cache_bytes, is_shared=is_shared)
-
-
-def _make_evaluate(spec: SearchSpec, prepared: Prepared, root: Path, site: Site | None) -> Evaluate:
-    _require_fit(site)
-    if spec.resources.processes > 1:
-        from workers.together import EvaluateTogether
-
-        return EvaluateTogether(
-            partial(_make_member, spec, prepared, root), spec.resources, partial(_require_fit, site)
-        )
-    from workers.trial import TrialEvaluator
-
-    return TrialEvaluator(spec, prepared, root)
-
-
-def _make_member(spec: SearchSpec, prepared: Prepared, root: Path, group: Any) -> Evaluate:
-    # ``group`` is a minitron.sharding.Group, whose module loads torch.
-    from workers.trial import TrialEvaluator
-
-    return TrialEvaluator(spec, prepared, root, group)
-
-
-def _require_fit(site: Site | None) -> None:
-    if site is not None:
-        nodes.require_fit(site)  # the node may have joined since the search began
-
-
-def _put_tasks(
-    spec: SearchSpec, students: Sequence[Trial], prepared: Prepared, root: Path, report: Report
-) -> tuple[Evaluated, ...]:
-    from workers.finals import evaluate_finals
-
-    return evaluate_finals(spec, students, prepared, root, report)
-
-
-def _export(search: Search, winner: Trial, prepared: Prepared, root: Path, report: Report) -> str:
-    from workers.export import export_winner
-
-    return export_winner(search, winner, prepared, root, report)

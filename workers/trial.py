@@ -20,28 +20,30 @@ from transformers import PreTrainedModel
 
 from minitron.checkpoint import load_parent, save_checkpoint
 from minitron.data import Blocks, open_blocks
-from minitron.device import effective_precision, forget_peak_memory, peak_memory_bytes
+from minitron.device import forget_peak_memory, peak_memory_bytes
 from minitron.evaluate import held_out_loss
 from minitron.files import new_directory
-from minitron.head import head_of
 from minitron.importance import ImportanceScores
-from minitron.plan import PruningPlan, plan_pruning, random_plan, whole_plan
+from minitron.plan import PruningPlan, plan_pruning, random_plan
 from minitron.prune import prune
 from minitron.sharding import ALONE, Group
 from minitron.streamed_prune import gathered, prune_checkpoint
-from minitron.teacher import LiveTeacher, Teacher, open_teacher_cache
 from minitron.train import Retraining
 from nas.layout import states_directory, student_directory
 from nas.rungs import schedule
 from nas.search import SearchSpec
 from nas.trial import Measurement, Point, Trial, TrialRole
-from workers.artifacts import device_of, use_threads
+from workers.device import device_of, use_threads
 from workers.report import Prepared, TrialReport
+from workers.teachers import Teachers
 
 logger = logging.getLogger(__name__)
 
 SLICE_SECONDS = 2.0
 """At most this much training between two reports, so that a cancelled trial ends soon."""
+
+WAIT_SECONDS = 0.5
+"""Between two looks for a teacher that is being corrected."""
 
 HISTORY_FILE = "history.json"
 
@@ -109,6 +111,7 @@ class TrialEvaluator:
         forget_peak_memory(device_of(self._spec.resources))
         states = states_directory(self._root, trial)
         stops = schedule(self._spec)
+        yield from self._waits(0)
         retraining, history = self._taken_up(trial, states)
         for point in history.points:
             # The runner may have died before it heard of these; hearing twice changes nothing.
@@ -116,7 +119,11 @@ class TrialEvaluator:
         saved_at = time.monotonic()
         for target in stops.points[len(history.points) :]:
             while retraining.num_tokens < target:
-                history = _advanced(retraining, history, target)
+                yield from self._waits(retraining.num_tokens)
+                self._teachers.renew(retraining)
+                history = _advanced(
+                    retraining, history, min(target, self._teachers.end(retraining.num_tokens))
+                )
                 if retraining.num_tokens == target:
                     break
                 if self._group.first(time.monotonic() - saved_at > self._spec.checkpoint_seconds):
@@ -131,12 +138,18 @@ class TrialEvaluator:
                 yield self._reached(history.points[-1], states)
         yield self._finished(trial, retraining.student, history)
 
+    def _waits(self, num_tokens: int) -> Iterator[TrialReport]:
+        """Wait until a student with so many tokens can be taught, and report that it still is there."""
+        while not self._group.first(self._teachers.is_ready(num_tokens)):
+            yield TrialReport(num_tokens=num_tokens)
+            time.sleep(WAIT_SECONDS)
+
     def _taken_up(self, trial: Trial, states: Path) -> tuple[Retraining, History]:
         """Return the trial's student at its latest state, or freshly pruned."""
         retraining = Retraining(
             self._student(trial),
             self._blocks.training_NT,
-            self._teacher,
+            self._teachers.first(),
             training=self._spec.training,
             distillation=self._spec.distillation,
             device=self._device,
@@ -259,34 +272,15 @@ class TrialEvaluator:
         return ImportanceScores.load(prepared.scores_path, expected_fingerprint=prepared.scores_fingerprint)
 
     @cached_property
-    def _teacher(self) -> Teacher:
-        prepared = self._prepared
-        if prepared.teacher_dir is None:
-            return LiveTeacher(self._live_parent(), self._spec.training.precision)
-        head = None
-        if self._spec.distillation.cache_form == "hidden":
-            answering = load_parent(prepared.corrected_dir) if prepared.corrected_dir else self._parent
-            head = head_of(answering).to(self._device)
-        return open_teacher_cache(
-            prepared.teacher_dir, expected_fingerprint=prepared.teacher_fingerprint, head=head
+    def _teachers(self) -> Teachers:
+        return Teachers(
+            self._spec,
+            self._prepared,
+            lambda: self._parent,
+            self._scores.architecture,
+            num_blocks=len(self._blocks.training_NT),
+            group=self._group,
         )
-
-    def _live_parent(self) -> PreTrainedModel:
-        """Return the parent, or the corrected one, where and as it answers: where trials train, in the precision they train in.
-
-        Half the size of the one that is pruned from, where that precision is bfloat16.
-        """
-        directory, device = self._prepared.answering_dir, self._device
-        is_wide = effective_precision(device, self._spec.training.precision) == "float32"
-        dtype = torch.float32 if is_wide else torch.bfloat16
-        if not self._is_alone:
-            everything = whole_plan(self._scores.architecture)
-            return prune_checkpoint(directory, everything, self._group, device=device, dtype=dtype)
-        if is_wide and device.type == "cpu" and self._prepared.corrected_dir is None:
-            return self._parent
-        model = load_parent(directory, dtype=dtype)
-        model.to(device)  # type: ignore[arg-type]  # the stub loses self
-        return model
 
 
 def _advanced(retraining: Retraining, history: History, target: int) -> History:

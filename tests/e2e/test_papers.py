@@ -34,6 +34,7 @@ def test_a_twin_is_searched_to_its_end(published, tmp_path):
     ended = home.store.get_search(search.id)
     trials = home.store.trials(search.id)
     assert ended.state is SearchState.SUCCEEDED
+    assert (ended.corrected_loss is None) == (published.spec.correction is None)
     assert [trial.state for trial in trials] == [TrialState.COMPLETED] * min(3, search.num_feasible)
     model = AutoModelForCausalLM.from_pretrained(settings.artifact_root / ended.winner.path)
     winner = trials[ended.winner.trial_number].architecture

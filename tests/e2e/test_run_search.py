@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,18 +13,20 @@ import torch
 from mlflow.tracking import MlflowClient
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from minitron.recipe import TrainingRecipe
 from minitron.stage_recipes import CorrectionRecipe
 from nas.clock import utc_now
 from nas.finals import Evaluation
 from nas.frontier import finalists
-from nas.search import Resources, SearchState
+from nas.logs import log_path
+from nas.search import Resources, Rungs, SearchState
 from nas.settings import Settings
 from nas.storage.sql import open_store
-from nas.trial import TrialRole, TrialState
+from nas.trial import FailureKind, TrialRole, TrialState
 from tests.checkpoints import write_task
 from tests.home import LEASE_SECONDS, Home, new_home
 from tests.micro import STEP_TOKENS
-from workers.runner import STARTING, run_search
+from workers.runner import FAILURE, STARTING, run_search
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
 
@@ -142,6 +146,66 @@ def test_a_search_with_all_stages_survives_a_kill_in_its_correction(home, tmp_pa
     query = f"tags.`nas.search_id` = '{search_id}' and tags.`nas.kind` = 'search'"
     (run,) = client.search_runs([experiment.experiment_id], query)
     assert run.data.metrics["teacher/nouns/acc"] == search.evaluated[0].scores[0].value
+
+
+def test_trials_run_beside_the_correction_of_their_teacher_and_its_death_costs_time_only(home):
+    correction = CorrectionRecipe(mode="alongside", stages=4, learning_rate_ratio=0.5)
+    training = TrainingRecipe(num_tokens=400 * STEP_TOKENS, batch_tokens=STEP_TOKENS, precision="float32")
+    options = {"correction": correction, "training": training, "num_trials": 2, "rungs": Rungs()}
+    root = home.settings.artifact_root
+    before = {*(root / "teachers").glob("*"), *(root / "corrections").glob("*")}
+    search_id = home.create(**options)
+    process = home.start(search_id)
+    _once(lambda: len({*(root / "teachers").glob("[!.]*")} - before) >= 2, process)
+    (correcting,) = _workers(process.pid, "ray::_stream")
+    os.kill(correcting, signal.SIGSTOP)
+    _once(lambda: home.store.points(search_id), process)
+    assert not {*(root / "corrections").glob("[!.]*")} - before, "the correction has not ended"
+    assert home.store.get_search(search_id).corrected_loss is None
+    os.kill(correcting, signal.SIGKILL)
+    assert process.wait(300) == 0
+
+    search = home.store.get_search(search_id)
+    assert search.state is SearchState.SUCCEEDED
+    assert search.corrected_loss < search.parent_loss
+    log = log_path(home.settings.log_directory, search_id).read_text(encoding="utf-8")
+    assert "lost a worker process (1 of 1)" in log
+    assert "beside the trials: correcting the teacher" in log
+    card = (root / search.winner.path / "README.md").read_text(encoding="utf-8")
+    assert f"| corrected parent | {search.corrected_loss:.4f} |" in card
+    assert "corrected alongside, in 4 stages" in card
+    again = home.create(**options)
+    assert home.run(again) == 0
+    assert home.results(again) == home.results(search_id)
+    assert home.store.get_search(again).corrected_loss == search.corrected_loss
+
+
+def test_a_correction_beside_the_trials_that_fails_ends_the_search(home):
+    correction = CorrectionRecipe(mode="alongside", stages=2, learning_rate_ratio=1.0)
+    training = TrainingRecipe(
+        num_tokens=8 * STEP_TOKENS, batch_tokens=STEP_TOKENS, precision="float32", peak_learning_rate=1e30,
+    )  # fmt: skip
+    search_id = home.create(correction=correction, training=training)
+    assert home.run(search_id) == FAILURE
+    search = home.store.get_search(search_id)
+    assert search.state is SearchState.FAILED
+    assert search.failure.kind is FailureKind.NON_FINITE
+    assert all(trial.state.is_final for trial in home.store.trials(search_id))
+
+
+def _workers(pid, title):
+    """Return the processes below one that bear a title."""
+    found, parents = [], {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            if (path / "cmdline").read_bytes().decode().startswith(title):
+                found.append(int(path.name))
+
+    def is_below(child):
+        return child == pid or (child in parents and is_below(parents[child]))
+
+    return [child for child in found if is_below(child)]
 
 
 def test_asked_to_end_it_leaves_the_search_free_and_a_cancel_is_seen_by_the_next(home):

@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from minitron.recipe import DistillationRecipe
+from minitron.stage_recipes import CorrectionRecipe
 from nas.search import Resources, SearchState
 from tests.home import new_home
 
@@ -16,13 +17,23 @@ def home(tmp_path_factory):
     return new_home(tmp_path_factory)
 
 
-@pytest.mark.parametrize("teacher", ["cached", "live"])
-def test_two_processes_find_what_one_finds(home, teacher):
+@pytest.mark.parametrize(
+    ("teacher", "correction"),
+    [
+        ("cached", None),
+        ("live", None),
+        ("cached", CorrectionRecipe(mode="alongside", stages=3)),
+        ("live", CorrectionRecipe(mode="alongside", stages=3)),
+    ],
+    ids=["cached", "live", "cached-alongside", "live-alongside"],
+)
+def test_two_processes_find_what_one_finds(home, teacher, correction):
     """The same proposals, rungs, losses within rounding and winner, which is an ordinary checkpoint."""
     alone, together = (
         home.create(
             distillation=DistillationRecipe(top_k=16, teacher=teacher),
-            num_trials=3,
+            correction=correction,
+            num_trials=3 if correction is None else 1,
             resources=Resources(cpus=1, processes=processes),
         )
         for processes in (1, 2)

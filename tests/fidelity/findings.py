@@ -92,7 +92,7 @@ def rankings_settle_late(lab: Laboratory) -> Rows:
 
 
 def correction_helps_on_shifted_text(lab: Laboratory) -> Rows:
-    """Text that the parent never saw: distilled from the parent, or from the parent fine-tuned on it first."""
+    """Text that the parent never saw: distilled from the parent, or from the parent fine-tuned on it before or meanwhile."""
     blocks = lab.blocks_of(foreign_text(lab.protocol.data, lab.root))
     width = lab.protocol.width
     plain = lab.losses(
@@ -107,7 +107,14 @@ def correction_helps_on_shifted_text(lab: Laboratory) -> Rows:
         lambda: lab.answers_of(lab.corrected(blocks), blocks, "corrected"),
         blocks=blocks,
     )
-    return {"parent as it is": plain, "corrected parent": corrected}
+    alongside = lab.losses(
+        "shifted-alongside", lambda: lab.pruned(width), lambda: lab.learning(blocks), blocks=blocks
+    )
+    return {
+        "parent as it is": plain,
+        "corrected parent": corrected,
+        "corrected alongside": alongside,
+    }
 
 
 def importance_in_steps(lab: Laboratory) -> Rows:

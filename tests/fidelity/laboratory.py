@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
+from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from minitron.architecture import Architecture
@@ -24,8 +25,9 @@ from minitron.iterative import measure_in_steps
 from minitron.plan import PruningPlan, plan_pruning, random_plan
 from minitron.prune import prune
 from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
-from minitron.teacher import LiveTeacher, Teacher, build_teacher_cache, open_teacher_cache
-from minitron.train import Retraining
+from minitron.stage_recipes import CorrectionRecipe
+from minitron.teacher import Answer, LiveTeacher, Teacher, build_teacher_cache, open_teacher_cache
+from minitron.train import Retraining, block_ids
 
 CPU = torch.device("cpu")
 CACHED = DistillationRecipe()
@@ -201,6 +203,13 @@ class Laboratory:
 
         return self._once(name, run)
 
+    def learning(self, blocks: Blocks, *, stages: int = 8) -> Teacher:
+        """Return the parent as a teacher that is corrected while it answers, in stages."""
+        recipe = replace(
+            self.protocol.training, peak_learning_rate=self.protocol.correction_rate, seed=self.seed
+        )
+        return _Learning(load_parent(self.protocol.parent_dir), blocks, recipe, stages)
+
     def corrected(self, blocks: Blocks) -> PreTrainedModel:
         """Return the parent, fine-tuned on the labels of other blocks; made once."""
 
@@ -240,6 +249,27 @@ class Laboratory:
                 assert np.isfinite(found).all(), f"{name}: {found}"
                 path.write_text(json.dumps(found), encoding="utf-8")
             return list(json.loads(path.read_text(encoding="utf-8")))
+
+
+class _Learning:
+    """Answers as it was when a stage of its own training began, which goes as far as it is asked."""
+
+    def __init__(
+        self, model: PreTrainedModel, blocks: Blocks, recipe: TrainingRecipe, num_stages: int
+    ) -> None:
+        num_blocks, sequence_length = blocks.training_NT.shape
+        self._correction = _trained(model, blocks, None, recipe, CACHED)
+        self._live = LiveTeacher(model, "float32")
+        order_N = block_ids(0, num_blocks, num_blocks=num_blocks, seed=recipe.seed)
+        self._tokens_N = np.argsort(order_N) * sequence_length
+        starts = CorrectionRecipe(stages=num_stages).stage_starts(recipe.num_steps(sequence_length))
+        self._starts = [start * self._correction.step_tokens for start in starts]
+
+    def answer(self, block_ids_B: Tensor, input_ids_BT: Tensor) -> Answer:
+        start = max(start for start in self._starts if start <= self._tokens_N[block_ids_B].min())
+        if start > self._correction.num_tokens:
+            self._correction.advance(start)
+        return self._live.answer(block_ids_B, input_ids_BT)
 
 
 def _trained(

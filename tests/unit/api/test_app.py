@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import fastapi
 import httpx
 import pytest
 
@@ -25,6 +26,17 @@ def test_interface_is_the_golden_one(tmp_path):
     if os.environ.get("GOLDEN") == "write":
         GOLDEN.write_text(text, encoding="utf-8")
     assert text == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_requests_find_their_routes_made(tmp_path, monkeypatch):
+    """Made by requests, they would be made by two servers of one process at once, which pydantic does not bear."""
+    app = create_app(SearchService(InMemoryStore(), artifact_root=tmp_path))
+    made = []
+    monkeypatch.setattr(fastapi.routing, "create_model_field", lambda **field: made.append(field))
+    with serving(app) as address:
+        for path in ("/healthz", "/api/v1/searches", "/api/v1/none"):
+            httpx.get(f"{address}{path}")
+    assert made == []
 
 
 def test_every_operation_is_named_and_every_reference_leads_somewhere(tmp_path):

@@ -127,6 +127,11 @@ def test_a_correction_is_one_more_training_of_the_parent():
     assert corrected.disk_bytes == plain.disk_bytes + (4 + 2 * 12) * parent.parameter_count
     assert corrected.trial.correction_bytes > 16 * parent.parameter_count
     assert corrected.trial.preparation_bytes >= corrected.trial.correction_bytes
+    alongside = CorrectionRecipe(num_tokens=32_768, mode="alongside", stages=5)
+    live = replace(SPEC, distillation=replace(SPEC.distillation, teacher="live"))
+    for spec, kept in ((SPEC, 1), (live, 5)):
+        found = of(replace(spec, correction=alongside))
+        assert found.disk_bytes == of(spec).disk_bytes + (4 * kept + 2 * 12) * parent.parameter_count
     assert (plain.correction_flops, plain.trial.correction_bytes) == (0, 0)
     with pytest.raises(InvalidSpec, match=r"needed to correct the teacher: .*leave correction out"):
         require_memory(

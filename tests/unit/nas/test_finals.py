@@ -97,6 +97,22 @@ def test_a_spec_says_what_is_wrong_with_its_stages():
             ("correction.learning_rate_ratio", "found 2.0, allowed"),
         ),
         ({"correction": {"num_tokens": 5}}, ("correction.num_tokens", "found 5, allowed: at least one step")),
+        (
+            {"correction": {"mode": "beside"}},
+            ("correction.mode", "found \"beside\", allowed: 'before' or 'alongside'"),
+        ),
+        ({"correction": {"stages": 0}}, ("correction.stages", "found 0, allowed: at least 1")),
+        (
+            {"correction": {"mode": "alongside", "stages": 10**6}},
+            ("correction.stages", "found 1000000, allowed: at most"),
+        ),
+        (
+            {"correction": {"mode": "alongside", "num_tokens": 10**12}},
+            (
+                "correction.num_tokens",
+                "found 1000000000000, allowed with mode alongside: at most the students'",
+            ),
+        ),
         ({"correction": {"tokens": 5}}, ("correction.tokens", "unknown, allowed: num_tokens")),
     ):
         with pytest.raises(InvalidSpec) as caught:

@@ -23,8 +23,9 @@ from nas.estimate import estimate
 from nas.search import Resources
 from nas.space import search_space
 from tests.micro import STEP_TOKENS, micro_spec
-from workers import artifacts
-from workers.artifacts import prepare, use_threads
+from workers import device, keys
+from workers.artifacts import prepare
+from workers.device import use_threads
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +171,7 @@ def test_the_parents_loss_is_that_of_the_parent(micro):
 
 def test_two_searches_do_not_prepare_one_parent_at_once(micro, monkeypatch):
     spec, root, prepared = micro
-    monkeypatch.setattr(artifacts, "LOCK_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(keys, "LOCK_POLL_SECONDS", 0.05)
     (path,) = (root / "locks").iterdir()
     told, waits = [], threading.Event()
 
@@ -241,7 +242,7 @@ def test_a_device_with_less_memory_than_a_trial_takes_is_refused_before_anything
     spec, root, _ = micro
     spec = replace(spec, resources=Resources(gpus=0.5))
     needed = estimate(spec, search_space(spec)).trial.memory_bytes
-    monkeypatch.setattr(artifacts, "device_of", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(device, "device_of", lambda _: torch.device("cuda"))
     sizes = SimpleNamespace(total_memory=2 * needed - 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: sizes)
     told = []

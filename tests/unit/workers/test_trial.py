@@ -18,6 +18,7 @@ from nas.search import Rungs
 from nas.space import search_space
 from nas.trial import Trial, TrialRole
 from tests.micro import micro_parent, micro_spec
+from workers import teachers
 from workers import trial as module
 from workers.artifacts import prepare
 from workers.trial import TrialEvaluator
@@ -217,7 +218,8 @@ def test_a_live_teacher_is_loaded_once_for_all_trials_in_the_precision_it_answer
         loaded.append(model := load(*arguments, **options))
         return model
 
-    monkeypatch.setattr(module, "load_parent", counted)
+    for loads in (module, teachers):
+        monkeypatch.setattr(loads, "load_parent", counted)
     for precision, dtypes in (("bfloat16", [torch.float32, torch.bfloat16]), ("float32", [torch.float32])):
         changed = replace(
             spec,
