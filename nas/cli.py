@@ -129,9 +129,8 @@ def study(
     """Write or complete the Optuna study of a search that runs or ran here, and say how to open it."""
     from nas import local_run
 
-    settings = _settings(optuna_storage=storage)
-    num_trials = local_run.write_study(search_id, settings)
-    display.study(display.terminal(), search_id, settings.optuna_storage, num_trials)
+    url, num_trials = local_run.write_study(search_id, _settings(optuna_storage=storage))
+    display.study(display.terminal(), search_id, url, num_trials)
 
 
 @app.command()

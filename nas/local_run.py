@@ -117,19 +117,21 @@ def plan(spec: SearchSpec, settings: Settings) -> Estimate:
     return service.plan(spec)
 
 
-def write_study(search_id: str, settings: Settings) -> int:
-    """Write or complete the Optuna study of a search of this home, and return how many trials it has.
+def write_study(search_id: str, settings: Settings) -> tuple[str, int]:
+    """Write or complete the Optuna study of a search of this home.
+
+    Returns the address of its storage without a password, and how many trials the study has.
 
     Raises:
         NotFound: This home knows no such search.
         StudiesUnavailable: The storage cannot be reached.
     """
-    from nas.study_storage import StudyStorage  # Optuna and its database take a second to load
+    from nas.study_storage import StudyStorage, shown  # Optuna and its database take a second to load
 
     store = _present_store(settings)
     store.get_search(search_id)
     with StudyStorage(settings.optuna_storage) as storage:
-        return storage.write(store, search_id)
+        return shown(settings.optuna_storage), storage.write(store, search_id)
 
 
 def _present_store(settings: Settings) -> SearchStore:

@@ -58,7 +58,7 @@ class StudyStorage:
     def __init__(self, url: str) -> None:
         if not re.match(r"\w+(\+\w+)?://.", url) or url.endswith(":memory:"):
             raise InvalidSettings(
-                f"NAS_OPTUNA_STORAGE: found {url!r}, allowed: sqlite:///FILE, "
+                f"NAS_OPTUNA_STORAGE: found {shown(url)!r}, allowed: sqlite:///FILE, "
                 "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE or another database that Optuna can use"
             )
         self._url = url
