@@ -13,7 +13,6 @@ EXTRA_ALIGN = "minitron-nas[worker,align]"
 LIBRARY = (
     "accelerate",
     "datasets",
-    "filelock",
     "gguf",
     "pyarrow",
     "safetensors",

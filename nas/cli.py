@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from minitron.errors import MinitronError
 from nas import display
-from nas.cli_remote import FAILED, SpecFile, leave, remote
+from nas.cli_remote import FAILED, SearchId, SpecFile, leave, remote
 from nas.connection import ClientError
 from nas.errors import InvalidSettings, InvalidSpec, SearchError
 from nas.estimate_rows import estimate_rows
@@ -116,6 +116,21 @@ def plan(
         typer.echo(json.dumps(dump(found), indent=1))
     else:
         display.terminal().print(display.estimate_table(estimate_rows(found)))
+
+
+@app.command()
+def study(
+    search_id: SearchId,
+    *,
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="An Optuna storage; default NAS_OPTUNA_STORAGE.")
+    ] = None,
+) -> None:
+    """Write or complete the Optuna study of a search that runs or ran here, and say how to open it."""
+    from nas import local_run
+
+    url, num_trials = local_run.write_study(search_id, _settings(optuna_storage=storage))
+    display.study(display.terminal(), search_id, url, num_trials)
 
 
 @app.command()

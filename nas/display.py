@@ -1,5 +1,6 @@
 """What the command line prints: tables, the leaderboard and its verdict, and work while it goes on."""
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -172,6 +173,16 @@ def take_home(console: Console, directory: Path) -> None:
         f"the winner: {directory}",
         "  from transformers import AutoModelForCausalLM",
         f"  model = AutoModelForCausalLM.from_pretrained({str(directory)!r})",
+    )
+    console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def study(console: Console, search_id: str, url: str, num_trials: int) -> None:
+    """Print how to open the Optuna study of a search."""
+    lines = (
+        f"study {search_id}: {num_trials} trials",
+        f"  optuna-dashboard {shlex.quote(url)}",
+        f"  optuna.load_study(study_name={search_id!r}, storage={url!r})",
     )
     console.print(Text("\n".join(lines)), soft_wrap=True)
 

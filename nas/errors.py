@@ -14,6 +14,7 @@ SearchError
 │   └── KeyReused       an idempotency key that came before with another request
 ├── HubUnavailable      the Hugging Face hub does not answer, and a search cannot be checked without
 ├── FinalTrialChanged   an attempt to rewrite a trial that is final
+├── StudiesUnavailable  the storage of Optuna studies cannot be reached
 └── StoreUnavailable    the database cannot be reached
     └── StoreFull       the disk that holds the database is full
 
@@ -94,6 +95,10 @@ class FinalTrialChanged(SearchError):
 
 class HubUnavailable(SearchError):
     """Raised when a search cannot be checked because the hub does not answer: the same may succeed later."""
+
+
+class StudiesUnavailable(SearchError):
+    """Raised when the storage of Optuna studies cannot be reached: no search needs it, the same may succeed later."""
 
 
 class StoreUnavailable(SearchError):

@@ -26,6 +26,7 @@ from nas.service import SearchService
 from nas.settings import Settings
 from nas.storage.memory import InMemoryStore
 from nas.storage.sql import open_store
+from nas.storage.store import SearchStore
 from nas.supervisor import Supervisor, require_worker_extra
 
 POLL_SECONDS = 0.5
@@ -111,12 +112,33 @@ def plan(spec: SearchSpec, settings: Settings) -> Estimate:
         InvalidSpec: It cannot run.
         HubUnavailable: The hub does not answer, and the spec does not say what a plan needs.
     """
-    # Asking costs nothing, so it makes no database either.
-    file = settings.database_url.removeprefix("sqlite:///")
-    is_new = file != settings.database_url and not Path(unquote(file)).exists()
-    store = InMemoryStore() if is_new else open_store(settings.database_url)
+    store = _present_store(settings)
     service = SearchService(store, artifact_root=settings.artifact_root, device_flops=settings.device_flops)
     return service.plan(spec)
+
+
+def write_study(search_id: str, settings: Settings) -> tuple[str, int]:
+    """Write or complete the Optuna study of a search of this home.
+
+    Returns the address of its storage without a password, and how many trials the study has.
+
+    Raises:
+        NotFound: This home knows no such search.
+        StudiesUnavailable: The storage cannot be reached.
+    """
+    from nas.study_storage import StudyStorage, shown  # Optuna and its database take a second to load
+
+    store = _present_store(settings)
+    store.get_search(search_id)
+    with StudyStorage(settings.optuna_storage) as storage:
+        return shown(settings.optuna_storage), storage.write(store, search_id)
+
+
+def _present_store(settings: Settings) -> SearchStore:
+    """Return the store of these settings; asking costs nothing, so it makes no database either."""
+    file = settings.database_url.removeprefix("sqlite:///")
+    is_new = file != settings.database_url and not Path(unquote(file)).exists()
+    return InMemoryStore() if is_new else open_store(settings.database_url)
 
 
 def _follow(service: SearchService, supervisor: Supervisor, search: Search, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""The next architecture to try. The only module that speaks Optuna.
+"""The next architecture to try, asked of Optuna.
 
 Stateless: each proposal builds an in-memory study from the stored trials and asks it once, so that
 there is no second memory to lose. What Optuna wishes for is projected onto the nearest feasible
@@ -24,7 +24,7 @@ from nas.trial import Trial, TrialRole, TrialState
 MAX_STARTUP_TRIALS = 10
 """Optuna's default; half of the trials when those are few."""
 
-_OPTUNA_STATES = {
+OPTUNA_STATES = {
     TrialState.PROPOSED: OptunaState.RUNNING,
     TrialState.RUNNING: OptunaState.RUNNING,
     TrialState.WAITING: OptunaState.RUNNING,
@@ -33,6 +33,7 @@ _OPTUNA_STATES = {
     TrialState.FAILED: OptunaState.FAIL,
     TrialState.CANCELLED: OptunaState.FAIL,
 }
+"""What Optuna calls the states of a trial: one that waits may go on, one that was stopped never completed."""
 
 
 def next_number(trials: Sequence[Trial]) -> int:
@@ -80,7 +81,7 @@ def _told(
 ) -> FrozenTrial:
     ordinals = space.ordinals(trial.architecture)
     return create_trial(
-        state=_OPTUNA_STATES[trial.state],
+        state=OPTUNA_STATES[trial.state],
         value=trial.measurement.loss if trial.measurement else None,
         params={name: ordinals[name] for name in distributions},
         distributions=distributions,

@@ -65,6 +65,8 @@ class Settings(BaseSettings):
         validation_alias="MLFLOW_TRACKING_URI",
     )
     """``MLFLOW_TRACKING_URI``: a server or a local SQLite store of MLflow."""
+    optuna_storage: Address = Field(default_factory=lambda data: _sqlite_address(data["home"] / "optuna.db"))
+    """``NAS_OPTUNA_STORAGE``: where searches are shown as Optuna studies: any database that Optuna can use."""
     ray_address: str | None = None
     """``NAS_RAY_ADDRESS``: a running Ray cluster; None starts a local one for each search."""
     device_flops: DeviceFlops | None = None

@@ -44,6 +44,7 @@ from workers.cluster import NotNow, WorkFailed, connected, require_room, run_tas
 from workers.executor import TuneExecutor
 from workers.nodes import Site
 from workers.report import Prepared, failure_of
+from workers.studies import StudyKeeper
 from workers.sweep import Sweep
 from workers.tracking import Tracker
 from workers.watch import Reason, Watch
@@ -115,10 +116,12 @@ class _Run:
             artifacts=settings.home / "mlartifacts",
             root=self._root,
         )
+        self._study = StudyKeeper(store, lease.search_id, url=settings.optuna_storage)
 
     def to_its_end(self) -> int:
         """Run, record whatever ends it, and return the exit code."""
         self._tracker.start()
+        self._study.start()
         seconds = TRACKING_SECONDS
         try:
             return self._ended()
@@ -138,6 +141,7 @@ class _Run:
             return NOT_OURS
         finally:
             self._tracker.close(seconds)
+            self._study.close(INTERRUPTED_SECONDS)
 
     def _ended(self) -> int:
         """Run, and make the search final."""

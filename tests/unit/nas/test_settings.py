@@ -9,8 +9,8 @@ from nas.settings import Settings
 from nas.storage.sql import open_store
 
 VARIABLES = (
-    "NAS_HOME", "NAS_DATABASE_URL", "NAS_ARTIFACT_ROOT", "MLFLOW_TRACKING_URI", "NAS_RAY_ADDRESS", "NAS_HOST",
-    "NAS_PORT", "NAS_SERVER_URL", "NAS_MAX_SEARCHES",
+    "NAS_HOME", "NAS_DATABASE_URL", "NAS_ARTIFACT_ROOT", "MLFLOW_TRACKING_URI", "NAS_OPTUNA_STORAGE",
+    "NAS_RAY_ADDRESS", "NAS_HOST", "NAS_PORT", "NAS_SERVER_URL", "NAS_MAX_SEARCHES",
 )  # fmt: skip
 
 
@@ -27,6 +27,7 @@ def test_everything_lies_below_home_by_default(tmp_path):
     assert settings.database_url == f"sqlite:///{tmp_path}/.nas/nas.db"
     assert settings.artifact_root == tmp_path / ".nas" / "artifacts"
     assert settings.tracking_uri == f"sqlite:///{tmp_path}/.nas/mlflow.db"
+    assert settings.optuna_storage == f"sqlite:///{tmp_path}/.nas/optuna.db"
     assert settings.ray_address is None
     assert settings.server_url == "http://127.0.0.1:8000"
     assert not settings.home.exists()
@@ -38,6 +39,7 @@ def test_each_variable_is_read(monkeypatch):
         "NAS_DATABASE_URL": "postgresql+psycopg://me:secret@db/nas",
         "NAS_ARTIFACT_ROOT": "/mnt/artifacts",
         "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+        "NAS_OPTUNA_STORAGE": "mysql+pymysql://me:secret@db/optuna",
         "NAS_RAY_ADDRESS": "ray://head:10001",
         "NAS_HOST": "0.0.0.0",
         "NAS_PORT": "80",
