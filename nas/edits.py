@@ -46,8 +46,7 @@ class Edit:
 
     def said_of(self, search: Search) -> Search:
         """Return the search with this said of it."""
-        values = {name: getattr(self, name) for name in EDITABLE}
-        return replace(search, **{name: value for name, value in values.items() if value is not None})
+        return replace(search, **told(self))
 
 
 _UNSAID: Mapping[str, Any] = {"owner": "", "tags": (), "notes": "", "archived": False}
@@ -97,6 +96,12 @@ def read_edit(text: str) -> Edit:
             tuple(("edit" if field == "spec" else field, reason) for field, reason in error.problems)
         ) from None
     return parse_edit(patch)
+
+
+def told(edit: Edit) -> dict[str, Any]:
+    """Return what an edit says, as a merge patch has it."""
+    values = {name: getattr(edit, name) for name in EDITABLE}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def said(search: Search) -> dict[str, Any]:
