@@ -3,9 +3,10 @@
 They may edit that at any time, also of a search that has ended; what a runner writes never touches it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from unicodedata import category
 
 from nas.errors import InvalidEdit, InvalidSpec
 from nas.search import Search
@@ -116,18 +117,21 @@ def _is_like(value: Any, unsaid: Any) -> bool:
     return value is None or isinstance(value, type(unsaid))
 
 
+def _is_line(text: str) -> bool:
+    """Return whether a text has neither ends of lines nor what moves a terminal, nor halves of characters."""
+    return not any(category(each) in {"Cc", "Cs", "Zl", "Zp"} for each in text)
+
+
 def _owner_problems(owner: str) -> Iterator[tuple[str, str]]:
-    if len(owner) > MAX_OWNER_LENGTH or not owner.isprintable():
-        reason = f"found {shown(owner)}, allowed: at most {MAX_OWNER_LENGTH} printable characters"
-        yield "owner", reason
+    if len(owner) > MAX_OWNER_LENGTH or not _is_line(owner):
+        yield "owner", f"found {shown(owner)}, allowed: one line of at most {MAX_OWNER_LENGTH} characters"
 
 
-def _tag_problems(tags: Iterable[str]) -> Iterator[tuple[str, str]]:
-    tags = tuple(tags)
+def _tag_problems(tags: Collection[str]) -> Iterator[tuple[str, str]]:
     for tag in tags:
-        is_word = tag.isprintable() and not set(tag) & {" ", ","}
+        is_word = _is_line(tag) and not any(each.isspace() or each == "," for each in tag)
         if not is_word or not 1 <= len(tag) <= MAX_TAG_LENGTH:
-            allowed = f"words of 1 to {MAX_TAG_LENGTH} printable characters without spaces and commas"
+            allowed = f"words of 1 to {MAX_TAG_LENGTH} characters without spaces and commas"
             yield "tags", f"found {shown(tag)}, allowed: {allowed}"
     if len(tags) > MAX_TAGS:
         yield "tags", f"found {len(tags)} of them, allowed: at most {MAX_TAGS}"
@@ -136,5 +140,7 @@ def _tag_problems(tags: Iterable[str]) -> Iterator[tuple[str, str]]:
 def _notes_problems(notes: str) -> Iterator[tuple[str, str]]:
     if len(notes) > MAX_NOTES_LENGTH:
         yield "notes", f"found {len(notes):,} characters, allowed: at most {MAX_NOTES_LENGTH:,}"
-    if any(each == "\0" or "\ud800" <= each <= "\udfff" for each in notes):
-        yield "notes", "found NUL or half a character, allowed: text in UTF-8"
+    for each in notes:
+        if category(each) in {"Cc", "Cs"} and each not in "\t\n\r":
+            yield "notes", f"found the character U+{ord(each):04X}, allowed: text without control characters"
+            return

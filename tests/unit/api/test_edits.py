@@ -107,7 +107,7 @@ def test_what_cannot_be_said_names_field_found_and_allowed(fresh, search):
         ("state", "unknown, allowed: owner, tags, notes, archived"),
         ("owner", "found 1, allowed: text"),
         ("archived", 'found "no", allowed: true or false'),
-        ("tags", 'found "a b", allowed: words of 1 to 40 printable characters without spaces and commas'),
+        ("tags", 'found "a b", allowed: words of 1 to 40 characters without spaces and commas'),
     ]
     assert fresh.store.get_search(search.id) == search
 

@@ -11,6 +11,7 @@ import pytest
 from api import errors
 from api.app import create_app
 from nas import connection
+from nas.cli_remote import _retagged
 from nas.client import Client
 from nas.connection import MAX_RETRIES, ClientError, Connection
 from nas.edits import Edit
@@ -250,6 +251,27 @@ def test_what_is_said_of_a_search_survives_the_way(client, store):
         client.edit(made.id, Edit(owner=""), version=0)
     assert (caught.value.status, caught.value.code) == (412, "stale_version")
     assert client.edit(made.id, Edit(owner="")).search.owner == ""
+
+
+def test_tags_that_others_change_meanwhile_stay_as_they_say(client, store, monkeypatch):
+    """``nas edit`` reads tags and writes them: what comes in between is read again."""
+    made = client.create(demo_spec(), said=Edit(tags=("theirs", "old"))).search
+    read, between = client.get, iter([Edit(tags=("old", "new"), notes="n"), Edit(owner="Bo")])
+
+    def get(search_id):
+        view = read(search_id)
+        if (other := next(between, None)) is not None:
+            store.edit_search(search_id, other)
+        return view
+
+    monkeypatch.setattr(client, "get", get)
+    edited = _retagged(client, made.id, Edit(archived=True), ["mine"], ["old"])
+    assert edited == store.get_search(made.id)
+    assert (edited.tags, edited.notes, edited.owner, edited.archived) == (("mine", "new"), "n", "Bo", True)
+    monkeypatch.setattr("nas.cli_remote.MAX_TRIES", 1)
+    between = iter([Edit(owner="Cy")])
+    with pytest.raises(ClientError, match="edited meanwhile"):
+        _retagged(client, made.id, Edit(), ["more"], [])
 
 
 def test_trials_are_read_page_by_page(client, service, played, monkeypatch):

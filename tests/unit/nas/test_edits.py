@@ -20,7 +20,7 @@ from nas.edits import (
 from nas.errors import InvalidEdit
 from tests.searches import make_search
 
-WORDS = "words of 1 to 40 printable characters without spaces and commas"
+WORDS = "words of 1 to 40 characters without spaces and commas"
 
 
 def test_a_merge_patch_says_what_it_names_and_takes_back_what_is_null():
@@ -55,10 +55,16 @@ REFUSED = {
         [("tags", f"found {json.dumps(tag)}, allowed: {WORDS}") for tag in ("", "a\n", "a b", "a,b")],
     ),
     "many": ({"tags": [str(n) for n in range(21)]}, [("tags", "found 21 of them, allowed: at most 20")]),
-    "lines": ({"owner": "a\nb"}, [("owner", 'found "a\\nb", allowed: at most 100 printable characters')]),
+    "lines": ({"owner": "a\nb"}, [("owner", 'found "a\\nb", allowed: one line of at most 100 characters')]),
     "length": ({"notes": "x" * 20_001}, [("notes", "found 20,001 characters, allowed: at most 20,000")]),
-    "NUL": ({"notes": "\0"}, [("notes", "found NUL or half a character, allowed: text in UTF-8")]),
-    "half": ({"notes": "\ud800"}, [("notes", "found NUL or half a character, allowed: text in UTF-8")]),
+    "what moves a terminal": (
+        {"notes": "a\x1b[2J\0"},
+        [("notes", "found the character U+001B, allowed: text without control characters")],
+    ),
+    "half": (
+        {"notes": "\ud800"},
+        [("notes", "found the character U+D800, allowed: text without control characters")],
+    ),
     "all at once": (
         {"x": 1, "owner": 2, "tags": [""]},
         [
@@ -85,6 +91,11 @@ def test_a_text_is_read_as_json_or_yaml():
 
 
 def test_what_is_at_the_bounds_can_be_said():
+    Edit(
+        owner="\u0645\u06cc\u200c\u062e",
+        tags=("\u65e5\u672c", "\U0001f469\u200d\U0001f52c"),
+        notes="\ta\r\nb\n",
+    )
     Edit(
         owner="\u00e9" * MAX_OWNER_LENGTH,
         tags=tuple(f"{n:0{MAX_TAG_LENGTH}}" for n in range(MAX_TAGS)),
