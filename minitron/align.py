@@ -28,7 +28,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from minitron.conversations import Chat, Pair
 from minitron.device import effective_precision, inference, pick_device
-from minitron.errors import DivergedTraining
+from minitron.errors import DivergedTraining, InvalidRecipe
 from minitron.progress import Progress, Report, silent
 from minitron.quiet import quiet
 from minitron.stage_recipes import AlignmentRecipe
@@ -85,6 +85,50 @@ def optimize_preferences(
             callbacks=[_Told("preference optimisation", report)],
         )
         _train(trainer, model)
+
+
+def require_fit(
+    tokenizer: PreTrainedTokenizerBase,
+    training: Sequence[Chat],
+    held: Sequence[Chat],
+    recipe: AlignmentRecipe,
+    *,
+    positions: int | None,
+) -> None:
+    """Refuse rows of which nothing is learnt, because their questions fill them, and rows beyond a model's positions.
+
+    Args:
+        tokenizer: Of the model.
+        training: Cut to ``max_length`` at their end.
+        held: Never cut.
+        recipe: With the length that rows are cut to.
+        positions: Of the model; None: it does not say.
+
+    Raises:
+        InvalidRecipe: No answer is left, or a row is too long for the model.
+    """
+    prompts = [len(_token_ids(tokenizer, chat.prompt, add_generation_prompt=True)) for chat in training]
+    if min(prompts) >= recipe.max_length:
+        raise InvalidRecipe(
+            "alignment.max_length",
+            f"found {recipe.max_length}, allowed for rows whose shortest question has {min(prompts)} tokens: more",
+        )
+    if positions is None:
+        return
+    longest, longest_held = (
+        max(
+            len(_token_ids(tokenizer, (*chat.prompt, chat.answer), add_generation_prompt=False))
+            for chat in chats
+        )
+        for chats in (training, held)
+    )
+    found = max(min(longest, recipe.max_length), longest_held)
+    if found > positions:
+        what = "held-out row, which is not cut" if found == longest_held else "row"
+        raise InvalidRecipe(
+            "alignment.max_length",
+            f"found a {what}, of {found} tokens, allowed by the model's positions: at most {positions}",
+        )
 
 
 def answer_loss(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat]) -> float:

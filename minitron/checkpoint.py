@@ -37,6 +37,7 @@ from minitron.errors import InvalidRecipe, UnreadableCheckpoint
 from minitron.families import dropouts_of
 from minitron.files import file_digest, new_directory
 from minitron.parents import parent_architecture, read_config
+from minitron.tensor_headers import some
 
 VOLATILE_KEYS = ("transformers_version", "_name_or_path")
 """Config entries that say who wrote the file, not what it describes."""
@@ -189,20 +190,15 @@ def check_complete(path: Path, loading: Mapping[str, Any]) -> None:
     """
     missing = sorted(loading["missing_keys"])
     if missing:
-        raise UnreadableCheckpoint(f"{path}: tensors are missing: {_some(missing)}")
+        raise UnreadableCheckpoint(f"{path}: tensors are missing: {some(missing)}")
     mismatched = [
         f"{name} (found {tuple(found)}, allowed by config.json: {tuple(allowed)})"
         for name, found, allowed in sorted(loading["mismatched_keys"])
     ]
     if mismatched:
-        raise UnreadableCheckpoint(f"{path}: tensors have the wrong shape: {_some(mismatched)}")
+        raise UnreadableCheckpoint(f"{path}: tensors have the wrong shape: {some(mismatched)}")
 
 
 def one_line(error: Exception) -> str:
     """Return what an error says, without its line breaks."""
     return " ".join(str(error).split())
-
-
-def _some(names: list[str], limit: int = 4) -> str:
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + rest

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from minitron.errors import PickledCheckpoint, UnreadableCheckpoint, UnsupportedModel
+from minitron.families import checked_architecture
 from minitron.foreign_json import parsed, read_parsed, read_whole
+from minitron.tensor_headers import Shape, check_tensors
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -16,11 +18,13 @@ WEIGHTS_INDEX = "model.safetensors.index.json"
 PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 TOKENIZER_FILES = (
-    TOKENIZER, "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
+    TOKENIZER, "tokenizer.model", TOKENIZER_CONFIG, "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
 )  # fmt: skip
-COMPANION_FILES = (*TOKENIZER_FILES, "generation_config.json", "chat_template.jinja", "chat_template.json")
+CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+COMPANION_FILES = (*TOKENIZER_FILES, "generation_config.json", *CHAT_TEMPLATES)
 """What belongs to a checkpoint besides its config and weights, and is the same for parent and student."""
 
 _MAX_TOKENIZER_BYTES = 2**28
@@ -32,20 +36,24 @@ _MAX_HEADER_BYTES = 100_000_000
 
 
 def check_weights(directory: Path, config: dict[str, Any]) -> None:
-    """Raise unless the weights of a checkpoint are plain and its files whole, as far as headers tell.
+    """Raise unless the weights of a checkpoint are plain, its files whole and all its tensors there, as headers tell.
 
     Args:
         directory: Of the checkpoint.
         config: The content of its ``config.json``.
 
     Raises:
-        UnsupportedModel: Quantized weights.
+        UnsupportedModel: A family that cannot be pruned here, or quantized weights.
+        InvalidArchitecture: Sizes that contradict each other.
         PickledCheckpoint: Weights only as pickles.
-        UnreadableCheckpoint: A file that is missing, cut short or no safetensors file.
+        UnreadableCheckpoint: A file that is missing, cut short or no safetensors file; tensors that are missing or of
+            the wrong shape.
     """
     check_plain(config, str(directory))
+    shapes: dict[str, Shape] = {}
     for path in weight_files(directory):
-        _check_whole(path)
+        shapes |= _shapes_in(path)
+    check_tensors(shapes, checked_architecture(config, f"{directory}/config.json"), str(directory))
 
 
 def check_plain(config: Mapping[str, Any], where: str) -> None:
@@ -75,6 +83,17 @@ def check_tokenizer(directory: Path, *, vocab_size: int) -> None:
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UnreadableCheckpoint(f"{path}: cannot be read as a tokenizer: {error!r}") from error
     check_vocabulary(directory, num_tokens, vocab_size)
+
+
+def has_chat_template(directory: Path) -> bool:
+    """Return whether a checkpoint brings a template for chats, in a file of its own or in the tokenizer's config."""
+    if _present(directory, CHAT_TEMPLATES):
+        return True
+    try:
+        config = read_parsed(directory / TOKENIZER_CONFIG)
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and bool(config.get("chat_template"))
 
 
 def check_vocabulary(directory: Path, num_tokens: int, vocab_size: int) -> None:
@@ -146,23 +165,28 @@ def companion_files(directory: Path) -> list[Path]:
     return _present(directory, COMPANION_FILES)
 
 
-def _check_whole(path: Path) -> None:
-    """Compare a safetensors file's length with what its header says."""
+def _shapes_in(path: Path) -> dict[str, Shape]:
+    """Return the shapes of a safetensors file's tensors, once its length is what its header says."""
     try:
-        size, expected = path.stat().st_size, _expected_bytes(path)
+        size, (expected, shapes) = path.stat().st_size, _header_of(path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UnreadableCheckpoint(f"{path}: cannot be read as safetensors: {error!r}") from error
     if size != expected:
         raise UnreadableCheckpoint(f"{path}: found {size} bytes, allowed by its header: {expected}")
+    return shapes
 
 
-def _expected_bytes(path: Path) -> int:
+def _header_of(path: Path) -> tuple[int, dict[str, Shape]]:
+    """Return the length that a safetensors file must have, and the shapes of its tensors."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_HEADER_LENGTH_BYTES), "little")
         # Longer is none that any writer makes, and would be read whole.
         header = parsed(file.read(min(length, _MAX_HEADER_BYTES)))
-    ends = (entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
-    return _HEADER_LENGTH_BYTES + length + max(ends, default=0)
+    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+    return _HEADER_LENGTH_BYTES + length + end, {
+        name: tuple(entry["shape"]) for name, entry in tensors.items()
+    }
 
 
 def _present(directory: Path, names: Sequence[str]) -> list[Path]:

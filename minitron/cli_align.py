@@ -1,17 +1,19 @@
 """The command ``minitron align``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from minitron import extras
-from minitron.card import PLAN_FILE, model_card
-from minitron.cli_options import NewDirectory, Threads, check_new, load_model, save_student
+from minitron.card import model_card
+from minitron.cli_options import NewDirectory, Threads, check_new, load_model, own_files, save_student
 from minitron.console import console_progress
-from minitron.conversations import held_out, read_chats, read_pairs
+from minitron.conversations import Chat, Pair, held_out, read_chats, read_pairs
 from minitron.errors import InvalidRecipe
-from minitron.parents import parent_architecture
+from minitron.families import num_positions
+from minitron.parents import check_parent, read_config
 from minitron.stage_recipes import AlignmentRecipe
 
 _SFT = AlignmentRecipe(learning_rate=2e-5)
@@ -63,16 +65,20 @@ def align(
         **({"sft": AlignmentRecipe(learning_rate=sft_learning_rate, **common)} if sft else {}),  # type: ignore[arg-type]
         **({"dpo": AlignmentRecipe(learning_rate=dpo_learning_rate, beta=beta, **common)} if dpo else {}),  # type: ignore[arg-type]
     }
-    architecture = parent_architecture(str(student))
+    architecture, positions = check_parent(str(student)), num_positions(read_config(str(student)))
     chats = held_out(read_chats(sft), validation_share, where=sft) if sft else None
     pairs = held_out(read_pairs(dpo), validation_share, where=dpo) if dpo else None
-    from minitron.align import answer_loss, fine_tune, optimize_preferences, preference_accuracy
+    from minitron.align import answer_loss, fine_tune, optimize_preferences, preference_accuracy, require_fit
     from minitron.checkpoint import fingerprint, load_tokenizer, require_chat_template
 
     measured: dict[str, tuple[float, float]] = {}
     with console_progress() as report:
         tokenizer = load_tokenizer(student)
         require_chat_template(tokenizer, field="student")
+        rows = {"sft": chats, "dpo": pairs and (_answered(pairs[0]), _answered(pairs[1]))}
+        for name, recipe in recipes.items():
+            taught, measured_on = rows[name] or ([], [])
+            require_fit(tokenizer, taught, measured_on, recipe, positions=positions)
         model = load_model(student, threads)
         if chats:
             training, held = chats
@@ -96,14 +102,19 @@ def align(
             losses={},
             origin={name: f"{before:.4f} -> {after:.4f}" for name, (before, after) in measured.items()},
         )
-        others = {
-            name: (student / source).read_text(encoding="utf-8")
-            for name, source in {"STUDENT.md": "README.md", PLAN_FILE: PLAN_FILE}.items()
-            if (student / source).is_file()
-        }
-        save_student(model, architecture, output, companions=student, card=card, report=report, others=others)
+        save_student(
+            model, architecture, output,
+            companions=student, card=card, report=report, others=own_files(student),
+        )  # fmt: skip
     for name, (before, after) in measured.items():
         typer.echo(f"{name}: {before:.4f} -> {after:.4f}")
+
+
+def _answered(pairs: Sequence[Pair]) -> list[Chat]:
+    """Return both chats of each pair."""
+    return [
+        Chat(prompt=pair.prompt, answer=answer) for pair in pairs for answer in (pair.chosen, pair.rejected)
+    ]
 
 
 _METHODS = {"sft": "supervised fine-tuning", "dpo": "direct preference optimisation"}

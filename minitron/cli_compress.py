@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from minitron.cli_distill import teacher_answers
-from minitron.cli_options import ARTIFACTS, Artifacts, Checkpoint, Threads, set_threads
+from minitron.cli_options import ARTIFACTS, Artifacts, Checkpoint, Threads, check_place, set_threads
 from minitron.console import console_progress
 from minitron.data_options import (
     DATA,
@@ -20,7 +20,7 @@ from minitron.data_options import (
     data_recipe,
 )
 from minitron.errors import InvalidRecipe
-from minitron.parents import check_sequence_length, parent_architecture, pinned
+from minitron.parents import check_parent, check_sequence_length, pinned
 from minitron.recipe import (
     CalibrationRecipe,
     DistillationRecipe,
@@ -83,6 +83,7 @@ def compress(
     """
     if output.exists() and not output.is_dir():
         raise InvalidRecipe("--output", f"found the file {output}, allowed: a directory, or nothing yet")
+    check_place(output)
     parent = pinned(parent)
     recipe = data_recipe(
         data, validation, text_field=text_field, sequence_length=sequence_length,
@@ -97,7 +98,12 @@ def compress(
         micro_batch_size=micro_batch_size,
         seed=seed,
     )
+    training.require_a_step(sequence_length)
     distillation = DistillationRecipe(teacher=teacher_source, cache_form=cache_form, top_k=top_k)
+    whole = check_parent(parent)
+    targets = read_sizes(whole, to)
+    training_blocks = training.num_steps(sequence_length) * training.blocks_per_step(sequence_length)
+    distillation.asks_live(num_tokens=training_blocks * sequence_length, hidden_size=whole.hidden_size)
     from minitron.builtin import materialize
     from minitron.checkpoint import fingerprint
     from minitron.compress import Compression, Recipes
@@ -105,13 +111,12 @@ def compress(
 
     with console_progress() as report:
         directory = materialize(parent, artifacts, report)
-        targets = read_sizes(parent_architecture(str(directory)), to)
         set_threads(directory, threads)
         blocks = prepare_blocks(
             recipe,
             directory,
             calibration_blocks=calibration.num_blocks(sequence_length),
-            training_blocks=training.num_steps(sequence_length) * training.blocks_per_step(sequence_length),
+            training_blocks=training_blocks,
             root=artifacts,
             report=report,
         )

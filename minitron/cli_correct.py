@@ -27,7 +27,7 @@ from minitron.data_options import (
     ValidationTokens,
     data_recipe,
 )
-from minitron.parents import check_sequence_length, parent_architecture, pinned
+from minitron.parents import check_parent, check_sequence_length, parent_architecture, pinned
 from minitron.recipe import TrainingRecipe
 from minitron.stage_recipes import CorrectionRecipe
 from minitron.training_options import (
@@ -82,6 +82,8 @@ def correct(
             seed=seed,
         )
     )
+    training.require_a_step(sequence_length)
+    check_parent(parent)
     from minitron.builtin import materialize
     from minitron.checkpoint import fingerprint
     from minitron.correct import correct as correct_model

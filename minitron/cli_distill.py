@@ -17,6 +17,7 @@ from minitron.cli_options import (
     Threads,
     check_new,
     load_model,
+    own_files,
     save_student,
 )
 from minitron.console import console_progress
@@ -32,7 +33,7 @@ from minitron.data_options import (
     data_recipe,
 )
 from minitron.errors import ArtifactMismatch
-from minitron.parents import check_sequence_length, parent_architecture, pinned
+from minitron.parents import check_parent, check_sequence_length, parent_architecture, pinned
 from minitron.progress import Progress, Report
 from minitron.recipe import DistillationRecipe, TrainingRecipe
 from minitron.training_options import (
@@ -114,15 +115,8 @@ def distill(
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
     """Retrain a pruned model to answer as its parent does."""
-    from minitron.builtin import materialize
-    from minitron.checkpoint import fingerprint, tokenizer_fingerprint
-    from minitron.data import prepare_blocks
-    from minitron.device import pick_device
-    from minitron.evaluate import held_out_loss
-    from minitron.train import STATE_FILE, Retraining
-
     check_new(output)
-    teacher, after = pinned(teacher), parent_architecture(str(student))
+    teacher, after = pinned(teacher), check_parent(str(student))
     recipe = data_recipe(
         data, validation, text_field=text_field, sequence_length=sequence_length,
         validation_tokens=validation_tokens, seed=seed,
@@ -157,7 +151,15 @@ def distill(
         top_k=top_k,
         max_cache_bytes=max_cache_bytes,
     )
-    _check_pair(after, parent_architecture(teacher), training, distillation, sequence_length=sequence_length)
+    _check_pair(after, check_parent(teacher), training, distillation, sequence_length=sequence_length)
+    from minitron.builtin import materialize
+    from minitron.checkpoint import fingerprint, tokenizer_fingerprint
+    from minitron.data import prepare_blocks
+    from minitron.device import pick_device
+    from minitron.evaluate import held_out_loss
+    from minitron.train import STATE_FILE, Retraining
+
+    others = own_files(student)
     step_blocks = training.blocks_per_step(sequence_length)
     with console_progress() as report:
         directory = materialize(teacher, artifacts, report)
@@ -195,8 +197,10 @@ def distill(
             after=after,
             recipes={"data": recipe, "training": training, "distillation": distillation},
             losses=losses,
+            origin={"student": f"SHA-256 of its config and weights {fingerprint(student)}"}
+            | {name: f"{name}, of the student before this training" for name in others},
         )
-        save_student(model, after, output, companions=directory, card=card, report=report)
+        save_student(model, after, output, companions=directory, card=card, report=report, others=others)
         if state is not None:
             (state / STATE_FILE).unlink(missing_ok=True)
     typer.echo(f"learnt from: {distillation.described(retraining.states)}")

@@ -23,7 +23,7 @@ from minitron.data_options import (
     data_recipe,
 )
 from minitron.errors import InvalidRecipe
-from minitron.parents import check_sequence_length, parent_architecture
+from minitron.parents import check_parent, check_sequence_length, parent_architecture
 from minitron.stage_recipes import EvaluationRecipe, TaskScore
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def evaluate(
         validation_tokens=validation_tokens, seed=seed,
     )  # fmt: skip
     check_sequence_length(checkpoint, sequence_length)
+    check_parent(checkpoint)
     from minitron.builtin import materialize
     from minitron.checkpoint import load_tokenizer, require_chat_template
     from minitron.data import prepare_blocks

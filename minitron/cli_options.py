@@ -1,5 +1,6 @@
 """Options that several commands of ``minitron`` take, and what several do first and last. Loads no model framework."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minitron.architecture import Architecture
+from minitron.card import PLAN_FILE
 from minitron.errors import InvalidRecipe
 from minitron.parents import FORMS, SMOLLM2, TINY, parent_architecture
 from minitron.progress import Progress, Report
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ARTIFACTS = Path(".nas/artifacts")
+CARD = "README.md"
 
 Checkpoint = Annotated[str, typer.Argument(help=f"{TINY}, {SMOLLM2}, {FORMS}.")]
 NewDirectory = Annotated[Path, typer.Option("--output", "-o", help="New checkpoint directory.")]
@@ -26,9 +29,19 @@ Threads = Annotated[
 
 
 def check_new(output: Path) -> None:
-    """Refuse to overwrite before any work is done."""
+    """Refuse before any work is done to overwrite, or to write where nothing can be written."""
     if output.exists():
         raise InvalidRecipe("--output", f"found {output}, allowed: a path where nothing is yet")
+    check_place(output)
+
+
+def check_place(output: Path) -> None:
+    """Refuse before any work is done to write where nothing can be written."""
+    above = next(path for path in output.absolute().parents if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InvalidRecipe(
+            "--output", f"found {output} below {above}, allowed: below a directory that can be written to"
+        )
 
 
 def load_model(directory: Path, threads: int | None) -> "PreTrainedModel":
@@ -52,6 +65,15 @@ def set_threads(directory: Path, threads: int | None) -> None:
         torch.set_num_threads(threads)
     elif parent_architecture(str(directory)).parameter_count < SMALL_MODEL_PARAMETERS:
         torch.set_num_threads(1)
+
+
+def own_files(student: Path) -> dict[str, str]:
+    """Return what tells how a student was made, for what is made of it: its card, as ``STUDENT.md``, and its plan."""
+    return {
+        name: (student / source).read_text(encoding="utf-8")
+        for name, source in {"STUDENT.md": CARD, PLAN_FILE: PLAN_FILE}.items()
+        if (student / source).is_file()
+    }
 
 
 def save_student(

@@ -30,14 +30,14 @@ from minitron.data_options import (
     data_recipe,
 )
 from minitron.families import resized
-from minitron.parents import check_sequence_length, parent_architecture
+from minitron.parents import check_parent, check_sequence_length, parent_architecture
 from minitron.recipe import CalibrationRecipe, KvHeads, PruningRecipe
 
 
 def importance(
     *,
     parent: Checkpoint,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Safetensors file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New safetensors file.")],
     tokens: calibrating.Tokens = CALIBRATION.num_tokens,
     batch_size: calibrating.BatchSize = CALIBRATION.batch_size,
     metric: calibrating.Metric = CALIBRATION.metric,
@@ -59,11 +59,7 @@ def importance(
     artifacts: Artifacts = ARTIFACTS,
 ) -> None:
     """Measure the importance of layers, hidden channels, neurons and heads, in forward passes only."""
-    from minitron.builtin import materialize
-    from minitron.checkpoint import fingerprint
-    from minitron.data import prepare_blocks
-    from minitron.iterative import measure_in_steps
-
+    check_new(output)
     calibration = CalibrationRecipe(
         num_tokens=tokens, batch_size=batch_size, metric=metric, sequence_aggregation=sequence_aggregation,
         batch_aggregation=batch_aggregation, steps=steps, depth_metric=depth_metric,
@@ -77,6 +73,12 @@ def importance(
         validation_tokens=sequence_length, seed=seed,
     )  # fmt: skip
     check_sequence_length(parent, sequence_length)
+    check_parent(parent)
+    from minitron.builtin import materialize
+    from minitron.checkpoint import fingerprint
+    from minitron.data import prepare_blocks
+    from minitron.iterative import measure_in_steps
+
     num_blocks = calibration.num_blocks(sequence_length)
     with console_progress() as report:
         directory = materialize(parent, artifacts, report)
@@ -120,6 +122,7 @@ def prune(
     from minitron.prune import prune as prune_model
 
     check_new(output)
+    check_parent(parent)
     how: KvHeads = "mean" if pool_kv_heads else "drop"
     recipe = PruningRecipe(head_merge=head_merge, norm_rescaling=norm_rescaling, kv_heads=how)
     with console_progress() as report:

@@ -7,6 +7,7 @@ Knows no target: what is kept is decided in ``minitron.plan``.
 """
 
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -81,7 +82,8 @@ class ImportanceScores:
 
         Raises:
             ArtifactMismatch: They were made from something else, or by another version of the metric.
-            UnreadableCheckpoint: The file is missing, or is no complete safetensors file.
+            UnreadableCheckpoint: The file is missing, or is no complete safetensors file, or its scores are not those
+                of a model of the shape that it names.
         """
         try:
             opened = safe_open(path, framework="pt")
@@ -95,10 +97,39 @@ class ImportanceScores:
                     f"{path}: found scores {found[0]} of metric {found[1]}, "
                     f"allowed: {expected_fingerprint} of metric {METRIC_VERSION}"
                 )
-            optional = [name for name in _OPTIONAL if name in file.keys()]  # noqa: SIM118 - no mapping
-            tensors = {name: file.get_tensor(name) for name in (*_TENSORS, *optional)}
-        architecture = Architecture.from_json(json.loads(metadata["architecture"]))
+            held = set(file.keys())
+            tensors = {name: file.get_tensor(name) for name in (*_TENSORS, *_OPTIONAL) if name in held}
+        try:
+            architecture = Architecture.from_json(json.loads(metadata["architecture"]))
+        except (LookupError, TypeError, ValueError) as error:
+            raise UnreadableCheckpoint(f"{path}: architecture: cannot be read: {error!r}") from error
+        _check_tensors(tensors, architecture, path)
         return cls(architecture=architecture, fingerprint=expected_fingerprint, **tensors)
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], shape: Architecture, path: Path) -> None:
+    """Refuse scores that are not there, not numbers, or not one for each part of a model."""
+    allowed: dict[str, tuple[int, ...]] = {
+        "hidden_D": (shape.hidden_size,),
+        "neurons_LF": (shape.num_layers, shape.intermediate_size),
+        "heads_LN": (shape.num_layers, shape.num_attention_heads),
+        "layers_L": (shape.num_layers,),
+        "norms_MD": (shape.num_layers * shape.traits.block_norms + 1, shape.hidden_size),
+    }
+    if "blocks_RL" in tensors:  # a row for each length that was asked for
+        rows = min(len(tensors["blocks_RL"]), shape.num_layers - 1)
+        allowed["blocks_RL"] = (rows, shape.num_layers)
+    for name in (*_TENSORS, *_OPTIONAL):
+        found = tensors.get(name)
+        if found is None and name in _OPTIONAL:
+            continue
+        if found is None or tuple(found.shape) != allowed[name]:
+            what = "none" if found is None else f"the shape {tuple(found.shape)}"
+            raise UnreadableCheckpoint(
+                f"{path}: {name}: found {what}, allowed for {shape.name}: the shape {allowed[name]}"
+            )
+        if bool(found.isnan().any()):
+            raise UnreadableCheckpoint(f"{path}: {name}: found nan, allowed: numbers")
 
 
 def measure_importance(

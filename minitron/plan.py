@@ -6,7 +6,6 @@ and the plan that keeps everything changes nothing.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -235,11 +234,15 @@ def _check_target(source: Architecture, target: Architecture) -> None:
 
 
 def _check_indices(name: str, indices: Indices, kept: int, size: int) -> None:
-    ascending = all(left < right for left, right in pairwise(indices))
-    if len(indices) != kept or not ascending or indices[0] < 0 or indices[-1] >= size:
-        raise ArtifactMismatch(
-            f"plan: {name}: found {indices}, allowed: {kept} ascending indices below {size}"
-        )
+    allowed = f"allowed: {kept} ascending indices below {size}"
+    if len(indices) != kept:
+        raise ArtifactMismatch(f"plan: {name}: found {len(indices)} indices, {allowed}")
+    before = -1
+    for index in indices:
+        if type(index) is not int or not before < index < size:
+            after = f" after {before}" if before >= 0 else ""
+            raise ArtifactMismatch(f"plan: {name}: found {index!r}{after}, {allowed}")
+        before = index
 
 
 def _check_groups(
@@ -247,7 +250,8 @@ def _check_groups(
 ) -> None:
     pooled = tuple(head for group in kv_heads for head in group)
     _check_indices("kv_heads", pooled, len(pooled), source.num_key_value_heads)
-    if len(kv_heads) != target.num_key_value_heads or len({len(group) for group in kv_heads}) != 1:
+    is_even = len({len(group) for group in kv_heads}) == 1
+    if len(kv_heads) != target.num_key_value_heads or not is_even or not pooled:
         raise ArtifactMismatch(
             f"plan: kv_heads: found {kv_heads}, allowed: {target.num_key_value_heads} of equally many each"
         )

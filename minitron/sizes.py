@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from minitron.architecture import Architecture
-from minitron.errors import InvalidRecipe
+from minitron.errors import InvalidArchitecture, InvalidRecipe
+from minitron.families import family_named, resized
+from minitron.recipe import PruningRecipe
 
 _AXES = {
     "L": "num_layers",
@@ -21,11 +22,15 @@ _PART = re.compile(r"([A-Z])(\d+)")
 def read_sizes(parent: Architecture, texts: Sequence[str]) -> list[Architecture]:
     """Return the architectures of sizes such as ``L24-D512``, from large to small.
 
-    What a size does not name is as in the size before, at first as in the parent.
+    What a size does not name is as in the size before, at first as in the parent; or as its family derives it from
+    what is named. That each can be cut from the one that it will be cut from is told before the first is made.
 
     Raises:
-        InvalidRecipe: A text that is no size, one size twice, or one that is no part of the parent.
+        InvalidRecipe: A text that is no size, one size twice, one that is no part of the parent, or one that its
+            family does not allow or that cannot be cut.
     """
+    from minitron.heads import check_heads  # loads NumPy, which help does without
+
     sizes: list[Architecture] = []
     for text in texts:
         size = _read(text, sizes[-1] if sizes else parent)
@@ -34,7 +39,15 @@ def read_sizes(parent: Architecture, texts: Sequence[str]) -> list[Architecture]
                 "--to", f"found {text}, that is {size.name}, allowed: smaller than {parent.name}, once"
             )
         sizes.append(size)
-    return sorted(sizes, key=lambda size: size.parameter_count, reverse=True)
+    sizes.sort(key=lambda size: size.parameter_count, reverse=True)
+    for number, size in enumerate(sizes):
+        source = nearest(size, [parent, *sizes[:number]])
+        try:
+            family_named(size.family).check(size)
+            check_heads(source, size, PruningRecipe())
+        except InvalidArchitecture as error:
+            raise InvalidRecipe("--to", f"{size.name}: {error}") from error
+    return sizes
 
 
 def contains(whole: Architecture, part: Architecture) -> bool:
@@ -53,4 +66,7 @@ def _read(text: str, before: Architecture) -> Architecture:
     if len(named) != len(parts) or not named.keys() <= _AXES.keys():
         letters = ", ".join(f"{letter} {axis}" for letter, axis in _AXES.items())
         raise InvalidRecipe("--to", f"found {text!r}, allowed: as L24-D512, of {letters}")
-    return replace(before, **{_AXES[letter]: number for letter, number in named.items()})  # type: ignore[arg-type]
+    try:
+        return resized(before, {_AXES[letter]: number for letter, number in named.items()})
+    except InvalidArchitecture as error:
+        raise InvalidRecipe("--to", f"found {text}: {error}") from error

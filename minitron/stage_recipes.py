@@ -3,11 +3,15 @@
 Free of torch. Knows neither the models nor how the stages are done.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from minitron.errors import InvalidRecipe
 from minitron.recipe import TrainingRecipe
+
+MOST_SEED = 2**32 - 1
+"""That NumPy's global generator, which TRL seeds, takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +106,14 @@ class AlignmentRecipe:
     def __post_init__(self) -> None:
         for name in ("learning_rate", "num_epochs", "beta"):
             value = getattr(self, name)
-            if not value > 0:
-                raise InvalidRecipe(f"alignment.{name}", f"found {value}, allowed: above 0")
+            if not 0 < value < math.inf:
+                raise InvalidRecipe(f"alignment.{name}", f"found {value}, allowed: above 0, and finite")
         for name, least in (("batch_size", 1), ("max_length", 8)):
             value = getattr(self, name)
             if value < least:
                 raise InvalidRecipe(f"alignment.{name}", f"found {value}, allowed: at least {least}")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise InvalidRecipe("alignment.seed", f"found {self.seed}, allowed: 0 to {MOST_SEED}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,7 @@ class Tasks:
             if getattr(task, "UNSAFE_CODE", False):
                 raise UnreadableTask(f"tasks: {name}: runs code that a model writes, allowed: others")
             _set_fewshot(task, recipe.num_fewshot)
+            _require_examples(name, task)
 
     def put_to(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, report: Report = silent
@@ -163,6 +164,21 @@ def _set_fewshot(task: Any, number: int | None) -> None:
     if own is None or (number is not None and own != 0):
         task.set_config(key="num_fewshot", value=number or 0)
     task.set_fewshot_seed(seed=FEWSHOT_SEED)
+
+
+def _require_examples(name: str, task: Any) -> None:
+    """Refuse a task that is to show more examples than it has, beside the question itself where both are of one split."""
+    wanted = task.get_config("num_fewshot") or 0
+    split = task.get_config("fewshot_split")
+    is_shared = split is not None and split == (
+        task.get_config("test_split") or task.get_config("validation_split")
+    )
+    sampler = getattr(task, "sampler", None)
+    if not wanted or sampler is None:
+        return
+    most = len(sampler.fewshot_docs()) - is_shared
+    if wanted > most:
+        raise UnreadableTask(f"num_fewshot: found {wanted}, allowed for {name}: at most {most}")
 
 
 def _scores(results: Mapping[str, Any]) -> Iterator[TaskScore]:

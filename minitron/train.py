@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -263,8 +263,16 @@ class Retraining:
         path = directory / STATE_FILE
         if not path.is_file():
             raise ArtifactMismatch(f"{path}: found nothing, allowed: a saved retraining")
-        with safe_open(path, framework="pt", device=str(self._device)) as file:
-            metadata = file.metadata()
+        try:
+            opened = safe_open(path, framework="pt", device=str(self._device))
+        except (OSError, SafetensorError) as error:
+            raise ArtifactMismatch(
+                f"{path}: cannot be read ({error}), allowed: a saved retraining, or nothing"
+            ) from error
+        with opened as file:
+            metadata = file.metadata() or {}
+            if not {"identity", "num_tokens"} <= metadata.keys():
+                raise ArtifactMismatch(f"{path}: found other tensors, allowed: a saved retraining")
             saved = _complete(json.loads(metadata["identity"]))
             other = [name for name, value in self._identity().items() if saved[name] != value]
             if other:

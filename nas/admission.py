@@ -6,11 +6,12 @@ What is told of the parent and of the data on the hub is kept in the spec, so th
 from dataclasses import replace
 from pathlib import Path
 
+from minitron.checkpoint_files import has_chat_template
 from minitron.errors import HubError, InvalidRecipe, MinitronError, UnreachableHub, UnreadableCheckpoint
 from minitron.hub import PREFIX
 from minitron.local_paths import expanded
 from minitron.narrowing import shapes_between
-from minitron.parents import BUILTIN_PREFIX
+from minitron.parents import BUILTIN_PREFIX, is_gguf
 from minitron.sources import pinned, with_absolute_paths
 from nas.errors import HubUnavailable, InvalidSpec, SearchError
 from nas.estimate import estimate, require_memory
@@ -88,6 +89,10 @@ def planned(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSp
 def _sized(spec: SearchSpec) -> SearchSpace:
     """Return the space, once what its trials take is there."""
     spec.training.require_a_step(spec.data.sequence_length)
+    if spec.correction is not None:
+        correction = spec.correction.training(spec.training)
+        correction.require_a_step(spec.data.sequence_length, field="correction.num_tokens")
+    _require_chats(spec)
     path = spec.evaluation.task_path if spec.evaluation else None
     if path is not None and not Path(path).is_dir():
         raise InvalidSpec(
@@ -101,6 +106,16 @@ def _sized(spec: SearchSpec) -> SearchSpace:
             trial, spec.resources.memory_bytes, field="resources.memory_bytes", what="memory stated"
         )
     return space
+
+
+def _require_chats(spec: SearchSpec) -> None:
+    """Refuse to ask through a chat template that a local parent's tokenizer does not have."""
+    is_local = not spec.parent.startswith((BUILTIN_PREFIX, PREFIX)) and not is_gguf(spec.parent)
+    if spec.evaluation is None or not spec.evaluation.chat or not is_local:
+        return
+    if not has_chat_template(expanded(spec.parent)):
+        reason = f"found true, allowed for {spec.parent}, whose tokenizer has no chat template: false"
+        raise InvalidRecipe("evaluation.chat", reason)
 
 
 def _told(error: MinitronError) -> str:

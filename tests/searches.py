@@ -133,7 +133,7 @@ specs = st.builds(
         source=names | data_sources | st.lists(data_sources, min_size=1, max_size=3).map(tuple),
         validation=st.none() | names | st.builds(DataSource, source=names, split=texts),
         text_field=texts,
-        seed=seeds,
+        seed=counts,
     ),
     calibration=st.builds(
         CalibrationRecipe,

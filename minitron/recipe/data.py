@@ -59,6 +59,7 @@ class DataRecipe:
         if held_out is not None:
             require(bool(held_out.source), "data.validation", held_out.source, "a name or a path")
             require(held_out.weight == 1, "data.validation.weight", held_out.weight, "1: it stands alone")
+        require(self.seed >= 0, "data.seed", self.seed, "at least 0")
         require(self.sequence_length >= 8, "data.sequence_length", self.sequence_length, "at least 8")
         require(
             self.validation_tokens >= self.sequence_length,

@@ -1,12 +1,13 @@
 """What a student learns from, where the teacher's answers come from, and what these serve."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 from minitron.errors import InvalidRecipe, UnservedLoss
-from minitron.recipe.checks import require
+from minitron.recipe.checks import require, require_positive
 
 TeacherSource = Literal["auto", "cached", "live"]
 CacheForm = Literal["top_k", "hidden"]
@@ -58,8 +59,11 @@ class DistillationRecipe:
     """Above this ``auto`` asks the teacher live and ``cached`` is refused."""
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0, "distillation.temperature", self.temperature, "above 0")
-        require(self.label_weight >= 0, "distillation.label_weight", self.label_weight, "at least 0")
+        require_positive("distillation.temperature", self.temperature)
+        require(
+            0 <= self.label_weight < math.inf,
+            "distillation.label_weight", self.label_weight, "at least 0, and finite",
+        )  # fmt: skip
         require(self.top_k >= 1, "distillation.top_k", self.top_k, "at least 1")
         self._require_served()
 

@@ -1,9 +1,10 @@
 """How a student is trained."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from minitron.recipe.checks import require
+from minitron.recipe.checks import require, require_positive
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Weights = Literal["float32", "bfloat16"]
@@ -52,9 +53,7 @@ class TrainingRecipe:
             "training.num_tokens", self.num_tokens, "at least one step of batch_tokens",
         )  # fmt: skip
         require(self.micro_batch_size >= 1, "training.micro_batch_size", self.micro_batch_size, "at least 1")
-        require(
-            self.peak_learning_rate > 0, "training.peak_learning_rate", self.peak_learning_rate, "above 0"
-        )
+        require_positive("training.peak_learning_rate", self.peak_learning_rate)
         require(
             0 <= self.final_learning_rate_ratio <= 1,
             "training.final_learning_rate_ratio", self.final_learning_rate_ratio, "0 to 1",
@@ -63,18 +62,22 @@ class TrainingRecipe:
             0 <= self.warmup_tokens < self.num_tokens,
             "training.warmup_tokens", self.warmup_tokens, "0 to below num_tokens",
         )  # fmt: skip
-        require(self.weight_decay >= 0, "training.weight_decay", self.weight_decay, "at least 0")
+        require(
+            0 <= self.weight_decay < math.inf,
+            "training.weight_decay", self.weight_decay, "at least 0, and finite",
+        )  # fmt: skip
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
             require(0 <= value < 1, f"training.{name}", value, "0 to below 1")
         require(self.max_gradient_norm > 0, "training.max_gradient_norm", self.max_gradient_norm, "above 0")
+        require(self.seed >= 0, "training.seed", self.seed, "at least 0")
 
-    def require_a_step(self, sequence_length: int) -> None:
-        """Raise InvalidRecipe when ``num_tokens`` is less than one step, which is one block at least."""
+    def require_a_step(self, sequence_length: int, *, field: str = "training.num_tokens") -> None:
+        """Raise InvalidRecipe, naming ``field``, when ``num_tokens`` is less than one step, which is one block at least."""
         least = self.blocks_per_step(sequence_length) * sequence_length
         require(
             self.num_tokens >= least,
-            "training.num_tokens", self.num_tokens, f"at least one step of {least}, with such a sequence_length",
+            field, self.num_tokens, f"at least one step of {least}, with such a sequence_length",
         )  # fmt: skip
 
     def blocks_per_step(self, sequence_length: int) -> int:

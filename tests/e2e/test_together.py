@@ -22,10 +22,9 @@ def home(tmp_path_factory):
     [
         ("cached", None),
         ("live", None),
-        ("cached", CorrectionRecipe(mode="alongside", stages=3)),
         ("live", CorrectionRecipe(mode="alongside", stages=3)),
     ],
-    ids=["cached", "live", "cached-alongside", "live-alongside"],
+    ids=["cached", "live", "live-alongside"],
 )
 def test_two_processes_find_what_one_finds(home, teacher, correction):
     """The same proposals, rungs, losses within rounding and winner, which is an ordinary checkpoint."""

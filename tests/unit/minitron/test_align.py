@@ -168,6 +168,14 @@ def test_a_rows_side_follows_from_its_content_alone(place):
             "pairs.jsonl:1: found prompt, chosen, rejected, allowed: a mapping with messages",
         ),
         (["--dpo", "{place}/pairs.jsonl", "--beta", "0"], "alignment.beta: found 0.0, allowed: above 0"),
+        (
+            ["--sft", "{place}/chats.jsonl", "--seed", "-1"],
+            "alignment.seed: found -1, allowed: 0 to 4294967295",
+        ),
+        (
+            ["--sft", "{place}/chats.jsonl", "--sft-learning-rate", "inf"],
+            "alignment.learning_rate: found inf, allowed: above 0, and finite",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_before_any_work(place, run, arguments, message):
@@ -177,6 +185,33 @@ def test_a_mistake_is_one_line_before_any_work(place, run, arguments, message):
     assert (code, out) == (1, "")
     assert re.fullmatch(f"error: (.*/)?{re.escape(message)}.*\n", err)
     assert not (place / "never").exists()
+
+
+def test_rows_of_which_nothing_would_be_learnt_are_refused(place, run):
+    """TRL drops rows whose question fills them, and of none it makes a traceback."""
+    for option, file in (("--sft", "chats.jsonl"), ("--dpo", "pairs.jsonl")):
+        code, out, err = run(
+            "align", place / "student", "-o", place / "never", option, place / file, "--max-length", 8
+        )
+        assert (code, out) == (1, "")
+        assert re.fullmatch(
+            r"error: alignment\.max_length: found 8, allowed for rows whose shortest question has \d+ tokens: more\n",
+            err,
+        )
+
+
+def test_rows_beyond_the_positions_of_a_model_are_refused(place, run, capsys):
+    """GPT-2 has a table of them, and would end in the middle of the work."""
+    write_checkpoint(place / "short", "gpt2", max_position_embeddings=10)
+    chat_tokenizer().save_pretrained(place / "short")
+    capsys.readouterr()
+    code, out, err = run("align", place / "short", "-o", place / "never", "--sft", place / "chats.jsonl")
+    assert (code, out) == (1, "")
+    assert re.fullmatch(
+        r"error: alignment\.max_length: found a held-out row, which is not cut, of \d+ tokens, allowed by the model's "
+        r"positions: at most 10\n",
+        err,
+    )
 
 
 def test_a_student_without_a_template_is_refused(place, run):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from minitron.cli import main
 from minitron.parents import parent_architecture
@@ -81,6 +81,10 @@ def test_the_whole_chain(place, run):
     card = (distilled / "README.md").read_text()
     assert f"{losses['student']:.4f}" in card
     assert "`parent` pruned from" in card
+    assert "| STUDENT.md | STUDENT.md, of the student before this training |" in card
+    for ours, students in (("STUDENT.md", "README.md"), ("pruning_plan.json", "pruning_plan.json")):
+        assert (distilled / ours).read_bytes() == (pruned / students).read_bytes()
+    assert "importance scores" in (distilled / "STUDENT.md").read_text()
     assert "quantization_config" not in json.loads((distilled / "config.json").read_text())
 
 
@@ -396,6 +400,64 @@ def test_a_student_with_another_tokenizer_is_refused(place, run):
     assert "its tokenizer differs" in err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["importance", "{lacking}"],
+        ["prune", "{lacking}", "--scores", "{lacking}/config.json"],
+        ["distill", "{lacking}", "--teacher", "{parent}"],
+        ["distill", "{parent}", "--teacher", "{lacking}"],
+        ["correct", "{lacking}"],
+        ["compress", "{lacking}", "--to", "L3"],
+        ["evaluate", "{lacking}"],
+        ["align", "{lacking}", "--sft", "{chats}"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("damage", ["missing", "shape"])
+def test_a_checkpoint_that_lacks_a_tensor_is_refused_before_any_work(place, run, tmp_path, command, damage):
+    """One line and nothing before it: no text was read, and nothing was made."""
+    lacking = write_checkpoint(tmp_path / "lacking")
+    path, name = lacking / "model.safetensors", "model.layers.2.mlp.up_proj.weight"
+    weights = load_file(path)
+    weights[name] = weights[name][1:].clone()
+    if damage == "missing":
+        del weights[name]
+    save_file(weights, path, metadata={"format": "pt"})
+    question, answer = {"role": "user", "content": "the model"}, {"role": "assistant", "content": "a ."}
+    chats = tmp_path / "chats.jsonl"
+    rows = [{"messages": [question | {"content": f"the {n}"}, answer]} for n in range(100)]
+    chats.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    names = {"lacking": lacking, "parent": place / "parent", "chats": chats}
+    before = {path: path.read_bytes() for path in lacking.iterdir()}
+    output = [] if command[0] == "evaluate" else ["-o", tmp_path / "new"]
+    if command[0] not in {"prune", "align"}:
+        output += ["--data", place / "text", "--sequence-length", T, "--artifacts", tmp_path / "artifacts"]
+    code, out, err = run(*(word.format(**names) for word in command), *output)
+    assert (code, out) == (1, "")
+    what = f"are missing: {name}" if damage == "missing" else f"have the wrong shape: {name} (found (39, 48)"
+    line = err[err.index("error: ") :]  # bars that were written with the checkpoint come before
+    assert line.startswith(f"error: {lacking}: tensors {what}")
+    assert line.count("\n") == 1
+    assert "token blocks" not in err
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "artifacts").exists()
+    assert {path: path.read_bytes() for path in lacking.iterdir()} == before
+
+
+@pytest.mark.parametrize("output", ["{parent}/model.safetensors", "{parent}", "{parent}/config.json/new"])
+def test_importance_overwrites_nothing(place, run, output):
+    """Above all no file of the parent."""
+    before = {path: path.read_bytes() for path in (place / "parent").iterdir()}
+    code, out, err = run(
+        "importance", place / "parent", "-o", output.format(parent=place / "parent"), *data_options(place)
+    )
+    assert (code, out) == (1, "")
+    assert err.startswith("error: --output: found ")
+    assert err.count("\n") == 1
+    assert {path: path.read_bytes() for path in (place / "parent").iterdir()} == before
+
+
 def test_usage_errors_have_exit_code_2(run):
     assert run("importance")[0] == 2
     code, _, err = run("prune", "builtin:tiny", "--scores", "nothing", "-o", "new")
@@ -412,6 +474,26 @@ def test_the_script_helps_at_once_and_loads_no_framework():
     program = "import sys, minitron.cli; print(*{'torch', 'transformers', 'numpy'} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["importance", "{parent}", "-o", "new", "--tokens", "0"],
+        ["distill", "{parent}", "--teacher", "{parent}", "-o", "new", "--loss", "mse"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_options_are_refused_before_a_framework_is_loaded(place, tmp_path, arguments):
+    """Which takes seconds, and minutes on busy machines."""
+    program = "import sys; from minitron.cli import main; sys.modules['torch'] = None; sys.argv[0] = 'minitron'; main()"
+    words = [word.format(parent=place / "parent") for word in arguments]
+    child = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert child.returncode == 1
+    assert "needs torch" not in child.stderr
+    assert re.fullmatch(r"error: (calibration.num_tokens|distillation.loss): found .*\n", child.stderr)
 
 
 @pytest.mark.parametrize("modules", [("torch", "transformers"), ("gguf",)])

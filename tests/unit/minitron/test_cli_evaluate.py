@@ -59,6 +59,7 @@ def test_scores_are_a_table(place, run):
         (["--limit", "5"], "--tasks: found none, allowed"),
         (["--tasks", "nouns", "--limit", "0"], "evaluation.limit: found 0, allowed: at least 1"),
         (["--tasks", "nouns", "--chat"], "--chat: found a tokenizer without chat template"),
+        (["--tasks", "nouns", "--num-fewshot", "400"], "num_fewshot: found 400, allowed for nouns: at most "),
         (["--tasks", "noun"], "tasks: found 'noun', allowed: near: nouns"),
     ],
 )

@@ -6,9 +6,12 @@ import re
 import pytest
 
 from minitron import resumable
+from minitron.errors import InvalidRecipe
+from minitron.families import read_architecture
 from minitron.parents import parent_architecture
 from minitron.sizes import nearest, read_sizes
 from tests.checkpoints import write_documents, write_learnt_checkpoint
+from tests.tiny import tiny_config
 
 T = 16
 
@@ -108,6 +111,19 @@ def test_sizes_of_another_recipe_are_not_taken_for_ours(place, run, whole):
         (["L3-L2"], "--to: found 'L3-L2', allowed: as L24-D512"),
         (["L9"], "--to: found L9, that is L9-D48-F40-N6-K2, allowed: smaller than"),
         (["L4-D48"], "--to: found L4-D48, that is L4-D48-F40-N6-K2, allowed: smaller than"),
+        (
+            ["L3", "D40"],
+            "--to: L3-D40-F40-N6-K2: hidden_size: found 40, allowed for llama: a multiple of the 6",
+        ),
+        (
+            ["L3", "K1"],
+            "--to: L3-D48-F40-N6-K1: num_attention_heads: found 6, allowed where KV heads are dropped",
+        ),
+        (
+            ["N5"],
+            "--to: found N5: num_attention_heads: found 5, allowed: a multiple of the 2 key-value heads",
+        ),
+        (["L0"], "--to: found L0: num_layers: found 0, allowed: at least 1"),
         (["L3", "D48"], "--to: found D48, that is L3-D48-F40-N6-K2, allowed: smaller than .*, once"),
     ],
 )
@@ -118,6 +134,39 @@ def test_a_size_that_cannot_be_is_told_before_any_work(place, run, sizes, messag
     assert (code, out) == (1, "")
     assert re.search(f"error: {message}", err)
     assert not (place / "never").exists()
+
+
+@pytest.mark.parametrize("command", ["compress", "correct"])
+def test_fewer_tokens_than_a_step_are_told_before_any_work(place, run, command):
+    """A step is one block at least, however few tokens were asked for."""
+    sizes = ["--to", "L3"] if command == "compress" else []
+    code, out, err = run(
+        command, place / "parent", *sizes, "-o", place / "never", "--tokens", 10, "--batch-tokens", 4,
+        "--data", place / "text", "--sequence-length", T, "--validation-tokens", 320,
+    )  # fmt: skip
+    assert (code, out) == (1, "")
+    assert err == (
+        "error: training.num_tokens: found 10, allowed: at least one step of 16, with such a sequence_length\n"
+    )
+    assert not (place / "never").exists()
+
+
+def test_an_output_that_cannot_be_is_told_before_any_work(place, run):
+    below = place / "parent" / "config.json" / "family"
+    code, out, err = run("compress", place / "parent", "--to", "L3", "-o", below, "--data", place / "text")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: --output: found {below} below {below.parent}, allowed: below a directory")
+
+
+@pytest.mark.parametrize(("text", "name"), [("N4", "L4-D32-F40-N4-K4"), ("D32-L3", "L3-D32-F40-N4-K4")])
+def test_what_a_family_couples_is_derived(text, name):
+    """GPT-2 has no head size of its own: its heads span the hidden size."""
+    parent = read_architecture(tiny_config("gpt2"))
+    assert [size.name for size in read_sizes(parent, [text])] == [name]
+    with pytest.raises(
+        InvalidRecipe, match=r"--to: L4-D36-F40-N4-K4: hidden_size: found 36, allowed for gpt2"
+    ):
+        read_sizes(parent, ["D36"])
 
 
 def test_the_nearest_larger_size_is_the_smallest_that_contains_it(place):

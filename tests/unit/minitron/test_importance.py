@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from minitron.errors import ArtifactMismatch, DatasetTooSmall, UnreadableCheckpoint
 from minitron.families import read_architecture
@@ -412,6 +414,38 @@ def test_scores_that_are_no_scores_are_named(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UnreadableCheckpoint, match=r"scores\.safetensors: cannot be read as scores"):
+        ImportanceScores.load(path, expected_fingerprint="f")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda held: held.pop("layers_L"), r"layers_L: found none, allowed for L4-\S+: the shape \(4,\)"),
+        (
+            lambda held: held.update(heads_LN=held["heads_LN"][:2].clone()),
+            r"heads_LN: found the shape \(2, 6\), allowed for L4-\S+: the shape \(4, 6\)",
+        ),
+        (
+            lambda held: held.update(blocks_RL=torch.zeros(2, 6)),
+            r"blocks_RL: found the shape \(2, 6\), allowed",
+        ),
+        (lambda held: held["hidden_D"].fill_(float("nan")), "hidden_D: found nan, allowed: numbers"),
+        (None, "architecture: cannot be read: KeyError"),
+    ],
+    ids=["none", "layers", "blocks", "nan", "architecture"],
+)
+def test_scores_that_fit_no_model_are_named(tmp_path, change, message):
+    """Whoever wrote them: a file of scores may have been edited."""
+    path = tmp_path / "scores.safetensors"
+    measure(tiny_model(), random_blocks(2), fingerprint="f").save(path)
+    with safe_open(path, framework="pt") as file:
+        metadata, held = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if change is None:
+        del metadata["architecture"]
+    else:
+        change(held)
+    save_file(held, path, metadata=metadata)
+    with pytest.raises(UnreadableCheckpoint, match=rf"^{path}: {message}"):
         ImportanceScores.load(path, expected_fingerprint="f")
 
 

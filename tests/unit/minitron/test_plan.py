@@ -127,6 +127,12 @@ def test_targets_of_another_model_are_refused():
         {"kv_heads": [[[0], [0]]] * 4},
         {"kv_heads": [[[1], [0]]] * 4},
         {"kv_heads": [[[0, 1]]] * 4},
+        {"kv_heads": [[[], []]] * 4},
+        {"kv_heads": [[]] * 4},
+        {"layers": [0, 1, 2, 4]},
+        {"layers": [-1, 1, 2, 3]},
+        {"layers": [0, 1.5, 2, 3]},
+        {"layers": [0, "1", 2, 3]},
         {"merged_heads": [[[0, 1]]] * 4},
         {"merged_heads": [[]] * 3},
         {"norm_gains": [1.0] * 8},
@@ -136,6 +142,15 @@ def test_plans_that_do_not_fit_are_refused(changes):
     value = random_plan(LLAMA, LLAMA, seed=0).as_json()
     with pytest.raises(ArtifactMismatch, match=rf"plan: ({'|'.join(changes)}): found"):
         PruningPlan.from_json(value | changes)
+
+
+def test_the_index_that_does_not_fit_is_named():
+    """And not all that do: a plan may have thousands."""
+    value = random_plan(LLAMA, LLAMA, seed=0).as_json()
+    with pytest.raises(
+        ArtifactMismatch, match=r"^plan: hidden: found 3 after 3, allowed: 48 ascending indices below 48$"
+    ):
+        PruningPlan.from_json(value | {"hidden": [0, 1, 2, 3, 3, *range(5, 48)]})
 
 
 def test_heads_must_be_equally_many_in_every_group():

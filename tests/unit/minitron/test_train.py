@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from minitron import extras
 from minitron.errors import ArtifactMismatch, DivergedTraining, MissingExtra
@@ -250,6 +250,13 @@ def test_states_of_another_retraining_are_refused(tmp_path):
             ArtifactMismatch, match=rf"retraining.safetensors: found another {what}, allowed: the"
         ):
             other.load(tmp_path)
+    for damage, message in ((b"junk", "cannot be read"), (save({"a": torch.ones(1)}), "found other tensors")):
+        (tmp_path / "damaged").mkdir(exist_ok=True)
+        (tmp_path / "damaged" / STATE_FILE).write_bytes(damage)
+        with pytest.raises(
+            ArtifactMismatch, match=rf"{STATE_FILE}: {message}.*, allowed: a saved retraining"
+        ):
+            retraining().load(tmp_path / "damaged")
     with pytest.raises(ArtifactMismatch, match="found nothing, allowed: a saved retraining"):
         retraining().load(tmp_path / "elsewhere")
 

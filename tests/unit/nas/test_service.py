@@ -9,10 +9,12 @@ import pytest
 
 from minitron.parents import BUILTIN_CONFIGS, TINY
 from minitron.recipe import DataRecipe, DataSource, DistillationRecipe, TrainingRecipe
+from minitron.stage_recipes import CorrectionRecipe
 from nas.axes import Axes, Range
 from nas.budget import Budget
 from nas.errors import Conflict, EmptySpace, HubUnavailable, InvalidSpec, LogUnavailable, NotFound
 from nas.estimate import estimate
+from nas.finals import Evaluation
 from nas.listing import SearchFilter
 from nas.search import Comparisons, Resources, Rungs, SearchState, Winner
 from nas.service import SearchService
@@ -212,6 +214,38 @@ def test_a_parent_that_could_not_be_loaded_is_refused_at_submission(service, par
     with pytest.raises(InvalidSpec, match=re.escape(reason)) as caught:
         service.create(make_spec(parent=str(parent)))
     assert [field for field, _ in caught.value.problems] == ["parent"]
+
+
+def test_a_parent_that_lacks_tensors_is_refused_at_submission(service, parent):
+    """As headers tell: nothing is loaded."""
+    header = b'{"model.norm.weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
+    (parent / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    found = refusal(service, make_spec(parent=str(parent)))
+    assert re.fullmatch(
+        rf"{parent}: tensors are missing: model.embed_tokens.weight, .* and \d+ more", found["parent"]
+    )
+
+
+def test_a_correction_is_a_step_at_least(service):
+    """Of one block, however few tokens were asked for."""
+    spec = make_spec(
+        training=TrainingRecipe(num_tokens=10_000, batch_tokens=8), correction=CorrectionRecipe(num_tokens=20)
+    )
+    assert refusal(service, spec) == {
+        "correction.num_tokens": "found 20, allowed: at least one step of 256, with such a sequence_length"
+    }
+
+
+def test_chats_need_a_template(service, parent):
+    spec = make_spec(parent=str(parent), evaluation=Evaluation(tasks=("arc",), chat=True))
+    assert refusal(service, spec) == {
+        "evaluation.chat": f"found true, allowed for {parent}, whose tokenizer has no chat template: false"
+    }
+    (parent / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    service.create(spec)
+    (parent / "tokenizer_config.json").unlink()
+    (parent / "chat_template.jinja").write_text("{{ messages }}")
+    service.create(spec)
 
 
 @pytest.mark.parametrize("source", ["text", "text/*.txt"])
