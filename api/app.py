@@ -12,7 +12,7 @@ from starlette.types import Lifespan
 from api import errors
 from api.dependencies import PATCH_TYPES, SPEC_TYPES
 from api.routes import events, health, searches, trials
-from api.schemas import Problem
+from api.schemas import Problem, SearchEdit
 from nas.service import SearchService
 from nas.spec import SPEC_ADAPTER
 
@@ -74,6 +74,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schemas = document["components"]["schemas"]
         for model in (
             Problem.model_json_schema(ref_template=COMPONENTS),
+            SearchEdit.model_json_schema(ref_template=COMPONENTS),
             SPEC_ADAPTER.json_schema(ref_template=COMPONENTS),
         ):
             schemas |= model.pop("$defs", {})
@@ -87,6 +88,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         patch = {"type": "object", "description": "Fields of a SearchSpec; null takes a field's default."}
         document["paths"]["/api/v1/searches/{search_id}:clone"]["post"]["requestBody"] = {
             "content": {media_type: {"schema": patch} for media_type in PATCH_TYPES},
+        }
+        edit = {"$ref": COMPONENTS.format(model="SearchEdit")}
+        document["paths"]["/api/v1/searches/{search_id}"]["patch"]["requestBody"] = {
+            "content": {media_type: {"schema": edit} for media_type in PATCH_TYPES},
         }
         app.openapi_schema = document
     return app.openapi_schema

@@ -1,14 +1,18 @@
 """What handlers are given: the service, and what a request's headers, parameters and body say."""
 
 import hashlib
+import json
+import re
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Header, HTTPException, Path, Query, Request
 from pydantic import AfterValidator
 
+from nas.edits import MAX_OWNER_LENGTH, MAX_TAG_LENGTH, MAX_TAGS, Edit, read_edit
+from nas.errors import InvalidRequest
 from nas.listing import SearchFilter, TrialFilter
 from nas.search import SearchSpec, SearchState
 from nas.service import SearchService
@@ -22,6 +26,7 @@ SPEC_TYPES = ("application/json", "application/yaml")
 """What a spec may be sent as; as in files, either text is read by the same parser."""
 PATCH_TYPES = ("application/merge-patch+json", *SPEC_TYPES)
 ID_PATTERN = "^[A-Za-z0-9_-]{1,64}$"
+_ETAG = r'(?:W/)?"[!#-~\x80-\xff]*"'
 NO_NUL = "^[^\\x00]*$"
 """No database holds the character NUL in a text."""
 
@@ -61,6 +66,38 @@ def submitted_patch(request: Request, body: Body) -> Any:
     return read_text(_text_of(request, body, PATCH_TYPES)) if body else {}
 
 
+def submitted_edit(request: Request, body: Body) -> Edit:
+    """Return the edit that the body is a merge patch for; without a body, the one that changes nothing."""
+    return read_edit(_text_of(request, body, PATCH_TYPES)) if body else Edit()
+
+
+def edited_versions(
+    if_match: Annotated[
+        str | None,
+        Header(
+            alias="If-Match",
+            description="The ETag that was read: an edit of what somebody else has edited meanwhile is refused. "
+            "Without it, or with `*`, the last edit of a field wins.",
+        ),
+    ] = None,
+) -> frozenset[int] | None:
+    """Return the versions that an edit may be of; None means any."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    if not re.fullmatch(rf"\s*{_ETAG}(\s*,\s*{_ETAG})*\s*", if_match):
+        raise InvalidRequest("If-Match", f'found {if_match!r}, allowed: the ETag of the search, as "0", or *')
+    # Ours are small numbers; any other is an ETag too, of nothing here. Weak ones never match.
+    return frozenset(int(each) for each in re.findall(r'(?<!W/)"(0|[1-9][0-9]{0,17})"', if_match))
+
+
+def said_at_first(
+    owner: Annotated[str | None, Query(description="Whose the search is, in people's words.")] = None,
+    tag: Annotated[list[str] | None, Query(description="A word to find it by; may be given again.")] = None,
+) -> Edit:
+    """Return what is said of a search that is submitted."""
+    return Edit(owner=owner, tags=None if tag is None else tuple(tag))
+
+
 def _text_of(request: Request, body: bytes, allowed: tuple[str, ...]) -> str:
     # One of the types must be named: a web page elsewhere cannot make a browser send it unasked.
     media_type = request.headers.get("content-type", "none").partition(";")[0].strip().lower()
@@ -75,6 +112,7 @@ def _text_of(request: Request, body: bytes, allowed: tuple[str, ...]) -> str:
 def request_key(
     request: Request,
     body: Body,
+    said: Annotated[Edit, Depends(said_at_first)],
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -89,7 +127,8 @@ def request_key(
     """Return what makes this request known when it is sent again; None when its sender wants none."""
     if idempotency_key is None:
         return None
-    asked = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + body)
+    told = "" if said == Edit() else f" {json.dumps([said.owner, said.tags])}"
+    asked = hashlib.sha256(f"{request.method} {request.url.path}{told}\n".encode() + body)
     # The draft of the header field quotes the key; others send it bare. Both mean the same.
     return RequestKey(key=idempotency_key.strip('"'), fingerprint=asked.hexdigest())
 
@@ -114,14 +153,36 @@ Time = Annotated[datetime, AfterValidator(_in_utc)]
 
 
 def search_filter(
+    *,
     state: Annotated[list[SearchState] | None, Query(description="Only searches in these states.")] = None,
     name: Annotated[str | None, _part_of("name")] = None,
     parent: Annotated[str | None, _part_of("parent")] = None,
     created_after: Annotated[Time | None, _time("at this time or later")] = None,
     created_before: Annotated[Time | None, _time("before this time")] = None,
+    owner: Annotated[
+        str | None,
+        Query(
+            max_length=MAX_OWNER_LENGTH,
+            pattern=NO_NUL,
+            description="Only searches of this owner, by the whole name; empty: of nobody.",
+        ),
+    ] = None,
+    tag: Annotated[
+        list[Annotated[str, Query(max_length=MAX_TAG_LENGTH, pattern=NO_NUL)]] | None,
+        Query(max_length=MAX_TAGS, description="Only searches with all of these tags."),
+    ] = None,
+    archived: Annotated[
+        Literal["false", "true", "any"],
+        Query(description="Archived searches are left out unless they, or any, are asked for."),
+    ] = "false",
+    text: Annotated[str | None, _part_of("name or notes")] = None,
 ) -> SearchFilter:
     """Return which searches are asked for."""
     return SearchFilter(
+        owner=owner,
+        tags=_distinct(tag),
+        archived=None if archived == "any" else archived == "true",
+        text=text,
         states=_distinct(state),
         name=name,
         parent=parent,
@@ -157,6 +218,9 @@ Stopping = Annotated[threading.Event, Depends(stopping_of)]
 Service = Annotated[SearchService, Depends(service_of)]
 Spec = Annotated[SearchSpec, Depends(submitted_spec)]
 Patch = Annotated[Any, Depends(submitted_patch)]
+Changes = Annotated[Edit, Depends(submitted_edit)]
+Said = Annotated[Edit, Depends(said_at_first)]
+Versions = Annotated[frozenset[int] | None, Depends(edited_versions)]
 Key = Annotated[RequestKey | None, Depends(request_key)]
 SearchId = Annotated[str, Path(description="The id that the submission answered with.", pattern=ID_PATTERN)]
 WhichSearches = Annotated[SearchFilter, Depends(search_filter)]

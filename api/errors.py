@@ -19,6 +19,7 @@ from nas.errors import (
     Conflict,
     EmptySpace,
     HubUnavailable,
+    InvalidEdit,
     InvalidPageToken,
     InvalidRequest,
     InvalidSpec,
@@ -26,6 +27,7 @@ from nas.errors import (
     LogUnavailable,
     NotFound,
     SearchError,
+    StaleVersion,
     StoreFull,
     StoreUnavailable,
     UnknownCursor,
@@ -50,6 +52,7 @@ DOMAIN_ERRORS: dict[type[Exception], Kind] = {
     # The nearest base class of an error decides, so the order does not matter.
     EmptySpace: Kind(status=422, code="empty_space", title="No architecture fits the spec"),
     InvalidSpec: Kind(status=422, code="invalid_spec", title="The spec cannot be run"),
+    InvalidEdit: Kind(status=422, code="invalid_edit", title="That cannot be said of a search"),
     InvalidRequest: Kind(status=422, code="invalid_request", title="A parameter is not allowed"),
     InvalidPageToken: Kind(status=422, code="invalid_page_token", title="No page of this list"),
     UnknownCursor: Kind(status=422, code="unknown_cursor", title="No such event yet"),
@@ -57,6 +60,7 @@ DOMAIN_ERRORS: dict[type[Exception], Kind] = {
     NotFound: Kind(status=404, code="not_found", title="No such search"),
     LogUnavailable: Kind(status=404, code="log_unavailable", title="No log to read here"),
     Conflict: Kind(status=409, code="conflict", title="Not possible in the present state"),
+    StaleVersion: Kind(status=412, code="stale_version", title="The search was edited meanwhile"),
     HubUnavailable: Kind(status=503, code="hub_unavailable", title="The Hugging Face hub does not answer"),
     StoreUnavailable: Kind(status=503, code="store_unavailable", title="The database does not answer"),
     # Not 503: what RFC 4918 says of 507, that it is not to be sent again unasked, is what helps here.
@@ -118,8 +122,10 @@ def _domain_problem(request: Request, error: Exception) -> JSONResponse:
     if kind.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     errors: Sequence[tuple[str, str]] = ()
-    if isinstance(error, InvalidSpec):
+    if isinstance(error, InvalidSpec | InvalidEdit):
         errors = error.problems
+    elif isinstance(error, StaleVersion):
+        errors = (("If-Match", error.reason),)
     elif isinstance(error, InvalidRequest):
         errors = ((error.field, error.reason),)
     retry = {"Retry-After": str(RETRY_SECONDS)} if kind.status == HTTPStatus.SERVICE_UNAVAILABLE else None

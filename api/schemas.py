@@ -5,10 +5,11 @@ Names and units are the domain's; see ``nas.search`` and ``nas.trial`` for what 
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from nas.edits import MAX_NOTES_LENGTH, MAX_OWNER_LENGTH, MAX_TAG_LENGTH, MAX_TAGS
 from nas.frontier import Comparison
 from nas.search import SearchState
 from nas.spec import dump
@@ -229,6 +230,14 @@ class SearchResource(_Resource):
     cancel_requested: bool
     cloned_from: str | None
     """The search whose spec this one's was made from."""
+    owner: str
+    """Whose it is, as people say it; empty: nobody's. This and the next three are people's to edit."""
+    tags: list[str]
+    notes: str
+    """Markdown."""
+    archived: bool
+    version: int
+    """How often that was edited; the ETag is this number in quotes."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -333,6 +342,22 @@ class EstimateResource(_Resource):
     hours: float | None
     unchecked: list[str]
     """What could not be looked at, and why."""
+
+
+class SearchEdit(BaseModel):
+    """A merge patch of what people say of a search; null takes it back. Only described here, read by the domain."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    owner: Annotated[str, Field(max_length=MAX_OWNER_LENGTH)] | None = None
+    tags: (
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=MAX_TAG_LENGTH)]], Field(max_length=MAX_TAGS)
+        ]
+        | None
+    ) = None
+    notes: Annotated[str, Field(max_length=MAX_NOTES_LENGTH)] | None = None
+    archived: bool | None = None
 
 
 class SearchPage(_Resource):

@@ -17,9 +17,9 @@ from typer.core import TyperGroup
 
 from minitron.errors import MinitronError
 from nas import display
-from nas.cli_remote import FAILED, SearchId, SpecFile, leave, remote
+from nas.cli_remote import FAILED, Owner, SearchId, SpecFile, Tags, leave, remote, said_at_first
 from nas.connection import ClientError
-from nas.errors import InvalidSettings, InvalidSpec, SearchError
+from nas.errors import InvalidEdit, InvalidSettings, InvalidSpec, SearchError
 from nas.estimate_rows import estimate_rows
 from nas.settings import Settings
 from nas.spec import dump, load_spec
@@ -74,6 +74,8 @@ def _root(
 def run(
     spec: Annotated[Path | None, typer.Argument(metavar="SPEC", help="A spec in YAML or JSON.")] = None,
     *,
+    owner: Owner = None,
+    tags: Tags = None,
     resume: Annotated[str | None, typer.Option(metavar="ID", help="Go on with an unfinished search.")] = None,
     serve: Annotated[bool, typer.Option(help="Open the dashboard too, until Ctrl-C.")] = False,
     host: Host = None,
@@ -84,11 +86,15 @@ def run(
         raise InvalidSpec((("SPEC", "found neither or both, allowed: a file, or else --resume ID"),))
     task = load_spec(spec) if spec else resume
     assert task is not None
+    if resume and (tags or owner is not None):
+        raise InvalidSpec((("resume", "found --owner or --tag too, allowed: nas edit, for what is there"),))
+    said = said_at_first(owner, tags) if spec else None
     logging.basicConfig(format="warning: %(message)s")
     from nas import local_run  # the other commands need no database
 
     try:
-        search = local_run.run(task, _settings(host=host, port=port), display.terminal(), serves=serve)
+        settings = _settings(host=host, port=port)
+        search = local_run.run(task, settings, display.terminal(), serves=serve, said=said)
     except local_run.Interrupted as interrupted:
         typer.echo(f"go on with: nas run --resume {interrupted.search_id}", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -182,11 +188,11 @@ def _settings(**options: Any) -> Settings:
 
 
 def _lines(error: Exception) -> list[str]:
-    problems = error.problems if isinstance(error, InvalidSpec | ClientError) else ()
+    problems = error.problems if isinstance(error, InvalidSpec | InvalidEdit | ClientError) else ()
     return [f"{field}: {reason}" for field, reason in problems] or [str(error)]
 
 
 def _is_input(error: Exception) -> bool:
     if isinstance(error, ClientError):
         return error.status is not None and error.status in {400, 413, 415, 422}
-    return isinstance(error, InvalidSpec | InvalidSettings)
+    return isinstance(error, InvalidSpec | InvalidEdit | InvalidSettings)

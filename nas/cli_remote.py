@@ -1,7 +1,9 @@
 """The commands of ``nas`` that talk to a server; ``cli.py`` joins them to those that need none."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,8 +16,10 @@ from nas import display, wording
 from nas.admission import resolved
 from nas.client import Client
 from nas.clock import utc_now
-from nas.errors import SearchError
-from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
+from nas.connection import ClientError
+from nas.edits import Edit
+from nas.errors import InvalidEdit, SearchError
+from nas.listing import SearchFilter, SearchOrder
 from nas.patch import patch_of, patched_spec, refilled
 from nas.search import Search, SearchState
 from nas.settings import Settings
@@ -32,6 +36,15 @@ Server = Annotated[str | None, typer.Option(help="Address of the server; default
 Key = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Submit once under this key, however often it is called.")
 ]
+Owner = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Whose it is; default NAS_OWNER, else the login name.")
+]
+Tags = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="WORD", help="A word to find it by; may be given again.")
+]
+MAX_TRIES = 5
+"""Of an edit that others are faster than."""
+UNARCHIVED = SearchFilter(archived=False)
 
 
 def _filter(which: str) -> Any:
@@ -44,10 +57,18 @@ def _time(which: str) -> Any:
 
 
 @remote.command()
-def submit(spec: SpecFile, server: Server = None, key: Key = None) -> None:
+def submit(
+    spec: SpecFile,
+    *,
+    owner: Owner = None,
+    tags: Tags = None,
+    server: Server = None,
+    key: Key = None,
+) -> None:
     """Submit a search to a server and print its id."""
+    said = said_at_first(owner, tags)
     with _client(server) as client:
-        search = client.create(resolved(load_spec(spec)), key=key).search
+        search = client.create(resolved(load_spec(spec)), said=said, key=key).search
     typer.echo(search.id)
 
 
@@ -59,12 +80,21 @@ def list_searches(
     parent: Annotated[str | None, _filter("with this in their parent")] = None,
     created_after: Annotated[datetime | None, _time("at this time or later")] = None,
     created_before: Annotated[datetime | None, _time("before this time")] = None,
+    owner: Annotated[str | None, _filter("of this owner, by the whole name")] = None,
+    tags: Annotated[list[str] | None, typer.Option("--tag", help="Only searches with all of these.")] = None,
+    text: Annotated[str | None, _filter("with this in their name or notes")] = None,
+    archived: Annotated[bool, typer.Option("--archived", help="Only archived searches.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Archived searches too.")] = False,
     order_by: Annotated[SearchOrder, typer.Option(help="A minus puts the last first.")] = SearchOrder.NEWEST,
     limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50,
     server: Server = None,
 ) -> None:
-    """List the searches of a server, newest first."""
+    """List the searches of a server that are not archived, newest first."""
     which = SearchFilter(
+        owner=owner,
+        tags=tuple(tags) if tags else None,
+        text=text,
+        archived=None if every else archived,
         states=tuple(state) if state else None,
         name=name,
         parent=parent,
@@ -75,10 +105,10 @@ def list_searches(
         views = client.list_searches(which, order=order_by, limit=limit)
     if views:
         display.terminal().print(display.searches_table(views, utc_now()))
-    elif which != EVERY_SEARCH:
+    elif which != UNARCHIVED:
         typer.echo("no such searches")
     else:
-        typer.echo("no searches yet; submit one with: nas submit SPEC")
+        typer.echo("no searches yet, or all are archived (--all); submit one with: nas submit SPEC")
 
 
 @remote.command()
@@ -125,6 +155,39 @@ def cancel(search_id: SearchId, server: Server = None) -> None:
 
 
 @remote.command()
+def edit(
+    search_id: SearchId,
+    *,
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="WORD", help="Tag it; may be given again.")
+    ] = None,
+    untags: Annotated[
+        list[str] | None, typer.Option("--untag", metavar="WORD", help="Take a tag away; may be given again.")
+    ] = None,
+    notes: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Markdown in place of its notes; - reads it from stdin."),
+    ] = None,
+    owner: Annotated[str | None, typer.Option(metavar="NAME", help="Whose it is.")] = None,
+    archive: Annotated[
+        bool | None, typer.Option("--archive/--unarchive", help="Leave it out of lists, or not.")
+    ] = None,
+    server: Server = None,
+) -> None:
+    """Say what a search is about, at any time, and print what is said of it."""
+    if not tags and not untags and (notes, owner, archive) == (None, None, None):
+        allowed = "--tag, --untag, --notes, --owner, --archive, --unarchive"
+        raise InvalidEdit((("edit", f"found nothing to say, allowed: {allowed}"),))
+    said = Edit(owner=owner, notes=_from_stdin() if notes == "-" else notes, archived=archive)
+    with _client(server) as client:
+        if tags or untags:
+            search = _retagged(client, search_id, said, tags or (), untags or ())
+        else:
+            search = client.edit(search_id, said).search
+    typer.echo("; ".join(wording.said(search)) or "nobody says anything of it")
+
+
+@remote.command()
 def clone(
     search_id: SearchId,
     *,
@@ -135,6 +198,8 @@ def clone(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the spec to this file; submit nothing.")
     ] = None,
+    owner: Owner = None,
+    tags: Tags = None,
     server: Server = None,
     key: Key = None,
 ) -> None:
@@ -142,11 +207,11 @@ def clone(
 
     Relative paths count from here, as in a spec that is submitted.
     """
-    patch = patch_of(assignments or [])
+    patch, said = patch_of(assignments or []), said_at_first(owner, tags)
     with _client(server) as client:
         spec = spec_to_json(resolved(patched_spec(client.get(search_id).search.spec, patch)))
         if output is None:
-            typer.echo(client.clone(search_id, refilled(patch, spec), key=key).search.id)
+            typer.echo(client.clone(search_id, refilled(patch, spec), said=said, key=key).search.id)
             return
     _write_new(output, yaml_of(spec))
 
@@ -191,6 +256,11 @@ def push(
     typer.echo(address or "dry run: nothing was uploaded")
 
 
+def said_at_first(owner: str | None, tags: Sequence[str] | None) -> Edit:
+    """Return what is said of a search that is submitted here."""
+    return Edit(owner=Settings().owner if owner is None else owner, tags=tuple(tags or ()))
+
+
 def leave(search: Search) -> None:
     """Leave with the exit code of how a search ended; a failure is told last, where it is seen."""
     if search.failure:
@@ -201,6 +271,28 @@ def leave(search: Search) -> None:
 
 def _client(server: str | None) -> Client:
     return Client(server or Settings().server_url)
+
+
+def _retagged(
+    client: Client, search_id: str, said: Edit, added: Sequence[str], removed: Sequence[str]
+) -> Search:
+    """Edit a search and its tags; those that others change meanwhile stay as they say."""
+    for left in reversed(range(MAX_TRIES)):
+        search = client.get(search_id).search
+        tags = (*(tag for tag in search.tags if tag not in removed), *added)
+        try:
+            return client.edit(search_id, replace(said, tags=tags), version=search.version).search
+        except ClientError as error:
+            if error.code != "stale_version" or not left:
+                raise
+    raise AssertionError
+
+
+def _from_stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError:
+        raise InvalidEdit((("notes", "found bytes that are not UTF-8, allowed: Markdown"),)) from None
 
 
 def _show(client: Client, search_id: str) -> Search:

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from minitron.files import ChunkStream
 from nas.connection import ClientError, Connection
+from nas.edits import Edit, told
 from nas.frontier import Comparison
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.logs import LogTail
@@ -46,20 +47,37 @@ class Client:
         """Close the connections."""
         self._connection.close()
 
-    def create(self, spec: SearchSpec, *, key: str | None = None) -> SearchView:
-        """Submit a search; local paths in the spec are the server's to find.
+    def create(self, spec: SearchSpec, *, said: Edit | None = None, key: str | None = None) -> SearchView:
+        """Submit a search, and say whose it is and its tags; local paths in the spec are the server's to find.
 
         With the same key the same spec is submitted once, whoever sends it again; by default each call
         has a key of its own, so that what it sends again after a lost connection is one search.
         """
-        return _view(self._connection.call("POST", "/searches", json=spec_to_json(spec), headers=_keyed(key)))
+        content = spec_to_json(spec)
+        return _view(
+            self._connection.call("POST", "/searches", json=content, params=_said(said), headers=_keyed(key))
+        )
 
-    def clone(self, search_id: str, patch: Mapping[str, Any], *, key: str | None = None) -> SearchView:
-        """Submit a search like another, its spec changed by a merge patch; ``key`` as in ``create``."""
+    def clone(
+        self, search_id: str, patch: Mapping[str, Any], *, said: Edit | None = None, key: str | None = None
+    ) -> SearchView:
+        """Submit a search like another, its spec changed by a merge patch; the others as in ``create``."""
         headers = {"Content-Type": "application/merge-patch+json", **_keyed(key)}
         content = json.dumps(patch, default=str)
         return _view(
-            self._connection.call("POST", f"/searches/{search_id}:clone", content=content, headers=headers)
+            self._connection.call(
+                "POST", f"/searches/{search_id}:clone", content=content, params=_said(said), headers=headers
+            )
+        )
+
+    def edit(self, search_id: str, edit: Edit, *, version: int | None = None) -> SearchView:
+        """Say something of a search; of this version, if one is given, else whatever was said meanwhile."""
+        headers = {"Content-Type": "application/merge-patch+json"}
+        if version is not None:
+            headers["If-Match"] = f'"{version}"'
+        content = json.dumps(told(edit))
+        return _view(
+            self._connection.call("PATCH", f"/searches/{search_id}", content=content, headers=headers)
         )
 
     def list_searches(
@@ -71,7 +89,11 @@ class Client:
     ) -> list[SearchView]:
         """Return searches in order."""
         asked = dump(which) | {"order_by": order.value}
-        asked["state"] = asked.pop("states")  # each is a parameter of its own
+        asked["state"], asked["tag"] = (
+            asked.pop("states"),
+            asked.pop("tags"),
+        )  # each is a parameter of its own
+        asked["archived"] = "any" if which.archived is None else which.archived
         parameters = {name: value for name, value in asked.items() if value is not None}
         views: list[SearchView] = []
         for page in self._pages("/searches", parameters, page_size=limit):
@@ -170,6 +192,13 @@ def _keyed(key: str | None) -> dict[str, str]:
     if key is not None and not re.fullmatch("[!#-~]{1,255}", key):
         raise ClientError(f"key: found {key!r}, allowed: 1 to 255 ASCII characters, no space, no quotes")
     return {"Idempotency-Key": f'"{key or uuid.uuid4()}"'}
+
+
+def _said(edit: Edit | None) -> dict[str, Any]:
+    """Return the parameters of what is said of a search that is submitted."""
+    edit = edit or Edit()
+    parameters = {"owner": edit.owner, "tag": list(edit.tags) if edit.tags else None}
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def _view(data: Mapping[str, Any]) -> SearchView:

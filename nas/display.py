@@ -47,19 +47,23 @@ def terminal() -> Console:
 
 def searches_table(views: Iterable[SearchView], now: datetime) -> Table:
     """Return searches, one a row."""
-    table = _table("id", "name", "state", "parent", ">best loss", ">parent's", ">trials", "created")
+    table = _table(
+        "id", "name", "state", "parent", ">best loss", ">parent's", ">trials", "created", "owner", "tags"
+    )
     for view in views:
         search = view.search
         done = sum(number for state, number in view.counts.items() if state.is_final)
         table.add_row(
             search.id,
             search.spec.name,
-            _state(search.state),
+            _state(search.state).append(", archived" if search.archived else "", style="dim"),
             wording.parent(search.spec.parent),
             wording.loss(view.best_loss),
             wording.loss(search.parent_loss),
             f"{done}/{num_planned(search)}",
             wording.ago(search.created_at, now),
+            search.owner,
+            wording.tags(search.tags),
         )
     return table
 
@@ -130,6 +134,8 @@ def report(
     """Print a search: what was asked, every trial, and how the best compares."""
     search = view.search
     console.print(heading(search), soft_wrap=True)
+    if search.notes:
+        console.print(Text(search.notes.rstrip()), soft_wrap=True)
     if search.failure:
         console.print(Text(f"failed: {search.failure.message}", style="red"), soft_wrap=True)
     if search.progress and not search.state.is_final:
@@ -164,6 +170,7 @@ def heading(search: Search) -> Text:
         f"; {search.spec.parent}, {wording.count(search.parent_parameters)} parameters, "
         f"budget {wording.budget(search.spec.budget)}; {search.num_feasible:,} architectures fit",
         f"; cloned from {search.cloned_from}" if search.cloned_from else "",
+        *(f"; {part}" for part in wording.said(search)),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ SearchError
 ├── InvalidSpec         a spec field that is unknown, missing or out of range
 │   └── EmptySpace      axes and budget that leave no architecture
 ├── InvalidSettings     an environment variable that is out of range
+├── InvalidEdit         what cannot be said of a search
 ├── InvalidRequest      a parameter that is not allowed
 │   ├── InvalidPageToken  a page token that is none, or of a list that was asked for otherwise
 │   └── UnknownCursor   a place in the events that this store has not come to
@@ -11,6 +12,7 @@ SearchError
 │   └── LogUnavailable  no log of a search, or on another machine
 ├── Conflict            not possible in the present state (finished, no winner yet)
 │   ├── LostLease       another process has taken the search over
+│   ├── StaleVersion    an edit of what somebody else has edited meanwhile
 │   └── KeyReused       an idempotency key that came before with another request
 ├── HubUnavailable      the Hugging Face hub does not answer, and a search cannot be checked without
 ├── FinalTrialChanged   an attempt to rewrite a trial that is final
@@ -43,6 +45,18 @@ class InvalidSpec(SearchError, ValueError):
 
 class EmptySpace(InvalidSpec):
     """Raised when no architecture satisfies axes, family rules and budget together."""
+
+
+class InvalidEdit(SearchError):
+    """Raised for what cannot be said of a search; lists every offending field."""
+
+    def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+        """Pairs of field and reason."""
+
+    def __str__(self) -> str:
+        return "; ".join(f"{field}: {reason}" for field, reason in self.problems)
 
 
 class InvalidSettings(SearchError):
@@ -83,6 +97,18 @@ class Conflict(SearchError):
 
 class LostLease(Conflict):
     """Raised when a process acts on a search that another process has taken over."""
+
+
+class StaleVersion(Conflict):
+    """Raised when an edit was made of a version that is not the present one."""
+
+    def __init__(self, search_id: str, found: str, present: int) -> None:
+        super().__init__(search_id, found, present)
+        self.search_id = search_id
+        self.reason = f"found {found}, allowed: {present}; it was edited meanwhile"
+
+    def __str__(self) -> str:
+        return f"search {self.search_id}: version: {self.reason}"
 
 
 class KeyReused(Conflict):

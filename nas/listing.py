@@ -50,6 +50,14 @@ class SearchFilter:
     """At this time or later."""
     created_before: datetime | None = None
     """Earlier than this time."""
+    owner: str | None = None
+    """The owner's whole name; empty: those of nobody."""
+    tags: tuple[str, ...] | None = None
+    """All of these."""
+    archived: bool | None = None
+    """Whether they are archived; None admits both."""
+    text: str | None = None
+    """A part of the name or of the notes; ASCII letters in either case."""
 
     def admits(self, search: Search) -> bool:
         """Return whether a search is asked for."""
@@ -59,6 +67,10 @@ class SearchFilter:
             and _folded(self.parent or "") in _folded(search.spec.parent)
             and (self.created_after is None or self.created_after <= search.created_at)
             and (self.created_before is None or search.created_at < self.created_before)
+            and self.owner in (None, search.owner)
+            and set(self.tags or ()) <= set(search.tags)
+            and self.archived in (None, search.archived)
+            and any(_folded(self.text or "") in _folded(each) for each in (search.spec.name, search.notes))
         )
 
 

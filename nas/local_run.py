@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nas import display
+from nas.edits import Edit
 from nas.errors import NotFound, SearchError, StoreUnavailable
 from nas.estimate import Estimate
 from nas.leaderboard import comparison_of
@@ -46,10 +47,17 @@ class _Page:
     address: str
 
 
-def run(task: SearchSpec | str, settings: Settings, console: Console, *, serves: bool) -> Search:
+def run(
+    task: SearchSpec | str,
+    settings: Settings,
+    console: Console,
+    *,
+    serves: bool,
+    said: Edit | None = None,
+) -> Search:
     """Run a new search of a spec, or go on with the one that has an id, and print all there is to tell.
 
-    With ``serves`` the dashboard is open meanwhile, and stays so until interrupted. Returns the
+    ``said`` is said of a new search. With ``serves`` the dashboard is open meanwhile, and stays so until interrupted. Returns the
     search as it ended.
 
     Raises:
@@ -62,7 +70,7 @@ def run(task: SearchSpec | str, settings: Settings, console: Console, *, serves:
     service = SearchService(store, artifact_root=settings.artifact_root)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _page(settings) if serves else nullcontext() as page:
-        search = service.create(task) if isinstance(task, SearchSpec) else service.get(task).search
+        search = service.create(task, said=said) if isinstance(task, SearchSpec) else service.search(task)
         if page:
             _say(console, f"the page: {page.address}/searches/{search.id}")
         supervisor = Supervisor(

@@ -248,6 +248,13 @@ class Search:
     cancel_requested: bool = False
     cloned_from: str | None = None
     """Id of the search whose spec this one's was made from."""
+    owner: str = ""
+    """This and the next three are what people say of it, at any time; see ``nas.edits``."""
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    archived: bool = False
+    version: int = 0
+    """How often that was edited."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -275,9 +282,10 @@ class Event:
     """Ascending over the whole store."""
     search_id: str
     kind: str
-    """``search`` (state, progress or result changed), ``trial``, ``point`` or ``attempt``."""
+    """``search`` (state, progress or result changed), ``edit`` (what people say of it changed), ``trial``,
+    ``point`` or ``attempt``."""
     trial_number: int | None
     at: datetime
     data: Mapping[str, Any]
-    """The changed object as JSON: a Search without its spec, a Trial, an Attempt, or a Point with its
-    ``trial_number``."""
+    """The changed object as JSON: a Search without its spec and notes, all that is said of it by now with its
+    version, a Trial, an Attempt, or a Point with its ``trial_number``."""

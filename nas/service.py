@@ -5,7 +5,7 @@ the store until a runner takes it.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from minitron.errors import MinitronError
 from nas.admission import admitted, planned, resolved
 from nas.clock import Clock, utc_now
 from nas.disk import tree_bytes
+from nas.edits import Edit
 from nas.errors import Conflict, LogUnavailable, NotFound, UnknownCursor
 from nas.estimate import Estimate, Rate, estimate, measured_rate
 from nas.layout import search_directory
@@ -61,9 +62,14 @@ class SearchService:
         self._clock = clock
 
     def create(
-        self, spec: SearchSpec, *, key: RequestKey | None = None, cloned_from: str | None = None
+        self,
+        spec: SearchSpec,
+        *,
+        said: Edit | None = None,
+        key: RequestKey | None = None,
+        cloned_from: str | None = None,
     ) -> Search:
-        """Check a spec as far as can be without loading a model, and queue a search of it.
+        """Check a spec as far as can be without loading a model, and queue a search of it, with what is said of it.
 
         Local paths in the spec are made absolute first: relative ones count from the directory of this
         process, and a worker may run in another. A parent on the hub is asked for its commit and config.
@@ -86,17 +92,21 @@ class SearchService:
             cloned_from=cloned_from,
             created_at=now,
         )
-        return self._store.add_search(search, key)
+        return self._store.add_search(said.said_of(search) if said else search, key)
 
-    def clone(self, search_id: str, patch: Any, *, key: RequestKey | None = None) -> Search:
+    def clone(
+        self, search_id: str, patch: Any, *, said: Edit | None = None, key: RequestKey | None = None
+    ) -> Search:
         """Queue a search of the spec that a merge patch makes of another search's; ``{}`` changes nothing.
+
+        What is said of the other search is not said of this one.
 
         Raises:
             InvalidSpec: As ``create``, or the patch is none.
             KeyReused, HubUnavailable: As ``create``.
         """
         source = self._store.get_search(search_id)
-        return self.create(patched_spec(source.spec, patch), key=key, cloned_from=source.id)
+        return self.create(patched_spec(source.spec, patch), said=said, key=key, cloned_from=source.id)
 
     def plan(self, spec: SearchSpec, *, flops_per_second: float | None = None) -> Estimate:
         """Check a spec as ``create`` does, store nothing, and return what the search would cost.
@@ -179,6 +189,14 @@ class SearchService:
     def cancel(self, search_id: str) -> Search:
         """Ask for the end of a search; see ``SearchStore.request_cancel``."""
         return self._store.request_cancel(search_id, self._clock())
+
+    def edit(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
+        """Say something of a search, at any time; see ``SearchStore.edit_search``.
+
+        Raises:
+            StaleVersion: It was edited meanwhile, and is none of ``versions``, if they are given.
+        """
+        return self._store.edit_search(search_id, edit, versions=versions)
 
     def events(self, *, after: int = 0, search_id: str | None = None, limit: int = 1000) -> list[Event]:
         """Return what happened since, in order."""

@@ -4,6 +4,7 @@ Paths, also those in SQLite addresses, are made absolute, so that a child proces
 means the same. Loads no database and no server.
 """
 
+import getpass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -31,6 +32,14 @@ def _absolute_address(address: str) -> str:
     if file in (address, "") or file.startswith(("/", ":")):
         return address
     return f"{_sqlite_address(Path.cwd())}/{PurePosixPath(file)}"
+
+
+def _login_name() -> str:
+    """Return the name of who is logged in; empty where nobody is, as in a container with a bare number."""
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        return ""
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
@@ -77,6 +86,8 @@ class Settings(BaseSettings):
     """``NAS_PORT``: the port that ``nas serve`` listens on; 0 takes a free one."""
     max_searches: int = Field(default=1, ge=1)
     """``NAS_MAX_SEARCHES``: searches that ``nas serve`` runs side by side; others wait QUEUED."""
+    owner: str = Field(default_factory=_login_name)
+    """``NAS_OWNER``: whose the searches are that the command line submits; by default the login name."""
     server_url: str = Field(default_factory=lambda data: _server_url(data["host"], data["port"]))
     """``NAS_SERVER_URL``: where the client commands find the service."""
 

@@ -54,7 +54,7 @@ def parse_spec(data: Mapping[str, Any] | str) -> SearchSpec:
     """
     content = read_text(data) if isinstance(data, str) else data
     if not isinstance(content, Mapping):
-        raise InvalidSpec((("spec", f"found {_shown(content)}, allowed: a mapping of fields"),))
+        raise InvalidSpec((("spec", f"found {shown(content)}, allowed: a mapping of fields"),))
     plain = _plain(content)
     try:
         # As JSON, because only there does a strict tuple take a list.
@@ -123,7 +123,7 @@ def _problems(detail: ErrorDetails, plain: Mapping[str, Any]) -> list[Problem]:
     path = _path(found.path)
     if found.is_unclear:
         allowed = _CHOICES.get(path) or _CHOICES[str(found.path[0])]
-        return [(path, f"found {_shown(found.value)}, allowed: {allowed}")]
+        return [(path, f"found {shown(found.value)}, allowed: {allowed}")]
     match detail["type"]:
         case "value_error":
             # The domain knows the field where pydantic knows the section; an axis is the other way round.
@@ -137,7 +137,7 @@ def _problems(detail: ErrorDetails, plain: Mapping[str, Any]) -> list[Problem]:
             reason = f"unknown, allowed: {names}"
         case kind:
             allowed = detail.get("ctx", {}).get("expected") or _ALLOWED.get(kind, detail["msg"])
-            reason = f"found {_shown(detail['input'])}, allowed: {allowed}"
+            reason = f"found {shown(detail['input'])}, allowed: {allowed}"
     return [(path, reason)]
 
 
@@ -217,6 +217,7 @@ def _path(location: Sequence[int | str]) -> str:
     return ".".join(str(part) for part in location)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value that was found, in one line that is not too long."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,7 +1,7 @@
 """Numbers, times and progress in the words that the command line and the dashboard share."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -9,6 +9,7 @@ from minitron.hub import PREFIX
 from minitron.progress import Progress
 from nas.budget import Budget
 from nas.finals import ScoreRow
+from nas.search import Search
 from nas.trial import TrialRole
 
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
@@ -102,6 +103,18 @@ def budget(window: Budget) -> str:
 def parent(name: str) -> str:
     """Return the name of a parent without its folders, a commit in the length that people write."""
     return _COMMIT.sub(r"\1", name).removeprefix(PREFIX).rsplit("/", 1)[-1]
+
+
+def tags(words: Sequence[str], most: int = 3) -> str:
+    """Return the first tags and how many there are beyond."""
+    more = (f"+{len(words) - most}",) if len(words) > most else ()
+    return ", ".join((*words[:most], *more))
+
+
+def said(search: Search) -> list[str]:
+    """Return what people say of a search, but for its notes: nothing where they say nothing."""
+    parts = {"owner": search.owner, "tags": ", ".join(search.tags), "archived": search.archived}
+    return [name if value is True else f"{name} {value}" for name, value in parts.items() if value]
 
 
 def progress(at: Progress) -> str:

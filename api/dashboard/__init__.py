@@ -3,7 +3,7 @@
 They call the same use cases as REST, always in a thread, so that a slow database stalls no other page.
 """
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from nicegui import ui
 
 from api.dashboard import launch_page, list_page, search_page
@@ -18,8 +18,8 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
     """
 
     @ui.page("/")
-    async def searches() -> None:
-        await list_page.build(service, notice)
+    async def searches(request: Request) -> None:
+        await list_page.build(service, notice, request.query_params)
 
     @ui.page("/launch")
     async def launch() -> None:

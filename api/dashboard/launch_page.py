@@ -3,8 +3,10 @@
 from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 
+from api.dashboard.said_panel import words_in
 from api.dashboard.theme import AMBER, RED, banner, frame, panel
-from nas.errors import InvalidSpec, SearchError
+from nas.edits import Edit
+from nas.errors import InvalidEdit, InvalidSpec, SearchError
 from nas.estimate import Estimate
 from nas.estimate_rows import estimate_rows
 from nas.service import SearchService
@@ -50,6 +52,10 @@ class _Form:
                     STARTER, language="YAML", line_wrapping=True, on_change=self._typed
                 ).classes("w-full")
                 self._text.style("height: 460px; font-size: 13px")
+                with ui.row().classes("w-full gap-3"):
+                    self._owner = ui.input("Owner").props("dense outlined")
+                    self._tags = ui.input("Tags, with spaces between them").props("dense outlined")
+                    self._tags.style("flex: 1; min-width: 220px")
                 self._launch = ui.button("Launch", icon="rocket_launch", on_click=self._submit)
                 self._launch.props("no-caps unelevated")
             with panel("What it would cost"):
@@ -80,7 +86,10 @@ class _Form:
     async def _submit(self) -> None:
         self._launch.disable()  # once is enough
         try:
-            search = await run_in_threadpool(lambda: self._service.create(parse_spec(self._text.value)))
+            said = Edit(owner=self._owner.value, tags=words_in(self._tags.value))
+            search = await run_in_threadpool(
+                lambda: self._service.create(parse_spec(self._text.value), said=said)
+            )
         except SearchError as error:
             self._show_error(error)
         else:
@@ -91,7 +100,7 @@ class _Form:
         self._launch.set_enabled(not isinstance(error, InvalidSpec))
         self._findings.clear()
         with self._findings:
-            if isinstance(error, InvalidSpec):
+            if isinstance(error, InvalidSpec | InvalidEdit):
                 for field, reason in error.problems:
                     banner("error", field, reason, RED)
             else:

@@ -7,6 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 
 from api.dashboard.charts import learning_chart, size_chart
+from api.dashboard.said_panel import SaidPanel
 from api.dashboard.theme import AMBER, RED, banner, frame, message, nowhere, panel, show_state, state_chip
 from api.dashboard.trials_table import TrialsTable
 from api.dashboard.winner_panel import WinnerPanel
@@ -22,6 +23,8 @@ from nas.standing import SearchView
 from nas.text import yaml_of
 
 POLL_SECONDS = 1.0
+ENDED_SECONDS = 5.0
+"""Between looks at a search that has ended, of which only what people say changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,7 @@ class _Page:
         self._pace: wording.Pace | None = None
         self._make(snapshot)
         self._show(snapshot)
-        self._timer = ui.timer(POLL_SECONDS, self._poll, active=not snapshot.view.search.state.is_final)
+        self._timer = ui.timer(self._pause(), self._poll)
 
     def _make(self, snapshot: Snapshot) -> None:
         search = snapshot.view.search
@@ -99,6 +102,7 @@ class _Page:
             "cloud_off", "The database does not answer", "This page tries again.", AMBER
         )
         self._unreachable.visible = False
+        self._said = SaidPanel(self._service, search)
         self._failure = ui.column().classes("w-full")
         with panel() as self._progress:
             with ui.row().classes("w-full justify-between gap-2"):
@@ -124,6 +128,7 @@ class _Page:
     def _show(self, snapshot: Snapshot) -> None:
         view, search = snapshot.view, snapshot.view.search
         show_state(self._state, search)
+        self._said.show(search)
         self._cancel.visible = not search.state.is_final
         self._cancel.enabled = not search.cancel_requested
         self._show_failure(search)
@@ -208,8 +213,7 @@ class _Page:
     async def _poll(self) -> None:
         """Read where the search stands; draw only when that changed."""
         try:
-            view = await run_in_threadpool(self._service.get, self._id)
-            if view != self._view:
+            if await run_in_threadpool(self._has_changed):
                 snapshot = await run_in_threadpool(_read, self._service, self._id)
                 self._view = snapshot.view
                 self._show(snapshot)
@@ -217,8 +221,15 @@ class _Page:
             self._unreachable.visible = True
             return
         self._unreachable.visible = False
+        self._timer.interval = self._pause()
+
+    def _has_changed(self) -> bool:
         if self._view.search.state.is_final:
-            self._timer.deactivate()
+            return self._service.search(self._id) != self._view.search
+        return self._service.get(self._id) != self._view
+
+    def _pause(self) -> float:
+        return ENDED_SECONDS if self._view.search.state.is_final else POLL_SECONDS
 
     async def _ask_to_cancel(self) -> None:
         with ui.dialog() as dialog, ui.card():

@@ -70,6 +70,20 @@ body, body.body--dark { background: var(--page); }
 .q-table tbody tr.first td { background: rgba(18, 184, 134, .10); }
 .nicegui-code { background: rgba(120, 130, 145, .12); border-radius: 8px; width: 100%; }
 .nicegui-code .codehilite { background: none; }
+.tag { display: inline-block; font-size: 12px; line-height: 18px; padding: 0 8px; margin: 2px 4px 0 0; border-radius: 9px;
+  background: rgba(76, 110, 245, .14); color: inherit; text-decoration: none; }
+.tag:hover, .tag:focus-visible { background: rgba(76, 110, 245, .30); }
+a:focus-visible { outline: 2px solid #4c6ef5; outline-offset: 1px; }
+.notes { width: 100%; overflow-wrap: anywhere; overflow-x: auto; }
+.notes :is(h1, h2, h3, h4, h5, h6) { font-size: 15px; font-weight: 600; line-height: 1.4; margin: 10px 0 4px; }
+.notes :is(p, ul, ol, pre, blockquote, table) { margin: 4px 0 8px; }
+.notes :is(ul, ol) { padding-left: 22px; } .notes ul { list-style: disc; } .notes ol { list-style: decimal; }
+.notes :is(th, td) { border: 1px solid var(--line); padding: 2px 8px; }
+.notes code { font-size: 12.5px; background: rgba(120, 130, 145, .16); border-radius: 4px; padding: 1px 4px; }
+.notes pre { background: rgba(120, 130, 145, .12); border-radius: 8px; padding: 8px 10px; overflow-x: auto; }
+.notes pre code { background: none; padding: 0; }
+.notes a { color: #4c6ef5; text-decoration: underline; }
+.notes blockquote { border-left: 3px solid var(--line); padding-left: 10px; color: var(--soft); }
 a.quiet { color: inherit; text-decoration: none; } a.quiet:hover { text-decoration: underline; }
 @media (max-width: 520px) { .page { padding: 12px; } .charts { grid-template-columns: 1fr; } }
 """

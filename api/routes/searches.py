@@ -1,4 +1,4 @@
-"""Searches under ``/api/v1``: submit, list, read, clone, cancel, read its log, take the winner home."""
+"""Searches under ``/api/v1``: submit, list, read, edit, clone, cancel, read its log, take the winner home."""
 
 from typing import Annotated, Any
 
@@ -9,12 +9,15 @@ from pydantic import Field, TypeAdapter
 from api.archive import DirectoryArchive
 from api.dependencies import (
     ID_PATTERN,
+    Changes,
     Key,
     PageToken,
     Patch,
+    Said,
     SearchId,
     Service,
     Spec,
+    Versions,
     WhichSearches,
     page_size,
 )
@@ -32,7 +35,9 @@ router = APIRouter(tags=["searches"])
 MAX_LOG_LINES = 10_000
 PLACES: TypeAdapter[str] = TypeAdapter(Annotated[str, Field(pattern=ID_PATTERN)])
 """A page begins after the search with an id."""
-CREATED: dict[int | str, Any] = {201: {"headers": {"Location": {"schema": {"type": "string"}}}}}
+_TEXT = {"schema": {"type": "string"}}
+CREATED: dict[int | str, Any] = {201: {"headers": {"Location": _TEXT, "ETag": _TEXT}}}
+FOUND: dict[int | str, Any] = {200: {"headers": {"ETag": _TEXT}}}
 
 
 @router.post(
@@ -55,6 +60,7 @@ def create_search(
     response: Response,
     service: Service,
     spec: Spec,
+    said: Said,
     key: Key,
     validate_only: Annotated[bool, Query(description="Store nothing: say what it would cost.")] = False,
     device_flops: Annotated[
@@ -66,7 +72,7 @@ def create_search(
     if validate_only:
         found = EstimateResource.model_validate(service.plan(spec, flops_per_second=device_flops))
         return JSONResponse(found.model_dump(mode="json"))
-    return _created(request, response, service, service.create(spec, key=key))
+    return _created(request, response, service, service.create(spec, said=said, key=key))
 
 
 @router.get("/searches", operation_id="list_searches", responses=problems(404, 422, 503))
@@ -87,12 +93,31 @@ def list_searches(
     )
 
 
-@router.get("/searches/{search_id}", operation_id="get_search", responses=problems(404, 422, 503))
-def get_search(service: Service, search_id: SearchId) -> SearchResource:
-    """Read a search, its best trial so far and how that compares with the baselines."""
+@router.get(
+    "/searches/{search_id}", operation_id="get_search", responses={**FOUND, **problems(404, 422, 503)}
+)
+def get_search(response: Response, service: Service, search_id: SearchId) -> SearchResource:
+    """Read a search, its best trial so far and how that compares with the baselines.
+
+    The ETag is of what people say of it, not of what its workers find: an edit takes it as `If-Match`.
+    """
     view = service.get(search_id)
+    response.headers["ETag"] = f'"{view.search.version}"'
     comparison = comparison_of(view.search, service.trials(search_id))
     return SearchResource.of(view, comparison, service.disk_bytes(search_id))
+
+
+@router.patch(
+    "/searches/{search_id}",
+    operation_id="edit_search",
+    responses={**FOUND, **problems(400, 404, 412, 413, 415, 422, 503, 507)},
+)
+def edit_search(
+    *, response: Response, service: Service, search_id: SearchId, edit: Changes, versions: Versions
+) -> SearchResource:
+    """Say whose a search is, tag it, note what was learnt, archive it: by a merge patch (RFC 7396), at any time."""
+    service.edit(search_id, edit, versions=versions)
+    return get_search(response, service, search_id)
 
 
 @router.post(
@@ -102,10 +127,17 @@ def get_search(service: Service, search_id: SearchId) -> SearchResource:
     responses={**CREATED, **problems(400, 404, 413, 415, 422, 503, 507)},
 )
 def clone_search(
-    *, request: Request, response: Response, service: Service, search_id: SearchId, patch: Patch, key: Key
+    *,
+    request: Request,
+    response: Response,
+    service: Service,
+    search_id: SearchId,
+    patch: Patch,
+    said: Said,
+    key: Key,
 ) -> SearchResource:
     """Submit a search like another: its spec, changed by a merge patch (RFC 7396) if the body is one."""
-    return _created(request, response, service, service.clone(search_id, patch, key=key))
+    return _created(request, response, service, service.clone(search_id, patch, said=said, key=key))
 
 
 @router.post(
@@ -148,4 +180,4 @@ def download_winner(service: Service, search_id: SearchId) -> StreamingResponse:
 def _created(request: Request, response: Response, service: Service, search: Search) -> SearchResource:
     """Answer with a search that was made, and say where it is."""
     response.headers["Location"] = str(request.url_for("get_search", search_id=search.id))
-    return get_search(service, search.id)
+    return get_search(response, service, search.id)

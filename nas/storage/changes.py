@@ -3,13 +3,14 @@
 Each returns the new value, or None when there is nothing to write. Knows no database.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from math import isfinite
 from typing import Any
 
-from nas.errors import Conflict, FinalTrialChanged, KeyReused, LostLease
+from nas.edits import Edit, said
+from nas.errors import Conflict, FinalTrialChanged, KeyReused, LostLease, StaleVersion
 from nas.search import Search, SearchState
 from nas.spec import dump
 from nas.storage.store import Lease, RequestKey, TrialPoint
@@ -45,9 +46,23 @@ def added_search(stored: Search | None, search: Search) -> Search | None:
 
 
 def saved_search(stored: Search, search: Search) -> Search | None:
-    """Return the search to store; whether it shall be cancelled is the user's to say."""
-    search = replace(search, cancel_requested=stored.cancel_requested)
+    """Return the search to store; what people say of it, and whether it shall be cancelled, is theirs."""
+    search = replace(search, cancel_requested=stored.cancel_requested, **said(stored))
     return search if search != stored else None
+
+
+def edited_search(stored: Search, edit: Edit, versions: Collection[int] | None) -> Search | None:
+    """Return the search that an edit of one of these versions leaves; None of them means of any.
+
+    An edit that says nothing new is done already, whatever it was made of: it may have been sent again.
+    """
+    edited = edit.said_of(stored)
+    if edited == stored:
+        return None
+    if versions is not None and stored.version not in versions:
+        found = ", ".join(map(str, sorted(versions))) or "none of its versions"
+        raise StaleVersion(stored.id, found, stored.version)
+    return replace(edited, version=stored.version + 1)
 
 
 def cancelled_search(stored: Search, *, is_held: bool, at: datetime) -> Search | None:
@@ -80,10 +95,16 @@ def added_point(point: TrialPoint) -> TrialPoint:
 
 
 def search_event(search: Search) -> Mapping[str, Any]:
-    """Return the data of a search's event: all but the spec, which never changes."""
+    """Return the data of a search's event: all but the spec, which never changes, and the notes."""
     data = dump(search)
-    del data["spec"]
+    del data["spec"], data["notes"]  # they may be long, and a search has an event whenever it progresses
     return data
+
+
+def edit_event(search: Search) -> Mapping[str, Any]:
+    """Return the data of an edit's event: all that is said of the search by now."""
+    told = said(search)
+    return {**told, "tags": list(told["tags"])}
 
 
 def point_event(point: TrialPoint) -> Mapping[str, Any]:

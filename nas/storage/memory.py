@@ -1,6 +1,6 @@
 """A store in memory: the reference that others are held to, and what tests run on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -9,6 +9,7 @@ from threading import RLock
 from typing import Any
 
 from nas.clock import Clock, utc_now
+from nas.edits import Edit
 from nas.errors import NotFound
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.search import Event, Search
@@ -89,6 +90,15 @@ class InMemoryStore:
         with self._held(lease, search.id) as record:
             if changed := changes.saved_search(record.search, search):
                 self._put_search(record, changed)
+
+    def edit_search(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
+        """See SearchStore."""
+        with self._lock:
+            record = self._record(search_id)
+            if changed := changes.edited_search(record.search, edit, versions):
+                record.search = changed
+                self._tell(search_id, "edit", None, changes.edit_event(changed))
+            return record.search
 
     def request_cancel(self, search_id: str, at: datetime) -> Search:
         """See SearchStore."""

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Select, or_, select
 
 from nas.listing import SearchFilter, SearchOrder
-from nas.storage.tables import searches
+from nas.storage.tables import search_tags, searches
 
 
 def listed_searches(which: SearchFilter, order: SearchOrder, after: str | None) -> Select[Any]:
@@ -17,9 +17,10 @@ def listed_searches(which: SearchFilter, order: SearchOrder, after: str | None) 
     if after is None:
         return query
     there = select(value).where(key == after).scalar_subquery()
+    # The first comparison is implied by the second; it is what an index can be asked.
     if order.is_descending:
-        return query.where(or_(value < there, and_(value == there, key < after)))
-    return query.where(or_(value > there, and_(value == there, key > after)))
+        return query.where(value <= there, or_(value < there, key < after))
+    return query.where(value >= there, or_(value > there, key > after))
 
 
 def _admitted(which: SearchFilter) -> list[ColumnElement[bool]]:
@@ -34,6 +35,15 @@ def _admitted(which: SearchFilter) -> list[ColumnElement[bool]]:
         conditions.append(searches.c.created_at >= which.created_after)
     if which.created_before is not None:
         conditions.append(searches.c.created_at < which.created_before)
+    if which.owner is not None:
+        conditions.append(searches.c.owner == which.owner)
+    if which.archived is not None:
+        conditions.append(searches.c.archived == which.archived)
+    for tag in which.tags or ():
+        conditions.append(searches.c.id.in_(select(search_tags.c.search_id).where(search_tags.c.tag == tag)))
+    if which.text is not None:
+        parts = (_text("name"), searches.c.notes)
+        conditions.append(or_(*(part.icontains(which.text, autoescape=True) for part in parts)))
     return conditions
 
 

@@ -1,6 +1,6 @@
 """The store in a database: SQLite on one machine, PostgreSQL for a team. Speaks SQL and decides nothing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, RowMapping, Table, func, inspect, or_, select, text
 
 from nas.clock import Clock, utc_now
+from nas.edits import Edit, said
 from nas.errors import NotFound, StoreUnavailable
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.search import Event, Search, SearchState
@@ -69,6 +70,7 @@ class SqlStore:
             row = _find(connection, tables.searches, id=search.id)
             if added := changes.added_search(load(Search, row) if row else None, search):
                 connection.execute(tables.searches.insert().values(_row(added)))
+                _index_tags(connection, added)
                 self._tell(connection, search.id, "search", None, changes.search_event(added))
             if key:
                 _put(connection, tables.request_keys, _row(key) | {"search_id": search.id}, is_new=True)
@@ -104,6 +106,16 @@ class SqlStore:
         with self._held(lease, search.id) as (connection, row):
             if changed := changes.saved_search(load(Search, row), search):
                 self._put_search(connection, changed)
+
+    def edit_search(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
+        """See SearchStore."""
+        with self._database.writing() as connection:
+            search = load(Search, _search_row(connection, search_id))
+            if changed := changes.edited_search(search, edit, versions):
+                _put(connection, tables.searches, {"id": search_id, **said(changed)}, is_new=False)
+                _index_tags(connection, changed)
+                self._tell(connection, search_id, "edit", None, changes.edit_event(changed))
+            return changed or search
 
     def request_cancel(self, search_id: str, at: datetime) -> Search:
         """See SearchStore."""
@@ -314,6 +326,14 @@ def _put(connection: Connection, table: Table, row: Mapping[str, Any], *, is_new
     else:
         is_same = [column == row[column.name] for column in table.primary_key]
         connection.execute(table.update().where(*is_same).values(row))
+
+
+def _index_tags(connection: Connection, search: Search) -> None:
+    """Make the search found by the tags that it has by now."""
+    tags = tables.search_tags
+    connection.execute(tags.delete().where(tags.c.search_id == search.id))
+    if search.tags:
+        connection.execute(tags.insert(), [{"search_id": search.id, "tag": tag} for tag in search.tags])
 
 
 def _lease(connection: Connection, search_id: str, owner: str | None, until: datetime | None) -> None:

@@ -6,14 +6,17 @@
 * A final trial never changes: saving an equal one is ignored, another raises FinalTrialChanged.
 * A write by a runner names its lease; once another owner holds the search it raises LostLease.
 * Adding what is already there (the same point, the same attempt) is ignored, so that writers can resend.
+* What people say of a search is theirs: no runner's write touches it, and it may be edited at any time.
 * A search that was added under a request's key is what every later request with that key gets.
 * Safe to use from several threads; the SQL one also from several processes.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from nas.edits import Edit
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.search import Event, Search
 from nas.trial import Attempt, Point, Trial
@@ -75,7 +78,15 @@ class SearchStore(Protocol):
         ...
 
     def save_search(self, search: Search, lease: Lease) -> None:
-        """Replace a stored search; ``cancel_requested`` is kept as stored, being the user's to set."""
+        """Replace a stored search; ``cancel_requested`` and what people say of it are kept as stored."""
+        ...
+
+    def edit_search(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
+        """Say something of a search and return it, its version one higher if that is something new.
+
+        Raises StaleVersion when that would change another version than the edit was made of: ``versions``
+        names those that it may be; None any.
+        """
         ...
 
     def request_cancel(self, search_id: str, at: datetime) -> Search:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    false,
 )
 
 
@@ -77,6 +78,11 @@ searches = Table(
     _document("failure"),
     Column("cancel_requested", Boolean, nullable=False),
     Column("cloned_from", String),
+    Column("owner", String, nullable=False, server_default=""),
+    Column("tags", JSON, nullable=False, server_default="[]"),
+    Column("notes", String, nullable=False, server_default=""),
+    Column("archived", Boolean, nullable=False, server_default=false()),
+    Column("version", Integer, nullable=False, server_default="0"),
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
@@ -84,7 +90,17 @@ searches = Table(
     Column("lease_until", UtcDateTime),
     Index(None, "state"),
     Index(None, "created_at"),
+    Index(None, "archived", "created_at", "id"),
+    Index(None, "owner", "created_at", "id"),
 )
+
+search_tags = Table(
+    "search_tags",
+    metadata,
+    Column("tag", String, primary_key=True),
+    Column("search_id", ForeignKey("searches.id"), primary_key=True, index=True),
+)
+"""Which searches have a tag: the index of ``searches.tags``, which holds the same."""
 
 request_keys = Table(
     "request_keys",

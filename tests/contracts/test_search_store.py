@@ -10,8 +10,10 @@ from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from nas.errors import Conflict, FinalTrialChanged, KeyReused, LostLease, NotFound
+from nas.edits import Edit, said
+from nas.errors import Conflict, FinalTrialChanged, KeyReused, LostLease, NotFound, StaleVersion
 from nas.finals import Evaluated
 from nas.listing import SearchFilter, SearchOrder
 from nas.search import SearchState
@@ -164,7 +166,26 @@ FILTERS = {
     "between": (SearchFilter(created_after=after(1), created_before=after(3)), ["s1", "s2"]),
     "states": (SearchFilter(states=(SearchState.FAILED, SearchState.CANCELLED)), ["s3"]),
     "none": (SearchFilter(name="llama", states=(SearchState.FAILED,)), []),
+    "owner": (SearchFilter(owner="Ann"), ["s0", "s2"]),
+    "a part of an owner's name": (SearchFilter(owner="An"), []),
+    "an owner's name otherwise": (SearchFilter(owner="ann"), []),
+    "nobody's": (SearchFilter(owner=""), ["s3"]),
+    "tag": (SearchFilter(tags=("a",)), ["s0", "s1"]),
+    "all tags": (SearchFilter(tags=("b", "a")), ["s1"]),
+    "a part of a tag": (SearchFilter(tags=("ol",)), []),
+    "no tag asked": (SearchFilter(tags=()), ["s0", "s1", "s2", "s3"]),
+    "archived": (SearchFilter(archived=True), ["s1", "s3"]),
+    "not archived": (SearchFilter(archived=False), ["s0", "s2"]),
+    "text in notes": (SearchFilter(text="50%_BETTER"), ["s2"]),
+    "text in either": (SearchFilter(text="llama"), ["s0", "s1", "s2"]),
+    "owner and tag": (SearchFilter(owner="Ann", tags=("a",), archived=False), ["s0"]),
 }
+SAID = (
+    Edit(owner="Ann", tags=("a", "old")),
+    Edit(owner="Bo", tags=("b", "a"), archived=True),
+    Edit(owner="Ann", tags=("b",), notes="*50%_better* than the llama"),
+    Edit(notes="50%x", archived=True),
+)
 
 
 @pytest.mark.parametrize(("which", "expected"), FILTERS.values(), ids=FILTERS)
@@ -177,8 +198,11 @@ def test_lists_hold_what_is_asked_for(store, which, expected):
     ]
     for number, spec in enumerate(specs):
         state = SearchState.FAILED if number == 3 else SearchState.QUEUED
-        store.add_search(make_search(f"s{number}", spec=spec, state=state, created_at=after(number)))
+        search = make_search(f"s{number}", spec=spec, state=state, created_at=after(number))
+        store.add_search(SAID[number].said_of(search) if number % 2 else search)
+        store.edit_search(search.id, SAID[number])
     assert ids(store.list_searches(which, order=SearchOrder.OLDEST)) == expected
+    assert ids(store.list_searches(which, order=SearchOrder.NEWEST)) == expected[::-1]
 
 
 # Requests that are sent again
@@ -253,6 +277,150 @@ def test_saving_keeps_the_users_request_to_cancel(store, lease):
     store.request_cancel("search-1", after(1))
     store.save_search(make_search(parent_loss=1.5), lease)
     assert store.get_search("search-1") == make_search(parent_loss=1.5, cancel_requested=True)
+
+
+# What people say of a search
+
+EDIT = Edit(owner=" Ann ", tags=("two", "one", "two"), notes="# Seen\n\u00e9", archived=True)
+
+
+@pytest.mark.parametrize("state", SearchState)
+def test_a_search_is_edited_whatever_became_of_it(store, state):
+    store.add_search(make_search(state=state))
+    edited = store.edit_search("search-1", EDIT)
+    assert edited == store.get_search("search-1")
+    assert edited == make_search(
+        state=state, owner="Ann", tags=("one", "two"), notes="# Seen\n\u00e9", archived=True, version=1
+    )
+    (event,) = store.events(after=1)
+    assert (event.kind, event.trial_number, event.data) == (
+        "edit",
+        None,
+        said(edited) | {"tags": ["one", "two"]},
+    )
+
+
+def test_an_edit_leaves_what_it_does_not_speak_of_and_may_take_back_what_was_said(store):
+    store.add_search(EDIT.said_of(make_search()))
+    assert store.edit_search("search-1", Edit(tags=())).tags == ()
+    assert store.edit_search("search-1", Edit(archived=False, notes="")) == make_search(
+        owner="Ann", version=2
+    )
+
+
+def test_an_edit_that_says_nothing_new_changes_nothing_whatever_it_was_made_of(store):
+    """It may be one that is sent again because its answer was lost."""
+    store.add_search(make_search())
+    edited = store.edit_search("search-1", EDIT, versions={0})
+    before = store.events()
+    assert store.edit_search("search-1", EDIT, versions={0}) == edited
+    assert store.edit_search("search-1", Edit()) == edited
+    assert store.events() == before
+
+
+def test_an_edit_of_what_was_edited_meanwhile_is_refused(store):
+    store.add_search(make_search())
+    store.edit_search("search-1", Edit(owner="Ann"), versions={0, 7})
+    before = contents(store)
+    for versions, found in (({0}, "0"), ({0, 2}, "0, 2"), (set(), "none of its versions")):
+        with pytest.raises(
+            StaleVersion, match=f"search-1: version: found {found}, allowed: 1; it was edited"
+        ):
+            store.edit_search("search-1", Edit(owner="Bo"), versions=versions)
+    assert contents(store) == before
+    assert store.edit_search("search-1", Edit(owner="Bo"), versions={1}).version == 2
+
+
+def test_no_write_of_a_runner_touches_what_people_say(store, lease):
+    """A runner saves what it read before; the edit must not be lost."""
+    edited = store.edit_search("search-1", EDIT)
+    store.save_search(make_search(parent_loss=1.5), lease)
+    assert store.get_search("search-1") == replace(edited, parent_loss=1.5)
+    store.save_search(replace(edited, parent_loss=1.5, owner="Bo", version=9), lease)
+    assert store.get_search("search-1") == replace(edited, parent_loss=1.5)
+    assert ids(store.list_searches(SearchFilter(tags=("one",)))) == ["search-1"]
+    asked = store.request_cancel("search-1", after(1))
+    assert said(asked) == said(edited)
+
+
+def test_of_racing_edits_of_one_version_exactly_one_wins(store):
+    store.add_search(make_search())
+    barrier = threading.Barrier(6)
+
+    def race(name: str):
+        barrier.wait()
+        try:
+            return store.edit_search("search-1", Edit(owner=name), versions={0})
+        except StaleVersion:
+            return None
+
+    with ThreadPoolExecutor(6) as pool:
+        won = [search for search in pool.map(race, "abcdef") if search]
+    assert won == [store.get_search("search-1")]
+    assert told(store) == [("search", None), ("edit", None)]
+
+
+def test_of_racing_edits_of_different_things_all_count(store):
+    store.add_search(make_search())
+    edits = (Edit(owner="Ann"), Edit(tags=("a",)), Edit(notes="n"), Edit(archived=True))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda edit: store.edit_search("search-1", edit), edits))
+    expected = make_search(owner="Ann", tags=("a",), notes="n", archived=True, version=4)
+    assert store.get_search("search-1") == expected
+
+
+words = st.sampled_from(["a", "b", "\u00fc", "a%", "_"])
+edits = st.builds(
+    Edit,
+    owner=st.none() | st.sampled_from(["", "Ann", "Bo"]),
+    tags=st.none() | st.lists(words, max_size=4).map(tuple),
+    notes=st.none() | st.sampled_from(["", "Llama", "100%", "a_b", "\u00fc"]),
+    archived=st.none() | st.booleans(),
+)
+filters = st.builds(
+    SearchFilter,
+    owner=st.none() | st.sampled_from(["", "Ann", "Bo"]),
+    tags=st.none() | st.lists(words, max_size=2).map(tuple),
+    archived=st.none() | st.booleans(),
+    text=st.none() | st.sampled_from(["", "lLAMA", "%", "_", "\u00fc", "0"]),
+)
+
+
+@by_law
+@given(
+    history=st.lists(
+        st.tuples(st.integers(0, 4), edits, st.none() | st.sets(st.integers(0, 3))), max_size=12
+    ),
+    asked=st.lists(filters, min_size=1, max_size=4),
+    order=st.sampled_from(SearchOrder),
+)
+def test_whatever_is_edited_lists_hold_what_the_filter_admits(store, history, asked, order):
+    """Against a model: the filter and the rules of an edit, as the domain has them."""
+    namespace = uuid4().hex
+    model = {}
+    for number in range(5):
+        spec = make_spec(name=f"{namespace} {'ab'[number % 2]}", parent=namespace)
+        search = make_search(f"{namespace}-{number}", spec=spec, created_at=after(number % 3))
+        model[search.id] = store.add_search(search)
+    for number, edit, versions in history:
+        before = model[f"{namespace}-{number}"]
+        edited = edit.said_of(before)
+        if edited == before or versions is None or before.version in versions:
+            after_edit = edited if edited == before else replace(edited, version=before.version + 1)
+            assert store.edit_search(before.id, edit, versions=versions) == after_edit
+            model[before.id] = after_edit
+        else:
+            with pytest.raises(StaleVersion):
+                store.edit_search(before.id, edit, versions=versions)
+    for which in asked:
+        expected = sorted(filter(which.admits, model.values()), key=order.key, reverse=order.is_descending)
+        here = replace(which, parent=namespace)
+        assert store.list_searches(here, order=order) == expected
+        seen, last = [], None
+        while page := store.list_searches(here, order=order, after=last, limit=2):
+            seen += page
+            last = page[-1].id
+        assert seen == expected
 
 
 # Requests to cancel
@@ -494,6 +662,7 @@ UNKNOWN = {
     "get_search": lambda store, lease: store.get_search("none"),
     "save_search": lambda store, lease: store.save_search(make_search("none"), lease),
     "request_cancel": lambda store, lease: store.request_cancel("none", after(0)),
+    "edit_search": lambda store, lease: store.edit_search("none", Edit(owner="Ann")),
     "list_searches": lambda store, lease: store.list_searches(after="none"),
     "claim": lambda store, lease: store.claim("none", "me", at=after(0), until=after(1)),
     "release": lambda store, lease: store.release(lease),
@@ -542,7 +711,9 @@ def test_every_change_is_told_in_order_with_what_changed(store, lease):
     ]  # fmt: skip
     assert {event.search_id for event in events} == {"search-1"}
     told_search, told_trial, told_attempt, told_point = (event.data for event in events)
-    assert told_search == {name: value for name, value in dump(search).items() if name != "spec"}
+    assert told_search == {
+        name: value for name, value in dump(search).items() if name not in {"spec", "notes"}
+    }
     assert load(type(trial), told_trial) == trial
     assert load(type(attempt), told_attempt) == attempt
     assert told_point["trial_number"] == 0

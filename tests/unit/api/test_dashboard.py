@@ -3,13 +3,17 @@
 import json
 import re
 import shutil
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from html.parser import HTMLParser
 
 import httpx
 import pytest
 
+from api.dashboard.said_panel import notes_html, words_in
 from nas import wording
+from nas.edits import Edit
 from nas.search import SearchState
 from nas.service import SearchService
 from tests.hub import FakeHub, serving
@@ -47,6 +51,50 @@ def test_addresses_that_lead_nowhere(server, path):
     page = httpx.get(server.address + path)
     assert page.status_code == 404
     assert page.headers["content-type"].startswith("text/html")
+
+
+HOSTILE = {
+    "script": "<script>alert(1)</script>",
+    "handler": "<img src=x onerror=alert(1)>",
+    "link": "[a](javascript:alert(1)) [b](data:text/html,x) [c](JaVaScRiPt:alert(1)) <javascript:alert(1)>",
+    "quotes": '[a](http://x/"onmouseover="alert(1)) [b](http://x "t\\" onclick=alert(1)")',
+    "image": "![a](http://elsewhere/x.png)",
+    "block": "<div onclick=alert(1)>\n\n<svg/onload=alert(1)>\n\n</div>",
+    "table": "|a|\n|-|\n|<b onclick=x>|",
+    "fence": '```"><script>\n</code><script>alert(1)</script>\n```',
+    "entity": "&lt;script&gt; [a](&#106;avascript:alert(1))",
+}
+
+
+class Tags(HTMLParser):
+    """What a browser would see in a document."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+
+
+@pytest.mark.parametrize("notes", HOSTILE.values(), ids=HOSTILE)
+def test_notes_run_nothing_and_load_nothing(notes):
+    for tag, attributes in Tags(notes_html(notes)).seen:
+        assert tag in {"p", "a", "code", "pre", "table", "thead", "tbody", "tr", "th", "td"}
+        assert attributes.keys() <= ({"href", "title"} if tag == "a" else {"class"})
+        assert not re.match(r"\s*(javascript|data|vbscript):", attributes.get("href") or "", re.IGNORECASE)
+
+
+def test_notes_are_markdown():
+    shown = notes_html("# One\n\n- *two*\n- [three](https://x)\n\n|a|\n|-|\n|~~b~~|\n")
+    for part in ("<h1>One</h1>", "<em>two</em>", '<a href="https://x">three</a>', "<td><s>b</s></td>"):
+        assert part in shown
+
+
+def test_tags_are_typed_with_spaces_or_commas():
+    assert words_in(" a, b\tc,,d\n") == ("a", "b", "c", "d")
+    assert words_in("") == ()
 
 
 @pytest.mark.browser
@@ -137,6 +185,81 @@ class TestInTheBrowser:
         browser.wait_for("typed here", "Queued")
         assert "typed here" in {search.spec.name for search in server.store.list_searches()}
 
+    def test_the_list_is_of_whom_and_what_is_asked_for(self, server, browser, tmp_path):
+        server.store.edit_search(server.id("failed"), Edit(owner="Ann", tags=("llama", "kept")))
+        server.store.edit_search(server.id("cancelled"), Edit(owner="Bo", tags=("llama",), archived=True))
+        browser.open(server.address)
+        text = browser.wait_for("Ann", "llama", "kept", "failed", "succeeded")
+        assert "Bo" not in text
+        _click(browser, "a.tag", "kept")
+        _wait_for_no(browser, "succeeded")
+        assert "succeeded" not in browser.wait_for("failed")
+        assert browser.evaluate("location.search") == "?tag=kept"
+        browser.open(f"{server.address}/?tag=llama")
+        browser.wait_for("failed")
+        browser.evaluate("document.querySelector('[role=switch]').click()")
+        browser.wait_for("cancelled", "archived", "Bo")
+        assert browser.evaluate("location.search") == "?tag=llama&archived=any"
+        assert browser.screenshot(tmp_path / "list.png").stat().st_size > 20_000
+        _fill(browser, "Owner", "Nobody here")
+        browser.wait_for("No such searches")
+        assert "owner=Nobody+here" in browser.evaluate("location.search")
+        server.store.edit_search(server.id("cancelled"), Edit(archived=False))
+
+    def test_an_edit_of_others_is_seen_without_a_reload(self, server, browser):
+        browser.open(server.address)
+        browser.wait_for("succeeded")
+        server.store.edit_search(server.id("succeeded"), Edit(owner="Somebody else"))
+        browser.wait_for("Somebody else")
+        browser.open(f"{server.address}/searches/{server.id('succeeded')}")
+        browser.wait_for("Somebody else")
+        server.store.edit_search(server.id("succeeded"), Edit(notes="seen at once"))
+        browser.wait_for("seen at once")
+
+    def test_what_is_said_of_a_search_is_edited_on_its_page(self, server, browser, tmp_path):
+        search_id = server.id("preparing")
+        browser.open(f"{server.address}/searches/{search_id}")
+        browser.wait_for("Nobody has said anything")
+        _press(browser, "Edit")
+        browser.wait_for("Notes, in Markdown")
+        time.sleep(0.5)
+        assert browser.evaluate("document.activeElement.getAttribute('aria-label')") == "Owner"
+        _fill(browser, "Owner", "Ann")
+        _fill(browser, "Tags, with spaces between them", "two, one")
+        _fill(browser, "Notes, in Markdown", "**Learnt**\n\n<script>document.title = 'run'</script>")
+        _press(browser, "Save")
+        browser.wait_for("Learnt", "one", "two", "<script>document.title")
+        assert browser.evaluate("document.querySelector('.notes strong').innerText") == "Learnt"
+        assert browser.evaluate("document.title") != "run"
+        stored = server.store.get_search(search_id)
+        assert (stored.owner, stored.tags) == ("Ann", ("one", "two"))
+        time.sleep(0.5)
+        assert browser.evaluate("document.activeElement.innerText").endswith("Edit")
+        _press(browser, "Archive")
+        browser.wait_for("Archived: left out of lists", "Unarchive")
+        assert server.store.get_search(search_id).archived
+        _press(browser, "Unarchive")
+        browser.wait_for("Archive")
+        assert browser.screenshot(tmp_path / "said.png").stat().st_size > 20_000
+
+    def test_nothing_that_others_say_meanwhile_is_overwritten_unseen(self, server, browser):
+        search_id = server.id("failed")
+        browser.open(f"{server.address}/searches/{search_id}")
+        browser.wait_for("This search failed")
+        _press(browser, "Edit")
+        browser.wait_for("Notes, in Markdown")
+        server.store.edit_search(search_id, Edit(owner="Cy", notes="theirs"))
+        _fill(browser, "Tags, with spaces between them", "bad,tag " + "x" * 41)
+        _press(browser, "Save")
+        browser.wait_for("allowed: words of 1 to 40 characters")
+        _fill(browser, "Tags, with spaces between them", "mine")
+        _press(browser, "Save")
+        browser.wait_for("Somebody else has edited this meanwhile", "owner: Cy", "theirs")
+        assert server.store.get_search(search_id).owner == "Cy"
+        _press(browser, "Save")
+        browser.wait_for("mine")
+        assert server.store.get_search(search_id).tags == ("mine",)
+
     def test_a_hub_that_is_down_is_told_where_the_spec_is_written(self, browser, tmp_path, monkeypatch):
         with serving(FakeHub()) as hub:
             hub.is_down = True
@@ -170,6 +293,28 @@ def _is_disabled(browser, label):
     return browser.evaluate(
         f"[...document.querySelectorAll('button')].find(b => b.innerText.trim().endsWith({label!r})).disabled"
     )
+
+
+def _click(browser, selector, text):
+    browser.evaluate(
+        f"[...document.querySelectorAll({selector!r})].find(each => each.innerText === {text!r}).click()"
+    )
+
+
+def _fill(browser, label, text):
+    """Type into a field, by its label."""
+    browser.evaluate(
+        f"(() => {{ const field = document.querySelector('[aria-label=' + {json.dumps(json.dumps(label))} + ']');"
+        f" field.value = {json.dumps(text)}; field.dispatchEvent(new Event('input', {{bubbles: true}})); }})()"
+    )
+    time.sleep(0.5)  # longer than a field waits for more
+
+
+def _wait_for_no(browser, text):
+    deadline = time.monotonic() + 30
+    while text in browser.text:
+        assert time.monotonic() < deadline, browser.text
+        time.sleep(0.1)
 
 
 def _press(browser, label, *, last=False):

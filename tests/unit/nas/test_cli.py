@@ -64,11 +64,12 @@ def server(tmp_path_factory):
 def nas(server, tmp_path):
     """Call ``nas`` in an empty directory, with the server's address in the environment."""
 
-    def call(*arguments, code=0):
+    def call(*arguments, code=0, stdin=None, **variables):
         environment = os.environ | {"NAS_SERVER_URL": server.address, "NAS_HOME": str(tmp_path / "home")}
         ended = subprocess.run(
-            [NAS, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+            [NAS, *arguments], cwd=tmp_path, env=environment | variables, input=stdin, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
         assert ended.returncode == code, ended.stderr
         return ended.stdout if code == 0 else ended.stderr
 
@@ -276,6 +277,58 @@ def test_clone_counts_paths_from_where_it_is_called(nas, server, tmp_path):
     assert load_spec(tmp_path / "next.yaml").data.source == str(tmp_path / "x.txt")
     (error,) = _errors(nas("clone", source, "--set", "parent=./none", code=2))
     assert error.startswith(f"parent: {tmp_path}/none/config.json: no such file")
+
+
+def test_a_search_is_submitted_with_its_owner_and_tags(nas, server):
+    def made(*arguments, **variables):
+        return server.store.get_search(nas(*arguments, **variables).strip())
+
+    first = made("submit", str(DEMO), "--tag", "two", "--tag", "one", NAS_OWNER="Ann B")
+    assert (first.owner, first.tags) == ("Ann B", ("one", "two"))
+    again = made("clone", first.id, "--owner", "Bo", "--tag", "three", NAS_OWNER="Ann B")
+    assert (again.owner, again.tags) == ("Bo", ("three",))
+    assert made("submit", str(DEMO), "--owner", "", NAS_OWNER="Ann B").owner == ""
+    assert made("submit", str(DEMO), LOGNAME="cy", NAS_OWNER="").owner == "cy"
+    assert _errors(nas("submit", str(DEMO), "--tag", "a b", code=2)) == [
+        'tags: found "a b", allowed: words of 1 to 40 characters without spaces and commas'
+    ]
+
+
+def test_edit_says_what_is_to_be_found_later(nas, server):
+    search_id = nas("submit", str(DEMO), "--owner", "Dee", "--tag", "old").strip()
+    told = nas("edit", search_id, "--tag", "edited", "--tag", "b", "--untag", "old", "--untag", "none")
+    assert told == "owner Dee; tags b, edited\n"
+    assert nas("edit", search_id, "--notes", "-", stdin="# Learnt\n\nnothing\n") == told
+    assert "# Learnt\n\nnothing\n" in nas("show", search_id)
+    assert "; owner Dee; tags b, edited" in nas("show", search_id)
+    (row,) = nas("list", "--owner", "Dee", "--tag", "edited", "--tag", "b", "--text", "LEARNT").splitlines()[
+        1:
+    ]
+    assert row.split()[0] == search_id
+    assert row.endswith("Dee    b, edited")
+    archived = nas("edit", search_id, "--archive", "--owner", "")
+    assert archived == "tags b, edited; archived\n"
+    assert nas("list", "--tag", "edited") == "no such searches\n"
+    for option in ("--archived", "--all"):
+        (row,) = nas("list", "--tag", "edited", option).splitlines()[1:]
+        assert "queued, archived" in row
+    assert (
+        nas("edit", search_id, "--unarchive", "--untag", "b", "--untag", "edited")
+        == "nobody says anything of it\n"
+    )
+    assert search_id in nas("list")
+    assert server.store.get_search(search_id).notes == "# Learnt\n\nnothing\n"
+
+
+def test_what_edit_cannot_do_is_told(nas, server):
+    search_id = server.id("failed")
+    (error,) = _errors(nas("edit", search_id, code=2))
+    assert error.startswith("edit: found nothing to say, allowed: --tag, --untag, --notes")
+    (error,) = _errors(nas("edit", search_id, "--tag", "a,b", code=2))
+    assert error.startswith('tags: found "a,b", allowed: words of 1 to 40 characters')
+    assert _errors(nas("edit", "nope", "--tag", "a", code=1)) == ["search nope: not found"]
+    (error,) = _errors(nas("run", "--resume", search_id, "--tag", "a", code=2))
+    assert error.startswith("resume: found --owner or --tag too, allowed: nas edit")
 
 
 def test_download(nas, server, tmp_path):

@@ -11,8 +11,10 @@ import pytest
 from api import errors
 from api.app import create_app
 from nas import connection
+from nas.cli_remote import _retagged
 from nas.client import Client
 from nas.connection import MAX_RETRIES, ClientError, Connection
+from nas.edits import Edit
 from nas.errors import StoreFull, StoreUnavailable
 from nas.leaderboard import comparison_of
 from nas.listing import SearchFilter, SearchOrder
@@ -217,6 +219,59 @@ def test_lists_are_those_that_were_asked_for(client, service, monkeypatch):
     assert [view.search.spec.name for view in found] == ["cancelled", "failed", "succeeded"]
     assert spy.num_calls == 1
     assert client.list_searches(which, limit=2) == service.list_views(which, limit=2)
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        SearchFilter(),
+        SearchFilter(archived=False),
+        SearchFilter(archived=True),
+        SearchFilter(owner="", archived=False),
+        SearchFilter(owner="Ann & Bo"),
+        SearchFilter(tags=("a", "b"), text="NOTE"),
+    ],
+)
+def test_lists_are_those_of_whom_and_what_was_asked_for(client, service, store, played, which):
+    store.edit_search(played["failed"].id, Edit(owner="Ann & Bo", tags=("b", "a"), notes="a note"))
+    store.edit_search(played["cancelled"].id, Edit(archived=True))
+    found = client.list_searches(which, order=SearchOrder.NAME, limit=200)
+    assert found == service.list_views(which, order=SearchOrder.NAME, limit=200)
+    assert found
+
+
+def test_what_is_said_of_a_search_survives_the_way(client, store):
+    made = client.create(demo_spec(), said=Edit(owner="Ann & Bo", tags=("b", "a"))).search
+    assert (made.owner, made.tags, made.version) == ("Ann & Bo", ("a", "b"), 0)
+    assert client.clone(made.id, {}, said=Edit(tags=("c",))).search.tags == ("c",)
+    edited = client.edit(made.id, Edit(notes="# \u00e9", archived=True), version=0).search
+    assert edited == store.get_search(made.id)
+    assert (edited.owner, edited.notes, edited.archived) == ("Ann & Bo", "# \u00e9", True)
+    with pytest.raises(ClientError) as caught:
+        client.edit(made.id, Edit(owner=""), version=0)
+    assert (caught.value.status, caught.value.code) == (412, "stale_version")
+    assert client.edit(made.id, Edit(owner="")).search.owner == ""
+
+
+def test_tags_that_others_change_meanwhile_stay_as_they_say(client, store, monkeypatch):
+    """``nas edit`` reads tags and writes them: what comes in between is read again."""
+    made = client.create(demo_spec(), said=Edit(tags=("theirs", "old"))).search
+    read, between = client.get, iter([Edit(tags=("old", "new"), notes="n"), Edit(owner="Bo")])
+
+    def get(search_id):
+        view = read(search_id)
+        if (other := next(between, None)) is not None:
+            store.edit_search(search_id, other)
+        return view
+
+    monkeypatch.setattr(client, "get", get)
+    edited = _retagged(client, made.id, Edit(archived=True), ["mine"], ["old"])
+    assert edited == store.get_search(made.id)
+    assert (edited.tags, edited.notes, edited.owner, edited.archived) == (("mine", "new"), "n", "Bo", True)
+    monkeypatch.setattr("nas.cli_remote.MAX_TRIES", 1)
+    between = iter([Edit(owner="Cy")])
+    with pytest.raises(ClientError, match="edited meanwhile"):
+        _retagged(client, made.id, Edit(), ["more"], [])
 
 
 def test_trials_are_read_page_by_page(client, service, played, monkeypatch):

@@ -10,7 +10,7 @@ from nas.storage.sql import open_store
 
 VARIABLES = (
     "NAS_HOME", "NAS_DATABASE_URL", "NAS_ARTIFACT_ROOT", "MLFLOW_TRACKING_URI", "NAS_OPTUNA_STORAGE",
-    "NAS_RAY_ADDRESS", "NAS_HOST", "NAS_PORT", "NAS_SERVER_URL", "NAS_MAX_SEARCHES",
+    "NAS_RAY_ADDRESS", "NAS_HOST", "NAS_PORT", "NAS_SERVER_URL", "NAS_MAX_SEARCHES", "NAS_OWNER",
 )  # fmt: skip
 
 
@@ -45,6 +45,7 @@ def test_each_variable_is_read(monkeypatch):
         "NAS_PORT": "80",
         "NAS_SERVER_URL": "https://nas.example",
         "NAS_MAX_SEARCHES": "3",
+        "NAS_OWNER": "Ann B",
     }
     assert set(values) == set(VARIABLES)
     for name, value in values.items():
@@ -98,6 +99,17 @@ def test_a_wrong_value_names_its_variable_in_one_line(monkeypatch, port, reason)
         Settings()
     assert "\n" not in str(caught.value)
     assert "NAS_SERVER_URL" not in str(caught.value)
+
+
+def test_the_owner_is_who_is_logged_in_where_anyone_is(monkeypatch):
+    monkeypatch.setattr("getpass.getuser", lambda: "ann")
+    assert Settings().owner == "ann"
+
+    def nobody() -> str:
+        raise OSError("no such user")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert Settings().owner == ""
 
 
 def test_settings_do_not_change():

@@ -16,9 +16,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import bindparam, text
 from sqlalchemy.exc import StatementError
 
+from nas.edits import Edit, said
 from nas.errors import StoreFull, StoreUnavailable
+from nas.listing import SearchFilter, SearchOrder
 from nas.search import SearchState
 from nas.storage import engine, sql, tables
+from nas.storage.queries import listed_searches
 from nas.storage.sql import SqlStore, open_store
 from nas.storage.store import RequestKey
 from tests.postgres import private_server
@@ -97,7 +100,7 @@ def test_a_present_schema_is_left_alone(address, opened):
 
 
 def test_a_database_without_schema_is_not_ready(address, opened):
-    with pytest.raises(StoreUnavailable, match="found no schema, allowed by this version: 0003"):
+    with pytest.raises(StoreUnavailable, match="found no schema, allowed by this version: 0004"):
         opened(address, migrate=False).ping()
 
 
@@ -107,7 +110,7 @@ def test_a_newer_schema_is_refused(address, opened):
     with store._database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     for refused in (store.ping, store.upgrade):
-        with pytest.raises(StoreUnavailable, match="found schema 9999, allowed by this version: 0003"):
+        with pytest.raises(StoreUnavailable, match="found schema 9999, allowed by this version: 0004"):
             refused()
 
 
@@ -115,7 +118,7 @@ def test_a_database_of_an_earlier_version_is_brought_up_to_date_with_what_it_hol
     store = opened(address, migrate=False)
     command.upgrade(store._migrations, "0001")
     columns = sql._row(make_search())
-    for newer in ("cloned_from", "corrected_loss", "evaluated"):
+    for newer in ("cloned_from", "corrected_loss", "evaluated", *said(make_search())):
         del columns[newer]
     names = ", ".join(columns)
     with store._database.writing() as connection:
@@ -127,6 +130,10 @@ def test_a_database_of_an_earlier_version_is_brought_up_to_date_with_what_it_hol
     assert store.list_searches() == [make_search()]
     assert store.add_search(make_search(cloned_from="x", search_id="new"), KEY).id == "new"
     assert store.keyed_search(KEY) == store.get_search("new")
+    assert store.edit_search("search-1", Edit(owner="Ann", tags=("a",))).version == 1
+    assert [search.id for search in store.list_searches(SearchFilter(owner="Ann", tags=("a",)))] == [
+        "search-1"
+    ]
 
 
 def test_a_key_is_known_to_the_next_process(address, opened):
@@ -203,13 +210,37 @@ def test_a_write_that_fails_changes_nothing(address, opened):
         lambda: broken.save_trial(make_trial().started(after(1)), lease),
         lambda: broken.add_point(make_point(), lease),
         lambda: broken.request_cancel("search-1", after(1)),
+        lambda: broken.edit_search("search-1", Edit(tags=("a",))),
     ):
         with pytest.raises(RuntimeError, match="no time"):
             write()
     assert store.list_searches() == [make_search()]
+    assert store.list_searches(SearchFilter(tags=("a",))) == []
     assert store.trials("search-1") == [make_trial()]
     assert store.points("search-1") == []
     assert len(store.events()) == 2
+
+
+# Long histories
+
+INDEXED = {
+    "not archived": (SearchFilter(archived=False), "ix_searches_archived_created_at_id"),
+    "of an owner": (SearchFilter(owner="Ann"), "ix_searches_owner_created_at_id"),
+    "with a tag": (SearchFilter(tags=("rare",)), "search_tags"),
+}
+
+
+@pytest.mark.parametrize(("which", "index"), INDEXED.values(), ids=INDEXED)
+@pytest.mark.parametrize("place", [None, "s5"])
+def test_a_page_of_a_long_history_is_read_from_an_index(tmp_path, opened, which, index, place):
+    """No page reads every search or sorts them all."""
+    store = opened(f"sqlite:///{tmp_path}/nas.db")
+    query = listed_searches(which, SearchOrder.NEWEST, place).limit(50)
+    with store._database.reading() as connection:
+        compiled = query.compile(connection, compile_kwargs={"literal_binds": True})
+        steps = [step[-1] for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}")]
+    assert any(index in step for step in steps), steps
+    assert not any(step.startswith("SCAN searches") and "USING INDEX" not in step for step in steps), steps
 
 
 # Values
