@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
@@ -64,12 +65,18 @@ def serve(settings: Settings, *, runs_searches: bool = True) -> None:
     """Listen until interrupted. The first line on stdout ends with the address.
 
     Raises:
-        InvalidSettings: Host and port cannot be listened on.
+        InvalidSettings: Host and port cannot be listened on, or not unless ``settings.open`` is set.
         StoreUnavailable: The database does not answer.
     """
+    place = _place(settings.host, settings.port)
+    if not place.is_loopback and not settings.open:
+        raise InvalidSettings(
+            f"NAS_HOST: found {settings.host}, which other machines reach while there is no password, allowed: "
+            "an address of this machine alone, such as 127.0.0.1, or with NAS_OPEN=1 or --open any"
+        )
     app = create(settings, runs_searches=runs_searches)
-    listener = _listener(settings.host, settings.port)
-    if not _is_loopback(listener):
+    listener = _listener(settings, place)
+    if not place.is_loopback:
         logger.warning(
             "%s is open to other machines, and there is no password: whoever reaches it can read every "
             "search, start new ones and name any file that this process can read",
@@ -104,9 +111,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m api", description="Serve searches over HTTP.")
     parser.add_argument("--host", help="address to listen on; default NAS_HOST")
     parser.add_argument("--port", type=int, help="port to listen on; default NAS_PORT")
+    parser.add_argument("--open", action="store_true", default=None, help="let other machines in")
     parser.add_argument("--page-only", action="store_true", help="run no searches: another process does")
     arguments = parser.parse_args()
-    chosen = {name: getattr(arguments, name) for name in ("host", "port")}
+    chosen = {name: getattr(arguments, name) for name in ("host", "port", "open")}
     try:
         settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
         with suppress(KeyboardInterrupt):  # the usual end of a server: by then its searches are resumable
@@ -124,20 +132,36 @@ def _missing_extra() -> str | None:
     return None
 
 
-def _listener(host: str, port: int) -> socket.socket:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where to listen: what a host's name stands for, found once, so that what is judged is what is opened."""
+
+    family: socket.AddressFamily
+    ip: str
+    is_loopback: bool
+
+
+def _place(host: str, port: int) -> _Place:
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        reason = error.strerror or error
-        raise InvalidSettings(
-            f"NAS_HOST, NAS_PORT: found {host}:{port}, which cannot be listened on ({reason}), "
-            "allowed: an address of this machine and a free port"
-        ) from None
+        raise _not_here(host, port, error) from None
+    ip = str(address[0])
+    return _Place(family=family, ip=ip, is_loopback=ipaddress.ip_address(ip).is_loopback)
 
 
-def _is_loopback(listener: socket.socket) -> bool:
-    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+def _listener(settings: Settings, place: _Place) -> socket.socket:
+    try:
+        return socket.create_server((place.ip, settings.port), family=place.family)
+    except OSError as error:
+        raise _not_here(settings.host, settings.port, error) from None
+
+
+def _not_here(host: str, port: int, error: OSError) -> InvalidSettings:
+    return InvalidSettings(
+        f"NAS_HOST, NAS_PORT: found {host}:{port}, which cannot be listened on ({error.strerror or error}), "
+        "allowed: an address of this machine and a free port"
+    )
 
 
 def _address(host: str, listener: socket.socket) -> str:

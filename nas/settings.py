@@ -73,6 +73,8 @@ class Settings(BaseSettings):
     """``NAS_HOST``: the address that ``nas serve`` listens on."""
     port: int = Field(default=8000, ge=0, le=65_535)
     """``NAS_PORT``: the port that ``nas serve`` listens on; 0 takes a free one."""
+    open: bool = False
+    """``NAS_OPEN``: whether ``nas serve`` may listen where other machines reach it; there is no password."""
     max_searches: int = Field(default=1, ge=1)
     """``NAS_MAX_SEARCHES``: searches that ``nas serve`` runs side by side; others wait QUEUED."""
     server_url: str = Field(default_factory=lambda data: _server_url(data["host"], data["port"]))

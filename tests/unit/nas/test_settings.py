@@ -10,7 +10,7 @@ from nas.storage.sql import open_store
 
 VARIABLES = (
     "NAS_HOME", "NAS_DATABASE_URL", "NAS_ARTIFACT_ROOT", "MLFLOW_TRACKING_URI", "NAS_RAY_ADDRESS", "NAS_HOST",
-    "NAS_PORT", "NAS_SERVER_URL", "NAS_MAX_SEARCHES",
+    "NAS_PORT", "NAS_OPEN", "NAS_SERVER_URL", "NAS_MAX_SEARCHES",
 )  # fmt: skip
 
 
@@ -41,6 +41,7 @@ def test_each_variable_is_read(monkeypatch):
         "NAS_RAY_ADDRESS": "ray://head:10001",
         "NAS_HOST": "0.0.0.0",
         "NAS_PORT": "80",
+        "NAS_OPEN": "True",
         "NAS_SERVER_URL": "https://nas.example",
         "NAS_MAX_SEARCHES": "3",
     }
