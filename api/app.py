@@ -7,10 +7,13 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.openapi.utils import get_openapi
 from starlette.routing import BaseRoute, Match
-from starlette.types import Lifespan
+from starlette.types import ASGIApp, Lifespan
 
 from api import errors
+from api.access import LOCAL, Access
 from api.dependencies import PATCH_TYPES, SPEC_TYPES
+from api.guard import Guard
+from api.headers import DOCS_PATH, Headed
 from api.routes import events, health, searches, trials
 from api.schemas import Problem
 from nas.service import SearchService
@@ -24,15 +27,30 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 COMPONENTS = "#/components/schemas/{model}"
 
 
-def create_app(service: SearchService, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+class _Application(FastAPI):
+    """Guards stand around everything, the handler of unexpected errors included."""
+
+    access: Access
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return what answers requests."""
+        return Headed(Guard(super().build_middleware_stack(), self.access))
+
+
+def create_app(
+    service: SearchService, lifespan: Lifespan[FastAPI] | None = None, *, access: Access = LOCAL
+) -> FastAPI:
     """Return the application: ``/api/v1``, ``/healthz``, ``/readyz`` and ``/docs``."""
-    app = FastAPI(
+    app = _Application(
         title="Minitron search",
         version="1",
         description=DESCRIPTION.strip(),
         lifespan=lifespan,
         redoc_url=None,
+        docs_url=DOCS_PATH,
+        swagger_ui_oauth2_redirect_url=None,
     )
+    app.access = access
     app.state.service = service
     app.state.stopping = threading.Event()  # set by the server's owner, so that open streams end
     errors.install(app)

@@ -17,7 +17,6 @@ from nas.storage.store import RequestKey
 from nas.text import read_text
 from nas.trial import TrialRole, TrialState
 
-MAX_BODY_BYTES = 1 << 20
 SPEC_TYPES = ("application/json", "application/yaml")
 """What a spec may be sent as; as in files, either text is read by the same parser."""
 PATCH_TYPES = ("application/merge-patch+json", *SPEC_TYPES)
@@ -38,17 +37,12 @@ def stopping_of(request: Request) -> threading.Event:
     return stopping
 
 
-async def bounded_body(request: Request) -> bytes:
-    """Return the body, which is refused once it is longer than ``MAX_BODY_BYTES``."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"body: found more than {MAX_BODY_BYTES} bytes, allowed: that many")
-    return bytes(body)
+async def whole_body(request: Request) -> bytes:
+    """Return the body, whose length ``api.guard`` bounds."""
+    return await request.body()
 
 
-Body = Annotated[bytes, Depends(bounded_body)]
+Body = Annotated[bytes, Depends(whole_body)]
 
 
 def submitted_spec(request: Request, body: Body) -> SearchSpec:

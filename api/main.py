@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from api import dashboard
+from api.access import LOCAL, Access
 from api.app import create_app
 from minitron.errors import MissingExtra
 from nas.errors import InvalidSettings, SearchError
@@ -30,7 +31,7 @@ GRACE_SECONDS = 3
 """How long downloads under way may keep the server from ending."""
 
 
-def create(settings: Settings, *, runs_searches: bool = True) -> FastAPI:
+def create(settings: Settings, *, runs_searches: bool = True, access: Access = LOCAL) -> FastAPI:
     """Return the whole application; its lifespan starts and ends the supervisor of searches."""
     store = open_store(settings.database_url)
     service = SearchService(
@@ -56,7 +57,7 @@ def create(settings: Settings, *, runs_searches: bool = True) -> FastAPI:
         yield
         await run_in_threadpool(supervisor.stop)
 
-    app = create_app(service, lifespan)
+    app = create_app(service, lifespan, access=access)
     dashboard.mount(app, service, notice=notice)
     return app
 
@@ -74,7 +75,8 @@ def serve(settings: Settings, *, runs_searches: bool = True) -> None:
             f"NAS_HOST: found {settings.host}, which other machines reach while there is no password, allowed: "
             "an address of this machine alone, such as 127.0.0.1, or with NAS_OPEN=1 or --open any"
         )
-    app = create(settings, runs_searches=runs_searches)
+    access = Access.at(settings.host, is_loopback=place.is_loopback, also=settings.host_names)
+    app = create(settings, runs_searches=runs_searches, access=access)
     listener = _listener(settings, place)
     if not place.is_loopback:
         logger.warning(

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -78,6 +79,19 @@ class TestInTheBrowser:
             assert record.trial.architecture.name in text
         assert browser.evaluate("document.querySelectorAll('.nicegui-echart canvas').length") == 2
         assert browser.screenshot(tmp_path / "page.png").stat().st_size > 50_000
+
+    def test_pages_keep_to_their_policy(self, server, browser):
+        """The browser has nothing to hold against any page, and what a page may not do it cannot."""
+        for path, text in (("/", "succeeded"), (f"/searches/{server.id('succeeded')}", "Winner"), (f"/searches/{server.id('running')}", "Best so far"), ("/launch", "72 feasible")):  # fmt: skip
+            browser.open(server.address + path)
+            browser.wait_for(text)
+            time.sleep(1)  # charts, the editor and icons come after the text
+            assert browser.text
+            assert browser.complaints == []
+        browser.evaluate("new Image().src = 'http://127.0.0.2:1/secret'")
+        time.sleep(0.5)
+        assert browser.text
+        assert "Content Security Policy" in browser.complaints[0]
 
     def test_a_failed_trial_opens_to_its_traceback(self, server, browser):
         browser.open(f"{server.address}/searches/{server.id('succeeded')}")

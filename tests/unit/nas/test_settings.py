@@ -10,7 +10,7 @@ from nas.storage.sql import open_store
 
 VARIABLES = (
     "NAS_HOME", "NAS_DATABASE_URL", "NAS_ARTIFACT_ROOT", "MLFLOW_TRACKING_URI", "NAS_RAY_ADDRESS", "NAS_HOST",
-    "NAS_PORT", "NAS_OPEN", "NAS_SERVER_URL", "NAS_MAX_SEARCHES",
+    "NAS_PORT", "NAS_OPEN", "NAS_ALLOWED_HOSTS", "NAS_SERVER_URL", "NAS_MAX_SEARCHES",
 )  # fmt: skip
 
 
@@ -42,6 +42,7 @@ def test_each_variable_is_read(monkeypatch):
         "NAS_HOST": "0.0.0.0",
         "NAS_PORT": "80",
         "NAS_OPEN": "True",
+        "NAS_ALLOWED_HOSTS": "nas.example,[2001:db8::1]",
         "NAS_SERVER_URL": "https://nas.example",
         "NAS_MAX_SEARCHES": "3",
     }
@@ -97,6 +98,16 @@ def test_a_wrong_value_names_its_variable_in_one_line(monkeypatch, port, reason)
         Settings()
     assert "\n" not in str(caught.value)
     assert "NAS_SERVER_URL" not in str(caught.value)
+
+
+def test_names_of_hosts_are_names_alone(monkeypatch):
+    monkeypatch.setenv("NAS_ALLOWED_HOSTS", "NAS.example, nas,[::1]")
+    assert Settings().host_names == ("nas.example", "nas", "[::1]")
+    monkeypatch.setenv("NAS_ALLOWED_HOSTS", "nas.example:8000,nas")
+    with pytest.raises(
+        InvalidSettings, match=r"^NAS_ALLOWED_HOSTS: found .*, allowed: names of hosts without"
+    ):
+        Settings()
 
 
 def test_settings_do_not_change():
