@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, HTTPException, Path, Query, Request
 from pydantic import AfterValidator
 
+from api.metrics import Metrics
 from nas.listing import SearchFilter, TrialFilter
 from nas.search import SearchSpec, SearchState
 from nas.service import SearchService
@@ -29,6 +30,12 @@ def service_of(request: Request) -> SearchService:
     """Return the service that the application was made with."""
     service: SearchService = request.app.state.service
     return service
+
+
+def metrics_of(request: Request) -> Metrics:
+    """Return the numbers of the application."""
+    metrics: Metrics = request.app.state.metrics
+    return metrics
 
 
 def stopping_of(request: Request) -> threading.Event:
@@ -148,6 +155,7 @@ def page_size(default: int, most: int) -> Callable[[int], int]:
 
 
 Stopping = Annotated[threading.Event, Depends(stopping_of)]
+Numbers = Annotated[Metrics, Depends(metrics_of)]
 Service = Annotated[SearchService, Depends(service_of)]
 Spec = Annotated[SearchSpec, Depends(submitted_spec)]
 Patch = Annotated[Any, Depends(submitted_patch)]
