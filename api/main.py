@@ -4,7 +4,6 @@ import argparse
 import ipaddress
 import logging
 import socket
-import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -15,10 +14,11 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
-from api import dashboard
+from api import dashboard, observe
 from api.access import LOCAL, Access
 from api.app import create_app
 from minitron.errors import MissingExtra
+from nas import log_lines
 from nas.errors import InvalidSettings, SearchError
 from nas.service import SearchService
 from nas.settings import Settings
@@ -85,7 +85,12 @@ def serve(settings: Settings, *, runs_searches: bool = True) -> None:
             settings.host,
         )
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS, lifespan="on"
+        app,
+        log_config=None,  # one format for all
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        lifespan="on",
     )
     print(f"serving at {_address(settings.host, listener)}", flush=True)  # noqa: T201 - read by nas run --serve
     _Server(config, app.state.stopping).run(sockets=[listener])
@@ -106,10 +111,6 @@ class _Server(uvicorn.Server):
 
 def main() -> None:
     """Serve as the environment and the command line say; errors are one line, exit code 1."""
-    # What libraries are doing may quote signed addresses: they are heard when something is wrong.
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    for ours in ("api", "nas", "minitron"):
-        logging.getLogger(ours).setLevel(logging.INFO)
     parser = argparse.ArgumentParser(prog="python -m api", description="Serve searches over HTTP.")
     parser.add_argument("--host", help="address to listen on; default NAS_HOST")
     parser.add_argument("--port", type=int, help="port to listen on; default NAS_PORT")
@@ -119,10 +120,13 @@ def main() -> None:
     chosen = {name: getattr(arguments, name) for name in ("host", "port", "open")}
     try:
         settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
+        log_lines.configure(settings.log_format, text="%(levelname)s: %(message)s")
+        if settings.log_format == "text":  # people are told what is remarkable, not of each request
+            logging.getLogger(observe.__name__).setLevel(logging.WARNING)
         with suppress(KeyboardInterrupt):  # the usual end of a server: by then its searches are resumable
             serve(settings, runs_searches=not arguments.page_only)
     except SearchError as error:
-        sys.exit(f"error: {error}")
+        log_lines.leave(error)
 
 
 def _missing_extra() -> str | None:

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from minitron.local_paths import expanded
 from nas.errors import InvalidSettings
+from nas.log_lines import LogFormat
 
 _SQLITE = "sqlite:///"
 
@@ -87,6 +88,8 @@ class Settings(BaseSettings):
     """``NAS_OPEN``: whether ``nas serve`` may listen where other machines reach it; there is no password."""
     allowed_hosts: HostNames = ""
     """``NAS_ALLOWED_HOSTS``: further names that ``nas serve`` answers to, with commas between them."""
+    log_format: LogFormat = "text"
+    """``NAS_LOG_FORMAT``: whether server and workers log lines for people or JSON objects for programs."""
     max_searches: int = Field(default=1, ge=1)
     """``NAS_MAX_SEARCHES``: searches that ``nas serve`` runs side by side; others wait QUEUED."""
     server_url: str = Field(default_factory=lambda data: _server_url(data["host"], data["port"]))

@@ -10,7 +10,7 @@ from nas.storage.sql import open_store
 
 VARIABLES = (
     "NAS_HOME", "NAS_DATABASE_URL", "NAS_ARTIFACT_ROOT", "MLFLOW_TRACKING_URI", "NAS_RAY_ADDRESS", "NAS_HOST",
-    "NAS_PORT", "NAS_OPEN", "NAS_ALLOWED_HOSTS", "NAS_SERVER_URL", "NAS_MAX_SEARCHES",
+    "NAS_PORT", "NAS_OPEN", "NAS_ALLOWED_HOSTS", "NAS_SERVER_URL", "NAS_MAX_SEARCHES", "NAS_LOG_FORMAT",
 )  # fmt: skip
 
 
@@ -45,6 +45,7 @@ def test_each_variable_is_read(monkeypatch):
         "NAS_ALLOWED_HOSTS": "nas.example,[2001:db8::1]",
         "NAS_SERVER_URL": "https://nas.example",
         "NAS_MAX_SEARCHES": "3",
+        "NAS_LOG_FORMAT": "json",
     }
     assert set(values) == set(VARIABLES)
     for name, value in values.items():
