@@ -14,6 +14,7 @@ from nas import wording
 from nas.search import SearchState
 from nas.service import SearchService
 from tests.hub import FakeHub, serving
+from tests.postgres import private_server
 from tests.unit.api.chromium import chromium
 from tests.unit.api.seeded import TRACEBACK, demo_spec
 from tests.unit.api.server import running
@@ -161,6 +162,19 @@ class TestInTheBrowser:
                 browser.wait_for("72 feasible")
                 _type(browser, "parent: hub:org/tiny\nbudget: {max_parameters: 10}\naxes: {num_layers: [5]}")
                 browser.wait_for("Not now", "hub:org/tiny: http", "allowed: try again")
+
+    def test_a_database_that_is_away_is_told_until_it_is_back(self, browser, tmp_path):
+        """Also on a page that is open; nothing has to be reloaded."""
+        with (
+            private_server() as database,
+            running(tmp_path, database_url=database.new_database()) as server,
+        ):
+            browser.open(server.address)
+            browser.wait_for("succeeded")
+            database.stop()
+            browser.wait_for("The database does not answer")
+            database.start()
+            browser.wait_for("succeeded", "cancelled")
 
     def test_nothing_submitted_yet(self, browser, tmp_path):
         with running(tmp_path, filled=False) as server:
