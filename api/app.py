@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Lifespan
 
 from api import errors
-from api.access import LOCAL, Access
+from api.access import LOCAL, READING, Access
 from api.dependencies import PATCH_TYPES, SPEC_TYPES
 from api.guard import Guard
 from api.headers import DOCS_PATH, Headed
@@ -27,6 +27,8 @@ Searches for the best smaller language model under a budget. Submit a spec, foll
 winner home. Losses are nats per held-out token. Every error is a problem (RFC 9457) with a stable `code`.
 """
 PREFIX = "/api/v1"
+VERB = "}:"
+"""What a path has that does something to a search, such as ``/searches/{search_id}:cancel``."""
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 COMPONENTS = "#/components/schemas/{model}"
 
@@ -64,18 +66,33 @@ def create_app(
     errors.install(app)
     templates: dict[str, str] = {}
     for module, prefix in ((health, ""), (searches, PREFIX), (trials, PREFIX), (events, PREFIX)):
-        app.include_router(module.router, prefix=prefix)
         routes = [route for route in module.router.routes if isinstance(route, APIRoute)]
+        for route in routes:
+            if VERB in route.path_format:  # by another method, it would be taken for an id
+                known = sorted(route.methods or ())
+                others, answer = [method for method in METHODS if method not in known], _only(known)
+                path = f"{prefix}{route.path_format}"
+                app.add_api_route(path, answer, methods=others, include_in_schema=False)
+        app.include_router(module.router, prefix=prefix)
         templates |= {str(route.operation_id): f"{prefix}{route.path_format}" for route in routes}
     app.templates = templates
     # FastAPI makes the routes of an included router when it is asked first, which two servers of one process may be at once.
-    for route in app.routes:
-        route.matches({"type": "http", "method": "GET", "path": "/none", "root_path": "", "headers": []})
+    for made in app.routes:
+        made.matches({"type": "http", "method": "GET", "path": "/none", "root_path": "", "headers": []})
     unmatched = _unmatched(tuple(app.routes))
     for path in ("/api/{path:path}", "/healthz", "/readyz", "/metrics"):
         app.add_api_route(path, unmatched, methods=METHODS, include_in_schema=False)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _only(allowed: Sequence[str]) -> Callable[[], Awaitable[None]]:
+    """Return what answers where a path is there for other methods alone."""
+
+    async def refused() -> None:
+        raise HTTPException(405, headers={"Allow": ", ".join(allowed)})
+
+    return refused
 
 
 def _unmatched(routes: Sequence[BaseRoute]) -> Callable[[Request], Awaitable[None]]:
@@ -117,5 +134,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document["paths"]["/api/v1/searches/{search_id}:clone"]["post"]["requestBody"] = {
             "content": {media_type: {"schema": patch} for media_type in PATCH_TYPES},
         }
+        for path in document["paths"].values():
+            for method, operation in path.items():
+                guarded = (421,) if method.upper() in READING else (403, 413, 421)
+                described = operation["responses"]
+                described |= {str(status): answer for status, answer in errors.problems(*guarded).items()}
         app.openapi_schema = document
     return app.openapi_schema

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, HTTPException, Path, Query, Request
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from api.metrics import Metrics
 from nas.listing import SearchFilter, TrialFilter
@@ -102,6 +102,15 @@ def _in_utc(time: datetime) -> datetime:
         raise ValueError("should be a time between the years 1 and 9999") from None
 
 
+def _written_out(text: Any) -> Any:
+    """Refuse a bare number, which would be seconds since 1970: 2026 is more likely meant as a year."""
+    try:
+        float(text)
+    except (TypeError, ValueError):
+        return text
+    raise ValueError("should be a date or a time that is written out, as 2026-01-31 or 2026-01-31T12:00:00Z")
+
+
 def _part_of(field: str) -> Any:
     description = f"Only searches with this in their {field}; ASCII letters in either case."
     return Query(max_length=200, pattern=NO_NUL, description=description)
@@ -111,7 +120,7 @@ def _time(description: str) -> Any:
     return Query(description=f"Only searches created {description}; without a time zone, UTC.")
 
 
-Time = Annotated[datetime, AfterValidator(_in_utc)]
+Time = Annotated[datetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 
 
 def search_filter(
