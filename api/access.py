@@ -68,7 +68,7 @@ class Access:
         origin, host = headers.get("origin"), headers.get("host", "")
         if origin is None or origin.lower() in {f"http://{host.lower()}", f"https://{host.lower()}"}:
             return None
-        return f"Origin: found {origin}, allowed: that of the service's own pages, http://{host}"
+        return f"Origin: found {origin}, allowed: that of the service's own pages, http://{host}; a proxy passes Host on"
 
 
 LOCAL = Access()
