@@ -1,16 +1,22 @@
 """The REST service as a FastAPI application, around a ``SearchService`` that is given to it."""
 
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Match
-from starlette.types import Lifespan
+from starlette.types import ASGIApp, Lifespan
 
 from api import errors
+from api.access import LOCAL, READING, Access
 from api.dependencies import PATCH_TYPES, SPEC_TYPES
+from api.guard import Guard
+from api.headers import DOCS_PATH, Headed
+from api.metrics import Metrics
+from api.observe import Observed
 from api.routes import events, health, searches, trials
 from api.schemas import Problem, SearchEdit
 from nas.service import SearchService
@@ -20,33 +26,73 @@ DESCRIPTION = """
 Searches for the best smaller language model under a budget. Submit a spec, follow its events, take the
 winner home. Losses are nats per held-out token. Every error is a problem (RFC 9457) with a stable `code`.
 """
+PREFIX = "/api/v1"
+VERB = "}:"
+"""What a path has that does something to a search, such as ``/searches/{search_id}:cancel``."""
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 COMPONENTS = "#/components/schemas/{model}"
 
 
-def create_app(service: SearchService, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
-    """Return the application: ``/api/v1``, ``/healthz``, ``/readyz`` and ``/docs``."""
-    app = FastAPI(
+class _Application(FastAPI):
+    """Guards stand around everything, the handler of unexpected errors included."""
+
+    access: Access
+    templates: Mapping[str, str]
+    """Paths of routes by their operation."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return what answers requests."""
+        guarded = Headed(Guard(super().build_middleware_stack(), self.access))
+        return Observed(guarded, self.state.metrics, self.templates)
+
+
+def create_app(
+    service: SearchService, lifespan: Lifespan[FastAPI] | None = None, *, access: Access = LOCAL
+) -> FastAPI:
+    """Return the application: ``/api/v1``, ``/healthz``, ``/readyz``, ``/metrics`` and ``/docs``."""
+    app = _Application(
         title="Minitron search",
         version="1",
         description=DESCRIPTION.strip(),
         lifespan=lifespan,
         redoc_url=None,
+        docs_url=DOCS_PATH,
+        swagger_ui_oauth2_redirect_url=None,
     )
+    app.access = access
+    app.state.metrics = Metrics(service)
     app.state.service = service
     app.state.stopping = threading.Event()  # set by the server's owner, so that open streams end
     errors.install(app)
-    app.include_router(health.router)
-    for each in (searches, trials, events):
-        app.include_router(each.router, prefix="/api/v1")
+    templates: dict[str, str] = {}
+    for module, prefix in ((health, ""), (searches, PREFIX), (trials, PREFIX), (events, PREFIX)):
+        routes = [route for route in module.router.routes if isinstance(route, APIRoute)]
+        for route in routes:
+            if VERB in route.path_format:  # by another method, it would be taken for an id
+                known = sorted(route.methods or ())
+                others, answer = [method for method in METHODS if method not in known], _only(known)
+                path = f"{prefix}{route.path_format}"
+                app.add_api_route(path, answer, methods=others, include_in_schema=False)
+        app.include_router(module.router, prefix=prefix)
+        templates |= {str(route.operation_id): f"{prefix}{route.path_format}" for route in routes}
+    app.templates = templates
     # FastAPI makes the routes of an included router when it is asked first, which two servers of one process may be at once.
-    for route in app.routes:
-        route.matches({"type": "http", "method": "GET", "path": "/none", "root_path": "", "headers": []})
+    for made in app.routes:
+        made.matches({"type": "http", "method": "GET", "path": "/none", "root_path": "", "headers": []})
     unmatched = _unmatched(tuple(app.routes))
-    for path in ("/api/{path:path}", "/healthz", "/readyz"):
+    for path in ("/api/{path:path}", "/healthz", "/readyz", "/metrics"):
         app.add_api_route(path, unmatched, methods=METHODS, include_in_schema=False)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _only(allowed: Sequence[str]) -> Callable[[], Awaitable[None]]:
+    """Return what answers where a path is there for other methods alone."""
+
+    async def refused() -> None:
+        raise HTTPException(405, headers={"Allow": ", ".join(allowed)})
+
+    return refused
 
 
 def _unmatched(routes: Sequence[BaseRoute]) -> Callable[[Request], Awaitable[None]]:
@@ -93,5 +139,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document["paths"]["/api/v1/searches/{search_id}"]["patch"]["requestBody"] = {
             "content": {media_type: {"schema": edit} for media_type in PATCH_TYPES},
         }
+        for path in document["paths"].values():
+            for method, operation in path.items():
+                guarded = (421,) if method.upper() in READING else (403, 413, 421)
+                described = operation["responses"]
+                described |= {str(status): answer for status, answer in errors.problems(*guarded).items()}
         app.openapi_schema = document
     return app.openapi_schema

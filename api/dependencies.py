@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Header, HTTPException, Path, Query, Request
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
+from api.metrics import Metrics
 from nas.edits import MAX_OWNER_LENGTH, MAX_TAG_LENGTH, MAX_TAGS, Edit, read_edit
 from nas.errors import InvalidRequest
 from nas.listing import SearchFilter, TrialFilter
@@ -21,7 +22,6 @@ from nas.storage.store import RequestKey
 from nas.text import read_text
 from nas.trial import TrialRole, TrialState
 
-MAX_BODY_BYTES = 1 << 20
 SPEC_TYPES = ("application/json", "application/yaml")
 """What a spec may be sent as; as in files, either text is read by the same parser."""
 PATCH_TYPES = ("application/merge-patch+json", *SPEC_TYPES)
@@ -37,23 +37,24 @@ def service_of(request: Request) -> SearchService:
     return service
 
 
+def metrics_of(request: Request) -> Metrics:
+    """Return the numbers of the application."""
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
 def stopping_of(request: Request) -> threading.Event:
     """Return the event that is set once the server is to end."""
     stopping: threading.Event = request.app.state.stopping
     return stopping
 
 
-async def bounded_body(request: Request) -> bytes:
-    """Return the body, which is refused once it is longer than ``MAX_BODY_BYTES``."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"body: found more than {MAX_BODY_BYTES} bytes, allowed: that many")
-    return bytes(body)
+async def whole_body(request: Request) -> bytes:
+    """Return the body, whose length ``api.guard`` bounds."""
+    return await request.body()
 
 
-Body = Annotated[bytes, Depends(bounded_body)]
+Body = Annotated[bytes, Depends(whole_body)]
 
 
 def submitted_spec(request: Request, body: Body) -> SearchSpec:
@@ -140,6 +141,15 @@ def _in_utc(time: datetime) -> datetime:
         raise ValueError("should be a time between the years 1 and 9999") from None
 
 
+def _written_out(text: Any) -> Any:
+    """Refuse a bare number, which would be seconds since 1970: 2026 is more likely meant as a year."""
+    try:
+        float(text)
+    except (TypeError, ValueError):
+        return text
+    raise ValueError("should be a date or a time that is written out, as 2026-01-31 or 2026-01-31T12:00:00Z")
+
+
 def _part_of(field: str) -> Any:
     description = f"Only searches with this in their {field}; ASCII letters in either case."
     return Query(max_length=200, pattern=NO_NUL, description=description)
@@ -149,7 +159,7 @@ def _time(description: str) -> Any:
     return Query(description=f"Only searches created {description}; without a time zone, UTC.")
 
 
-Time = Annotated[datetime, AfterValidator(_in_utc)]
+Time = Annotated[datetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 
 
 def search_filter(
@@ -215,6 +225,7 @@ def page_size(default: int, most: int) -> Callable[[int], int]:
 
 
 Stopping = Annotated[threading.Event, Depends(stopping_of)]
+Numbers = Annotated[Metrics, Depends(metrics_of)]
 Service = Annotated[SearchService, Depends(service_of)]
 Spec = Annotated[SearchSpec, Depends(submitted_spec)]
 Patch = Annotated[Any, Depends(submitted_patch)]

@@ -72,7 +72,6 @@ HTTP_CODES = {
     400: "malformed_body",
     404: "not_found",
     405: "method_not_allowed",
-    413: "body_too_large",
     415: "unsupported_media_type",
 }
 """Codes of what is wrong with a request before it reaches the domain."""
@@ -95,7 +94,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _answer(
+def answer(
     request: Request,
     kind: Kind,
     detail: str,
@@ -103,6 +102,7 @@ def _answer(
     errors: Sequence[tuple[str, str]] = (),
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
+    """Return the answer that tells a problem."""
     problem = Problem(
         type=f"urn:minitron-nas:problem:{kind.code}",
         title=kind.title,
@@ -129,7 +129,7 @@ def _domain_problem(request: Request, error: Exception) -> JSONResponse:
     elif isinstance(error, InvalidRequest):
         errors = ((error.field, error.reason),)
     retry = {"Retry-After": str(RETRY_SECONDS)} if kind.status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return _answer(request, kind, str(error), errors=errors, headers=retry)
+    return answer(request, kind, str(error), errors=errors, headers=retry)
 
 
 def _http_problem(request: Request, error: Exception) -> JSONResponse:
@@ -140,17 +140,17 @@ def _http_problem(request: Request, error: Exception) -> JSONResponse:
     if detail == status.phrase:
         detail = f"{request.method} {request.url.path}: {status.phrase.lower()}"
     kind = Kind(status=status, code=code, title=status.phrase)
-    return _answer(request, kind, detail, headers=dict(error.headers or {}))
+    return answer(request, kind, detail, headers=dict(error.headers or {}))
 
 
 def _validation_problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = [(".".join(str(part) for part in found["loc"][1:]), found["msg"]) for found in error.errors()]
     detail = "; ".join(f"{field}: {reason}" for field, reason in errors)
-    return _answer(request, DOMAIN_ERRORS[InvalidRequest], detail, errors=errors)
+    return answer(request, DOMAIN_ERRORS[InvalidRequest], detail, errors=errors)
 
 
 def _unexpected_problem(request: Request, error: Exception) -> JSONResponse:
     # Starlette raises the error again after this answer, so the server logs it with its traceback.
     kind = Kind(status=500, code="internal", title="The service failed")
-    return _answer(request, kind, f"unexpected {type(error).__name__}; the server's log has the traceback")
+    return answer(request, kind, f"unexpected {type(error).__name__}; the server's log has the traceback")

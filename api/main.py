@@ -4,19 +4,21 @@ import argparse
 import ipaddress
 import logging
 import socket
-import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
-from api import dashboard
+from api import dashboard, observe
+from api.access import LOCAL, Access
 from api.app import create_app
 from minitron.errors import MissingExtra
+from nas import log_lines
 from nas.errors import InvalidSettings, SearchError
 from nas.service import SearchService
 from nas.settings import Settings
@@ -29,7 +31,7 @@ GRACE_SECONDS = 3
 """How long downloads under way may keep the server from ending."""
 
 
-def create(settings: Settings, *, runs_searches: bool = True) -> FastAPI:
+def create(settings: Settings, *, runs_searches: bool = True, access: Access = LOCAL) -> FastAPI:
     """Return the whole application; its lifespan starts and ends the supervisor of searches."""
     store = open_store(settings.database_url)
     service = SearchService(
@@ -55,7 +57,7 @@ def create(settings: Settings, *, runs_searches: bool = True) -> FastAPI:
         yield
         await run_in_threadpool(supervisor.stop)
 
-    app = create_app(service, lifespan)
+    app = create_app(service, lifespan, access=access)
     dashboard.mount(app, service, notice=notice)
     return app
 
@@ -64,19 +66,31 @@ def serve(settings: Settings, *, runs_searches: bool = True) -> None:
     """Listen until interrupted. The first line on stdout ends with the address.
 
     Raises:
-        InvalidSettings: Host and port cannot be listened on.
+        InvalidSettings: Host and port cannot be listened on, or not unless ``settings.open`` is set.
         StoreUnavailable: The database does not answer.
     """
-    app = create(settings, runs_searches=runs_searches)
-    listener = _listener(settings.host, settings.port)
-    if not _is_loopback(listener):
+    place = _place(settings.host, settings.port)
+    if not place.is_loopback and not settings.open:
+        raise InvalidSettings(
+            f"NAS_HOST: found {settings.host}, which other machines reach while there is no password, allowed: "
+            "an address of this machine alone, such as 127.0.0.1, or with NAS_OPEN=1 or --open any"
+        )
+    access = Access.at(settings.host, is_loopback=place.is_loopback, also=settings.host_names)
+    app = create(settings, runs_searches=runs_searches, access=access)
+    listener = _listener(settings, place)
+    if not place.is_loopback:
         logger.warning(
             "%s is open to other machines, and there is no password: whoever reaches it can read every "
             "search, start new ones and name any file that this process can read",
             settings.host,
         )
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS, lifespan="on"
+        app,
+        log_config=None,  # one format for all
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        lifespan="on",
     )
     print(f"serving at {_address(settings.host, listener)}", flush=True)  # noqa: T201 - read by nas run --serve
     _Server(config, app.state.stopping).run(sockets=[listener])
@@ -97,22 +111,22 @@ class _Server(uvicorn.Server):
 
 def main() -> None:
     """Serve as the environment and the command line say; errors are one line, exit code 1."""
-    # What libraries are doing may quote signed addresses: they are heard when something is wrong.
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    for ours in ("api", "nas", "minitron"):
-        logging.getLogger(ours).setLevel(logging.INFO)
     parser = argparse.ArgumentParser(prog="python -m api", description="Serve searches over HTTP.")
     parser.add_argument("--host", help="address to listen on; default NAS_HOST")
     parser.add_argument("--port", type=int, help="port to listen on; default NAS_PORT")
+    parser.add_argument("--open", action="store_true", default=None, help="let other machines in")
     parser.add_argument("--page-only", action="store_true", help="run no searches: another process does")
     arguments = parser.parse_args()
-    chosen = {name: getattr(arguments, name) for name in ("host", "port")}
+    chosen = {name: getattr(arguments, name) for name in ("host", "port", "open")}
     try:
         settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
+        log_lines.configure(settings.log_format, text="%(levelname)s: %(message)s")
+        if settings.log_format == "text":  # people are told what is remarkable, not of each request
+            logging.getLogger(observe.__name__).setLevel(logging.WARNING)
         with suppress(KeyboardInterrupt):  # the usual end of a server: by then its searches are resumable
             serve(settings, runs_searches=not arguments.page_only)
     except SearchError as error:
-        sys.exit(f"error: {error}")
+        log_lines.leave(error)
 
 
 def _missing_extra() -> str | None:
@@ -124,20 +138,36 @@ def _missing_extra() -> str | None:
     return None
 
 
-def _listener(host: str, port: int) -> socket.socket:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where to listen: what a host's name stands for, found once, so that what is judged is what is opened."""
+
+    family: socket.AddressFamily
+    ip: str
+    is_loopback: bool
+
+
+def _place(host: str, port: int) -> _Place:
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        reason = error.strerror or error
-        raise InvalidSettings(
-            f"NAS_HOST, NAS_PORT: found {host}:{port}, which cannot be listened on ({reason}), "
-            "allowed: an address of this machine and a free port"
-        ) from None
+        raise _not_here(host, port, error) from None
+    ip = str(address[0])
+    return _Place(family=family, ip=ip, is_loopback=ipaddress.ip_address(ip).is_loopback)
 
 
-def _is_loopback(listener: socket.socket) -> bool:
-    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+def _listener(settings: Settings, place: _Place) -> socket.socket:
+    try:
+        return socket.create_server((place.ip, settings.port), family=place.family)
+    except OSError as error:
+        raise _not_here(settings.host, settings.port, error) from None
+
+
+def _not_here(host: str, port: int, error: OSError) -> InvalidSettings:
+    return InvalidSettings(
+        f"NAS_HOST, NAS_PORT: found {host}:{port}, which cannot be listened on ({error.strerror or error}), "
+        "allowed: an address of this machine and a free port"
+    )
 
 
 def _address(host: str, listener: socket.socket) -> str:

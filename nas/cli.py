@@ -51,6 +51,10 @@ app = typer.Typer(
 )
 Host = Annotated[str | None, typer.Option(help="Address to listen on; default NAS_HOST.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; default NAS_PORT.")]
+Open = Annotated[
+    bool,
+    typer.Option("--open", help="Let other machines in, without a password; default NAS_OPEN."),
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -80,6 +84,7 @@ def run(
     serve: Annotated[bool, typer.Option(help="Open the dashboard too, until Ctrl-C.")] = False,
     host: Host = None,
     port: Port = None,
+    opens: Open = False,
 ) -> None:
     """Run one search here, to its leaderboard."""
     if (spec is None) == (resume is None):
@@ -93,7 +98,7 @@ def run(
     from nas import local_run  # the other commands need no database
 
     try:
-        settings = _settings(host=host, port=port)
+        settings = _settings(host=host, port=port, open=opens or None)
         search = local_run.run(task, settings, display.terminal(), serves=serve, said=said)
     except local_run.Interrupted as interrupted:
         typer.echo(f"go on with: nas run --resume {interrupted.search_id}", err=True)
@@ -168,10 +173,11 @@ def gc(
 
 
 @app.command()
-def serve(host: Host = None, port: Port = None) -> None:
+def serve(host: Host = None, port: Port = None, opens: Open = False) -> None:
     """Serve the REST interface and the dashboard, and run the searches that are submitted."""
-    settings = _settings(host=host, port=port)
+    settings = _settings(host=host, port=port, open=opens or None)
     command = [sys.executable, "-P", "-m", "api", "--host", settings.host, "--port", str(settings.port)]
+    command += ["--open"] if settings.open else []
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - the server takes our place, and our signals
 

@@ -201,7 +201,8 @@ def _conclude(service: SearchService, search_id: str, console: Console) -> Searc
 def _page(settings: Settings) -> Iterator[_Page]:
     """Serve the pages from a process of their own while the search runs here."""
     listen = ("--host", settings.host, "--port", str(settings.port))
-    command = (sys.executable, "-P", "-m", "api", "--page-only", *listen)
+    opens = ("--open",) if settings.open else ()
+    command = (sys.executable, "-P", "-m", "api", "--page-only", *listen, *opens)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:  # noqa: S603 - the command is ours
         try:
             assert server.stdout

@@ -35,6 +35,7 @@ from nas.patch import patched_spec
 from nas.search import Event, Search, SearchSpec, SearchState
 from nas.standing import SearchView, TrialRecord, records_of, view_of
 from nas.storage.store import RequestKey, SearchStore
+from nas.totals import Totals
 from nas.trial import Trial
 
 RATED_SEARCHES = 20
@@ -212,6 +213,10 @@ class SearchService:
         if after is not None and not 0 <= after <= last:
             raise UnknownCursor(field, f"found {after}, allowed: 0 to {last}, the last event there is")
         return last if after is None else after
+
+    def totals(self) -> Totals:
+        """Return how much is stored; it is counted anew each time."""
+        return self._store.totals()
 
     def winner_directory(self, search_id: str) -> Path:
         """Return the checkpoint directory of a search's winner.

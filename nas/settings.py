@@ -5,6 +5,7 @@ means the same. Loads no database and no server.
 """
 
 import getpass
+import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from minitron.local_paths import expanded
 from nas.errors import InvalidSettings
+from nas.log_lines import LogFormat
 
 _SQLITE = "sqlite:///"
 
@@ -42,6 +44,15 @@ def _login_name() -> str:
         return ""
 
 
+def _host_names(text: str) -> str:
+    """Return names of hosts in small letters, as they are compared."""
+    names = [name.strip().lower() for name in text.split(",")] if text.strip() else []
+    if wrong := [name for name in names if not re.fullmatch(r"[a-z0-9_.-]+|\[[0-9a-f:.]+\]", name)]:
+        raise ValueError(f"names of hosts without ports, with commas between them, unlike {wrong[0]!r}")
+    return ",".join(names)
+
+
+HostNames = Annotated[str, AfterValidator(_host_names)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Address = Annotated[str, AfterValidator(_absolute_address)]
 DeviceFlops = Annotated[float, Field(ge=1, allow_inf_nan=False)]
@@ -84,6 +95,12 @@ class Settings(BaseSettings):
     """``NAS_HOST``: the address that ``nas serve`` listens on."""
     port: int = Field(default=8000, ge=0, le=65_535)
     """``NAS_PORT``: the port that ``nas serve`` listens on; 0 takes a free one."""
+    open: bool = False
+    """``NAS_OPEN``: whether ``nas serve`` may listen where other machines reach it; there is no password."""
+    allowed_hosts: HostNames = ""
+    """``NAS_ALLOWED_HOSTS``: further names that ``nas serve`` answers to, with commas between them."""
+    log_format: LogFormat = "text"
+    """``NAS_LOG_FORMAT``: whether server and workers log lines for people or JSON objects for programs."""
     max_searches: int = Field(default=1, ge=1)
     """``NAS_MAX_SEARCHES``: searches that ``nas serve`` runs side by side; others wait QUEUED."""
     owner: str = Field(default_factory=_login_name)
@@ -104,6 +121,11 @@ class Settings(BaseSettings):
         """Where the workers of this machine print: one file for each search."""
         return self.home / "logs"
 
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """The further names of hosts."""
+        return tuple(filter(None, self.allowed_hosts.split(",")))
+
     def environment(self) -> dict[str, str]:
         """Return the variables with which a child process reads these settings."""
         values = {_variable(name): getattr(self, name) for name in type(self).model_fields}
@@ -119,7 +141,11 @@ def _variable(name: str) -> str:
     return str(Settings.model_fields[name].validation_alias or f"NAS_{name.upper()}")
 
 
+def _allowed(message: str) -> str:
+    return message.removeprefix("Input should be ").removeprefix("Value error, ")
+
+
 def _problem(detail: Any) -> str:
     name = str(detail["loc"][0])
     variable = _variable(name) if name in Settings.model_fields else name
-    return f"{variable}: found {detail['input']!r}, allowed: {detail['msg'].removeprefix('Input should be ')}"
+    return f"{variable}: found {detail['input']!r}, allowed: {_allowed(detail['msg'])}"

@@ -202,7 +202,10 @@ class Supervisor:
                 self.obstacle = f"{self._why(search_id, code)}, say {away} workers in a row; their log: {log}"
             else:
                 self.obstacle = None
-            logger.warning("the worker of search %s ended before its search, %s", search_id, _how(code))
+            about = {"search_id": search_id}
+            logger.warning(
+                "the worker of search %s ended before its search, %s", search_id, _how(code), extra=about
+            )
 
     def _tend(self, search: Search) -> None:
         record = self._records.get(search.id, _Record())
@@ -226,7 +229,7 @@ class Supervisor:
                 start_new_session=True,
             )
         self._children[search_id] = _Child(process=process, num_points=num_points)
-        logger.info("worker %d runs search %s", process.pid, search_id)
+        logger.info("worker %d runs search %s", process.pid, search_id, extra={"search_id": search_id})
 
     def _why(self, search_id: str, code: int) -> str:
         """Return what hinders a worker; what a search waits for, it has said itself."""

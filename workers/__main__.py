@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 
+from nas import log_lines
 from nas.errors import SearchError, StoreFull, StoreUnavailable
 from nas.settings import Settings
 from nas.supervisor import STORE_AWAY, STORE_FULL
@@ -18,11 +19,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m workers", description="Run one search to its end.")
     parser.add_argument("--search", required=True, metavar="ID", help="the search to run")
     arguments = parser.parse_args()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for ours in ("minitron", "nas", "workers"):  # libraries tell addresses that are nobody's to read
-        logging.getLogger(ours).setLevel(logging.INFO)
     try:
         settings = Settings()
+        people = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+        log_lines.configure(settings.log_format, text=people, search_id=arguments.search)
         # Ray puts this process's directory on the import path of its workers: none that holds packages, then.
         settings.home.mkdir(parents=True, exist_ok=True)
         os.chdir(settings.home)
@@ -32,7 +32,7 @@ def main() -> int:
         logger.error("%s", error)  # noqa: TRY400 - the reason is enough
         return STORE_FULL if isinstance(error, StoreFull) else STORE_AWAY
     except SearchError as error:
-        sys.exit(f"error: {error}")
+        log_lines.leave(error)
 
 
 if __name__ == "__main__":

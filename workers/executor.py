@@ -222,10 +222,12 @@ class _Dispatches:
 
     def _told(self, dispatch: _Dispatch, report: Report) -> bool:
         number = dispatch.trial.number
+        about = {"trial_number": number}
         if isinstance(report, Began):
             self.num_begun += 1
             dispatch.worker = report.worker
-            logger.info("trial %d: %s on worker %s", number, dispatch.trial.architecture.name, report.worker)
+            name = dispatch.trial.architecture.name
+            logger.info("trial %d: %s on worker %s", number, name, report.worker, extra=about)
             self._driver.on_attempt(number, report.worker)
             return True
         if isinstance(report, Refused):
@@ -236,14 +238,16 @@ class _Dispatches:
             self._driver.on_end(number, Failed(failure=failure))
             return False
         if isinstance(report, Failure):
-            logger.warning("trial %d: failed on worker %s: %s", number, dispatch.worker, report.message)
+            told = (number, dispatch.worker, report.message)
+            logger.warning("trial %d: failed on worker %s: %s", *told, extra=about)
             self._driver.on_end(number, self._failed(report))
             return False
         if report.point is None:
             return self._driver.on_tokens(number, report.num_tokens) is Verdict.CONTINUE
         if report.num_tokens > self._logged.get(number, -1):  # a trial that is resumed tells again
             self._logged[number] = report.num_tokens
-            logger.info("trial %d: loss %.4f at %d tokens", number, report.point.loss, report.num_tokens)
+            reached = (report.point.loss, report.num_tokens)
+            logger.info("trial %d: loss %.4f at %d tokens", number, *reached, extra=about)
         # The student of a finished trial is no state to go on from.
         state = None if report.finished else report.checkpoint
         verdict = self._driver.on_point(number, report.point, state)
@@ -266,7 +270,8 @@ class _Dispatches:
             "or crashed",
             traceback=details,
         )
-        logger.warning("trial %d: %s", dispatch.trial.number, failure.message)
+        number = dispatch.trial.number
+        logger.warning("trial %d: %s", number, failure.message, extra={"trial_number": number})
         try:
             self._driver.on_end(dispatch.trial.number, self._failed(failure))
         except Exception as error:

@@ -1,9 +1,10 @@
-"""Is the process there, and can it serve?"""
+"""Is the process there, can it serve, and how is it doing?"""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 
-from api.dependencies import Service
+from api.dependencies import Numbers, Service
 from api.errors import problems
+from api.metrics import OPENMETRICS, PLAIN
 from api.schemas import Health
 
 router = APIRouter(tags=["health"])
@@ -20,3 +21,20 @@ def get_readiness(service: Service) -> Health:
     """The database answers and has the present schema."""
     service.ping()
     return Health(status="ok")
+
+
+@router.get(
+    "/metrics",
+    operation_id="get_metrics",
+    response_class=Response,
+    responses={
+        200: {"content": {media_type: {"schema": {"type": "string"}} for media_type in (PLAIN, OPENMETRICS)}}
+    },
+)
+def get_metrics(request: Request, numbers: Numbers) -> Response:
+    """Numbers for Prometheus: of answers, and of what is stored as it was some seconds ago at most.
+
+    Also given while the database is away, which `nas_database_up` tells.
+    """
+    content, media_type = numbers.exposition(request.headers.get("accept", ""))
+    return Response(content, headers={"Content-Type": media_type})

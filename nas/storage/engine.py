@@ -21,6 +21,8 @@ WAIT_SECONDS = 30
 """How long a writer waits for another."""
 STUCK_SECONDS = 60
 """How long PostgreSQL bears with a transaction that says nothing, so that a lost client blocks nobody."""
+SILENT_SECONDS = 15
+"""How long PostgreSQL's machine may leave a packet unanswered; queries and locks may take longer."""
 _PG_DISK_FULL = "53100"
 _WRITES = "nas_writes"
 _LOCK = text("SELECT pg_advisory_xact_lock(6217893204)")
@@ -131,6 +133,11 @@ def _begin_sqlite(connection: Connection) -> None:
 def _postgresql(url: URL) -> Engine:
     limits: dict[str, Any] = {
         "connect_timeout": 10,
+        # A server that is gone without a word, with its network or its machine, is one that does not answer.
+        "tcp_user_timeout": SILENT_SECONDS * 1000,
+        "keepalives_idle": SILENT_SECONDS,
+        "keepalives_interval": SILENT_SECONDS // 3,
+        "keepalives_count": 3,
         "options": f"-c lock_timeout={WAIT_SECONDS}s -c idle_in_transaction_session_timeout={STUCK_SECONDS}s",
     }
     return create_engine(url, connect_args=limits, pool_pre_ping=True)

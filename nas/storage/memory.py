@@ -1,5 +1,6 @@
 """A store in memory: the reference that others are held to, and what tests run on."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -16,6 +17,7 @@ from nas.search import Event, Search
 from nas.spec import dump
 from nas.storage import changes
 from nas.storage.store import Lease, RequestKey, TrialPoint
+from nas.totals import Totals
 from nas.trial import Attempt, Trial
 
 
@@ -187,6 +189,22 @@ class InMemoryStore:
         """See SearchStore."""
         with self._lock:
             return len(self._events)
+
+    def totals(self) -> Totals:
+        """See SearchStore."""
+        with self._lock:
+            records = list(self._records.values())
+            trials = [trial for record in records for trial in record.trials.values()]
+            last: dict[tuple[str, int], int] = {}
+            for record in records:
+                for number, num_tokens in record.points:
+                    key = (record.search.id, number)
+                    last[key] = max(num_tokens, last.get(key, 0))
+        return Totals(
+            searches=Counter(record.search.state for record in records),
+            trials=Counter(trial.state for trial in trials),
+            trained_tokens=sum(last.values()),
+        )
 
     def ping(self) -> None:
         """See SearchStore."""

@@ -19,9 +19,11 @@ from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.search import Event, Search, SearchState
 from nas.spec import dump, load
 from nas.storage import changes, tables
+from nas.storage.counts import counted
 from nas.storage.engine import Database
 from nas.storage.queries import listed_searches
 from nas.storage.store import Lease, RequestKey, TrialPoint
+from nas.totals import Totals
 from nas.trial import Attempt, Point, Trial
 
 
@@ -222,6 +224,11 @@ class SqlStore:
         """See SearchStore."""
         with self._database.reading() as connection:
             return connection.scalar(select(_LAST_SEQUENCE)) or 0
+
+    def totals(self) -> Totals:
+        """See SearchStore."""
+        with self._database.reading() as connection:
+            return counted(connection)
 
     def ping(self) -> None:
         """See SearchStore."""

@@ -19,6 +19,7 @@ from typing import Protocol
 from nas.edits import Edit
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.search import Event, Search
+from nas.totals import Totals
 from nas.trial import Attempt, Point, Trial
 
 
@@ -139,6 +140,10 @@ class SearchStore(Protocol):
 
     def last_sequence(self) -> int:
         """Return the sequence of the last event; 0 where there is none."""
+        ...
+
+    def totals(self) -> Totals:
+        """Return how much is stored, counted where it is stored."""
         ...
 
     def ping(self) -> None:

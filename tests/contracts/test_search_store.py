@@ -22,6 +22,7 @@ from nas.storage import tables
 from nas.storage.memory import InMemoryStore
 from nas.storage.sql import open_store
 from nas.storage.store import Lease, RequestKey, TrialPoint
+from nas.totals import Totals
 from nas.trial import Failure, FailureKind, Point, TrialState
 from tests import searches
 from tests.postgres import private_server
@@ -806,6 +807,27 @@ def test_any_point_and_attempt_come_back_equal(store, point, attempt):
     store.save_attempt(attempt, lease)
     assert store.points(attempt.search_id) == [TrialPoint(trial_number=0, point=point)]
     assert store.attempts(attempt.search_id) == [attempt]
+
+
+def test_totals_count_what_is_stored(store, lease):
+    """Of each trial the farthest point counts, in whatever order points came."""
+    assert store.totals() == Totals(
+        searches={SearchState.QUEUED: 1}, trials={TrialState.PROPOSED: 2}, trained_tokens=0
+    )
+    store.add_search(make_search("search-2"))
+    other = store.claim("search-2", "runner", at=after(0), until=after(60))
+    store.save_trial(make_trial(0, search_id="search-2").started(after(1)), other)
+    for number, tokens, held in ((0, 0, lease), (0, 30, lease), (0, 20, lease), (1, 5, lease), (0, 7, other)):
+        store.add_point(make_point(number, tokens), held)
+    assert store.totals() == Totals(
+        searches={SearchState.QUEUED: 2},
+        trials={TrialState.PROPOSED: 2, TrialState.RUNNING: 1},
+        trained_tokens=42,
+    )
+
+
+def test_totals_of_nothing(store):
+    assert store.totals() == Totals(searches={}, trials={}, trained_tokens=0)
 
 
 def test_a_store_that_is_there_answers(store):

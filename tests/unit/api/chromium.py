@@ -44,8 +44,12 @@ class Page:
         self._socket = connection
         self._number = 0
         self._session: str | None = None
+        self.complaints: list[str] = []
+        """What the browser held against pages, such as violations of their policy, since they were opened."""
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._call("Log.enable")
+        self._call("Runtime.enable")
 
     def _call(self, method: str, **params: Any) -> dict[str, Any]:
         self._number += 1
@@ -55,12 +59,24 @@ class Page:
         self._socket.send(json.dumps(message))
         while True:
             answer = json.loads(self._socket.recv(timeout=60))
+            self._hear(answer)
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer["error"]
                 return answer["result"]
 
+    def _hear(self, message: dict[str, Any]) -> None:
+        """Keep what stands in the console as a warning or an error."""
+        said = message.get("params", {})
+        if message.get("method") == "Log.entryAdded" and said["entry"]["level"] in {"warning", "error"}:
+            self.complaints.append(f"{said['entry']['text']} {said['entry'].get('url', '')}")
+        elif message.get("method") == "Runtime.consoleAPICalled" and said["type"] in {"warning", "error"}:
+            self.complaints.append(" ".join(str(each.get("value", each)) for each in said["args"]))
+        elif message.get("method") == "Runtime.exceptionThrown":
+            self.complaints.append(str(said["exceptionDetails"]))
+
     def open(self, url: str) -> None:
         """Go to ``url``."""
+        self.complaints.clear()
         self._call("Page.navigate", url=url)
 
     def evaluate(self, expression: str) -> Any:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from nas.settings import Settings
 from nas.storage.sql import SqlStore, open_store
@@ -30,9 +31,9 @@ class Server:
 
 
 @contextmanager
-def running(home: Path, *, filled: bool = True) -> Iterator[Server]:
-    """Fill a store and serve it; no searches are run."""
-    settings = Settings(home=home)
+def running(home: Path, *, filled: bool = True, **changes: Any) -> Iterator[Server]:
+    """Fill a store and serve it; no searches are run. ``changes`` are of the settings."""
+    settings = Settings(home=home, **changes)
     store = open_store(settings.database_url)
     played = fill(store, settings.artifact_root, datetime.now(UTC)) if filled else {}
     command = (sys.executable, "-m", "api", "--port", "0", "--page-only")
@@ -46,3 +47,4 @@ def running(home: Path, *, filled: bool = True) -> Iterator[Server]:
             )
         finally:
             process.terminate()
+            store.close()

@@ -47,7 +47,7 @@ def test_every_operation_is_named_and_every_reference_leads_somewhere(tmp_path):
     assert set(names) == {
         "get_health", "get_readiness", "create_search", "list_searches", "get_search", "list_trials",
         "clone_search", "cancel_search", "stream_events", "stream_all_events", "download_winner",
-        "get_log", "edit_search",
+        "get_log", "edit_search", "get_metrics",
     }  # fmt: skip
     references = {part.split('"')[0] for part in json.dumps(document).split('"#/components/schemas/')[1:]}
     assert references <= set(document["components"]["schemas"])
@@ -86,12 +86,22 @@ def test_paths_that_lead_nowhere(fresh, path):
 
 
 @pytest.mark.parametrize("method", ["DELETE", "TRACE", "OPTIONS"])
-@pytest.mark.parametrize(("path", "allowed"), [("/api/v1/searches", {"GET", "POST"}), ("/healthz", {"GET"})])
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/api/v1/searches", {"GET", "POST"}), ("/healthz", {"GET"}), ("/api/v1/searches/x:cancel", {"POST"})],
+)
 def test_methods_that_a_path_does_not_know(fresh, method, path, allowed):
     answer = fresh.http.request(method, path)
     assert answer.headers["content-type"] == "application/problem+json"
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
     assert set(answer.headers["allow"].split(", ")) == allowed
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+@pytest.mark.parametrize("verb", ["cancel", "clone"])
+def test_what_is_done_to_a_search_is_no_id(fresh, method, verb):
+    answer = fresh.http.request(method, f"/api/v1/searches/x:{verb}")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
 def test_an_unexpected_error_tells_nothing_of_the_inside(tmp_path):

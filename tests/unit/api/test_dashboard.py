@@ -17,6 +17,7 @@ from nas.edits import Edit
 from nas.search import SearchState
 from nas.service import SearchService
 from tests.hub import FakeHub, serving
+from tests.postgres import private_server
 from tests.unit.api.chromium import chromium
 from tests.unit.api.seeded import TRACEBACK, demo_spec
 from tests.unit.api.server import running
@@ -126,6 +127,19 @@ class TestInTheBrowser:
             assert record.trial.architecture.name in text
         assert browser.evaluate("document.querySelectorAll('.nicegui-echart canvas').length") == 2
         assert browser.screenshot(tmp_path / "page.png").stat().st_size > 50_000
+
+    def test_pages_keep_to_their_policy(self, server, browser):
+        """The browser has nothing to hold against any page, and what a page may not do it cannot."""
+        for path, text in (("/", "succeeded"), (f"/searches/{server.id('succeeded')}", "Winner"), (f"/searches/{server.id('running')}", "Best so far"), ("/launch", "72 feasible")):  # fmt: skip
+            browser.open(server.address + path)
+            browser.wait_for(text)
+            time.sleep(1)  # charts, the editor and icons come after the text
+            assert browser.text
+            assert browser.complaints == []
+        browser.evaluate("new Image().src = 'http://127.0.0.2:1/secret'")
+        time.sleep(0.5)
+        assert browser.text
+        assert "Content Security Policy" in browser.complaints[0]
 
     def test_a_failed_trial_opens_to_its_traceback(self, server, browser):
         browser.open(f"{server.address}/searches/{server.id('succeeded')}")
@@ -270,6 +284,19 @@ class TestInTheBrowser:
                 browser.wait_for("72 feasible")
                 _type(browser, "parent: hub:org/tiny\nbudget: {max_parameters: 10}\naxes: {num_layers: [5]}")
                 browser.wait_for("Not now", "hub:org/tiny: http", "allowed: try again")
+
+    def test_a_database_that_is_away_is_told_until_it_is_back(self, browser, tmp_path):
+        """Also on a page that is open; nothing has to be reloaded."""
+        with (
+            private_server() as database,
+            running(tmp_path, database_url=database.new_database()) as server,
+        ):
+            browser.open(server.address)
+            browser.wait_for("succeeded")
+            database.stop()
+            browser.wait_for("The database does not answer")
+            database.start()
+            browser.wait_for("succeeded", "cancelled")
 
     def test_nothing_submitted_yet(self, browser, tmp_path):
         with running(tmp_path, filled=False) as server:

@@ -64,6 +64,15 @@ def test_searches_are_filtered(seeded, asked, expected):
     assert [search["spec"]["name"] for search in answer["searches"]] == expected
 
 
+@pytest.mark.parametrize("time", ["2026", "0.5", "1e9", "-1", "nan"])
+def test_a_bare_number_is_no_time(seeded, time):
+    """It would be seconds since 1970."""
+    answer = seeded.http.get(SEARCHES, params={"created_after": time})
+    problem = problem_in(answer, 422, "invalid_request")
+    assert problem["errors"][0]["field"] == "created_after"
+    assert "as 2026-01-31" in problem["detail"]
+
+
 def test_a_page_after_searches_were_added_goes_on_where_the_last_ended(fresh):
     made = [fresh.service.create(demo_spec(name=str(number))).id for number in range(5)]
     first = fresh.http.get(SEARCHES, params={"page_size": 2}).json()

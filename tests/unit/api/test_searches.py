@@ -6,7 +6,7 @@ import tarfile
 import pytest
 import yaml
 
-from api.dependencies import MAX_BODY_BYTES
+from api.guard import MAX_BODY_BYTES
 from nas.estimate import Estimate
 from nas.search import Search
 from nas.spec import load, load_spec, spec_to_json

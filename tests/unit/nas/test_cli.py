@@ -475,7 +475,7 @@ def test_serve_runs_what_is_submitted_in_a_directory_with_an_api_of_its_own(loca
     paths = os.pathsep.join([str(local.directory / "path"), str(ROOT)])
     environment = os.environ | {"PYTHONPATH": paths, "NAS_HOME": str(local.directory / "home")}
     with subprocess.Popen(
-        [NAS, "serve", "--host", "0.0.0.0", "--port", "0"], cwd=local.directory, env=environment, text=True,
+        [NAS, "serve", "--host", "0.0.0.0", "--port", "0", "--open"], cwd=local.directory, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as server:  # fmt: skip
         address = server.stdout.readline().split()[-1]
@@ -491,6 +491,21 @@ def test_serve_runs_what_is_submitted_in_a_directory_with_an_api_of_its_own(loca
         _, err = server.communicate(timeout=PATIENCE_SECONDS)
         assert server.returncode == 0
     assert "WARNING: 0.0.0.0 is open to other machines, and there is no password" in err
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_serve_opens_to_others_only_when_told_to(host, tmp_path):
+    environment = os.environ | {"NAS_HOME": str(tmp_path / "home"), "NAS_HOST": host}
+    ended = subprocess.run(
+        [NAS, "serve", "--port", "0"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    (error,) = _errors(ended.stderr)
+    assert f"NAS_HOST: found {host}, which other machines reach" in error
+    assert "allowed: an address of this machine alone, such as 127.0.0.1" in error
+    assert "NAS_OPEN=1 or --open" in error
+    assert ended.stdout == ""
+    assert not (tmp_path / "home").exists()
 
 
 def test_serve_where_it_cannot_listen(server, tmp_path):

@@ -10,7 +10,8 @@ from nas.storage.sql import open_store
 
 VARIABLES = (
     "NAS_HOME", "NAS_DATABASE_URL", "NAS_ARTIFACT_ROOT", "MLFLOW_TRACKING_URI", "NAS_OPTUNA_STORAGE",
-    "NAS_RAY_ADDRESS", "NAS_HOST", "NAS_PORT", "NAS_SERVER_URL", "NAS_MAX_SEARCHES", "NAS_OWNER",
+    "NAS_RAY_ADDRESS", "NAS_HOST", "NAS_PORT", "NAS_OPEN", "NAS_ALLOWED_HOSTS", "NAS_SERVER_URL", "NAS_MAX_SEARCHES",
+    "NAS_OWNER", "NAS_LOG_FORMAT",
 )  # fmt: skip
 
 
@@ -43,9 +44,12 @@ def test_each_variable_is_read(monkeypatch):
         "NAS_RAY_ADDRESS": "ray://head:10001",
         "NAS_HOST": "0.0.0.0",
         "NAS_PORT": "80",
+        "NAS_OPEN": "True",
+        "NAS_ALLOWED_HOSTS": "nas.example,[2001:db8::1]",
         "NAS_SERVER_URL": "https://nas.example",
         "NAS_MAX_SEARCHES": "3",
         "NAS_OWNER": "Ann B",
+        "NAS_LOG_FORMAT": "json",
     }
     assert set(values) == set(VARIABLES)
     for name, value in values.items():
@@ -110,6 +114,16 @@ def test_the_owner_is_who_is_logged_in_where_anyone_is(monkeypatch):
 
     monkeypatch.setattr("getpass.getuser", nobody)
     assert Settings().owner == ""
+
+
+def test_names_of_hosts_are_names_alone(monkeypatch):
+    monkeypatch.setenv("NAS_ALLOWED_HOSTS", "NAS.example, nas,[::1]")
+    assert Settings().host_names == ("nas.example", "nas", "[::1]")
+    monkeypatch.setenv("NAS_ALLOWED_HOSTS", "nas.example:8000,nas")
+    with pytest.raises(
+        InvalidSettings, match=r"^NAS_ALLOWED_HOSTS: found .*, allowed: names of hosts without"
+    ):
+        Settings()
 
 
 def test_settings_do_not_change():
