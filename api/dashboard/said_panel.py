@@ -40,8 +40,9 @@ class SaidPanel:
     def __init__(self, service: SearchService, search: Search) -> None:
         self._service = service
         self._search = search
+        self._shown: dict[str, Any] | None = None
         self._version = search.version
-        with panel() as self._box:
+        with panel():
             with ui.row().classes("w-full items-center justify-between gap-2"):
                 self._words = ui.row().classes("items-center gap-2")
                 with ui.row().classes("gap-1"):
@@ -72,8 +73,14 @@ class SaidPanel:
                 ui.button("Discard", on_click=self._end).props("no-caps flat")
 
     def show(self, search: Search) -> None:
-        """Bring the panel up to date."""
-        self._search = search
+        """Bring the panel up to date; what is the same stays, and with it where the keyboard is."""
+        is_new = said(search) != self._shown
+        self._search, self._shown = search, said(search)
+        if is_new:
+            self._redraw()
+
+    def _redraw(self) -> None:
+        search = self._search
         self._words.clear()
         with self._words:
             if search.owner:
