@@ -22,7 +22,7 @@ demo: $(VENV)/worker
 	$(BIN)/nas run deploy/examples/$(MODEL).yaml $(if $(SERVE),--serve)
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not real and not browser and not cluster"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real and not browser and not cluster"
 
 test-real: $(VENV)/dev
 	$(BIN)/python -m pytest -m real -s

@@ -173,7 +173,7 @@ def test_memory_bounds_a_step_that_compares_hidden_states(loss, hidden_size, pre
         shape_of(student), shape_of(parent), training=training, distillation=distillation, sequence_length=T,
         is_live=True, precision=precision,
     )  # fmt: skip
-    assert 0.8 < share_of_a_step(retraining, memory) < 1.03
+    assert 0.75 < share_of_a_step(retraining, memory) < 1.03
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
