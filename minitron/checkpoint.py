@@ -39,12 +39,15 @@ from minitron.files import file_digest, new_directory
 from minitron.parents import parent_architecture, read_config
 from minitron.tensor_headers import some
 
+CPU = torch.device("cpu")
 VOLATILE_KEYS = ("transformers_version", "_name_or_path")
 """Config entries that say who wrote the file, not what it describes."""
 
 
-def load_parent(directory: Path, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Return the model of a checkpoint directory in evaluation mode, on the CPU; without dropout, where it has any.
+def load_parent(
+    directory: Path, *, dtype: torch.dtype = torch.float32, device: torch.device = CPU
+) -> PreTrainedModel:
+    """Return the model of a checkpoint directory in evaluation mode, on a device; without dropout, where it has any.
 
     Raises:
         UnsupportedModel: A family that cannot be pruned here, or quantized weights.
@@ -75,6 +78,7 @@ def load_parent(directory: Path, *, dtype: torch.dtype = torch.float32) -> PreTr
     assert isinstance(model, PreTrainedModel)
     assert not model.training
     check_complete(directory, loading)
+    model.to(device)  # type: ignore[arg-type]  # the stub loses self
     return model
 
 

@@ -50,9 +50,7 @@ def load_model(directory: Path, threads: int | None) -> "PreTrainedModel":
     from minitron.device import pick_device
 
     set_threads(directory, threads)
-    model = load_parent(directory)
-    model.to(pick_device())  # type: ignore[arg-type]  # the stub loses self
-    return model
+    return load_parent(directory, device=pick_device())
 
 
 def set_threads(directory: Path, threads: int | None) -> None:

@@ -241,9 +241,7 @@ class Compression:
         return self._answers(self._parent)
 
     def _loaded(self, directory: Path) -> PreTrainedModel:
-        model = load_parent(directory)
-        model.to(pick_device())  # type: ignore[arg-type]  # the stub loses self
-        return model
+        return load_parent(directory, device=pick_device())
 
     def _report(self, progress: Progress) -> None:
         self._tell(

@@ -222,8 +222,9 @@ class _Preparation:
         if self._asked is None:
             is_corrected = self._corrected_dir is not None
             self._report(Progress(stage=f"loading the {'corrected ' * is_corrected}parent"))
-            self._asked = load_parent(self._corrected_dir or self._parent_dir)
-            self._asked.to(device_of(self._spec.resources))  # type: ignore[arg-type]  # the stub loses self
+            self._asked = load_parent(
+                self._corrected_dir or self._parent_dir, device=device_of(self._spec.resources)
+            )
         return self._asked
 
     def _correction_key(self, training: TrainingRecipe) -> str:

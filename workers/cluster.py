@@ -253,7 +253,8 @@ def run_task(
             logger.warning("lost a worker process (%d of %d): %s", attempt, max_attempts, error)
             lost = Failure(
                 kind=FailureKind.WORKER_LOST,
-                message=f"the worker process died {attempt} times; killed from outside, out of memory, or crashed",
+                message=f"the worker process died{f' {attempt} times' if attempt > 1 else ''}; killed from outside, "
+                "out of memory, or crashed",
                 traceback=str(error),
             )
     time.sleep(LAST_WORDS_SECONDS)

@@ -90,8 +90,7 @@ class _Asked:
         from minitron.tasks import Tasks
 
         self._tasks = self._tasks or Tasks(self._recipe, report)
-        model = load_parent(directory)
-        model.to(device_of(self._spec.resources))  # type: ignore[arg-type]  # the stub loses self
+        model = load_parent(directory, device=device_of(self._spec.resources))
         scores = self._tasks.put_to(model, load_tokenizer(directory), report)
         with new_file(path) as scratch:
             scratch.write_text(json.dumps([asdict(score) for score in scores]), encoding="utf-8")

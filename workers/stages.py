@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from transformers import PreTrainedModel
 
 from minitron.checkpoint import fingerprint, load_parent, save_checkpoint
 from minitron.correct import CORRECTING, correction_of
@@ -46,7 +45,8 @@ def correct_alongside(spec: SearchSpec, prepared: Prepared, root: Path, report: 
             report(Progress(stage=CORRECTING, is_cached=True))
         else:
             _Correction(spec, prepared, blocks, report).run()
-    return loss_of(partial(_loaded, spec, end), fingerprint(end), blocks, spec=spec, root=root, report=report)
+    loaded = partial(load_parent, end, device=device_of(spec.resources))
+    return loss_of(loaded, fingerprint(end), blocks, spec=spec, root=root, report=report)
 
 
 def is_made(stage: Stage, spec: SearchSpec, *, is_last: bool = False) -> bool:
@@ -106,12 +106,9 @@ class _Correction:
 
     def _begun(self) -> Retraining:
         self._report(Progress(stage="loading the parent"))
-        return correction_of(
-            _loaded(self._spec, self._prepared.parent_dir),
-            self._blocks_NT,
-            self._recipe,
-            device=device_of(self._spec.resources),
-        )
+        device = device_of(self._spec.resources)
+        parent = load_parent(self._prepared.parent_dir, device=device)
+        return correction_of(parent, self._blocks_NT, self._recipe, device=device)
 
     def _make(self, stage: Stage, retraining: Retraining) -> None:
         """Keep what the parent, as it is now, answers in a stage."""
@@ -136,9 +133,3 @@ def blocks_of(stage: Stage, spec: SearchSpec, *, num_blocks: int) -> npt.NDArray
     """Return the rows of the training blocks that students see in a stage, in their order."""
     count = stage.end_block - stage.first_block
     return block_ids(stage.first_block, count, num_blocks=num_blocks, seed=spec.training.seed)
-
-
-def _loaded(spec: SearchSpec, directory: Path) -> PreTrainedModel:
-    model = load_parent(directory)
-    model.to(device_of(spec.resources))  # type: ignore[arg-type]  # the stub loses self
-    return model

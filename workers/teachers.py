@@ -97,10 +97,7 @@ class Teachers:
             time.sleep(POLL_SECONDS)  # rank 0 has seen it
         if stage.teacher_dir is None:
             return self._live(stage.model_dir)
-        head = None
-        if self._spec.distillation.cache_form == "hidden":
-            head = head_of(load_parent(stage.model_dir)).to(self._device)
-        kept = open_teacher_cache(stage.teacher_dir, expected_fingerprint=stage.fingerprint, head=head)
+        kept = self._kept(stage.teacher_dir, stage.fingerprint, stage.model_dir)
         block_ids_M = blocks_of(stage, self._spec, num_blocks=self._num_blocks)
         return PartTeacher(kept, block_ids_M, num_blocks=self._num_blocks)
 
@@ -109,13 +106,16 @@ class Teachers:
         prepared = self._prepared
         if prepared.teacher_dir is None:
             return self._live(prepared.answering_dir)
+        return self._kept(prepared.teacher_dir, prepared.teacher_fingerprint, prepared.answering_dir)
+
+    def _kept(self, directory: Path, fingerprint: str, answering: Path) -> Teacher:
+        """Return the answers that were kept of the model in ``answering``."""
         head = None
         if self._spec.distillation.cache_form == "hidden":
-            answering = load_parent(prepared.corrected_dir) if prepared.corrected_dir else self._parent()
-            head = head_of(answering).to(self._device)
-        return open_teacher_cache(
-            prepared.teacher_dir, expected_fingerprint=prepared.teacher_fingerprint, head=head
-        )
+            is_parent = answering == self._prepared.parent_dir
+            model = self._parent() if is_parent else load_parent(answering)
+            head = head_of(model).to(self._device)
+        return open_teacher_cache(directory, expected_fingerprint=fingerprint, head=head)
 
     def _live(self, directory: Path) -> LiveTeacher:
         """Return a model where and as it answers: where trials train, in the precision they train in.
@@ -131,9 +131,7 @@ class Teachers:
             return LiveTeacher(model, precision)
         if is_wide and self._device.type == "cpu" and directory == self._prepared.parent_dir:
             return LiveTeacher(self._parent(), precision)
-        model = load_parent(directory, dtype=dtype)
-        model.to(self._device)  # type: ignore[arg-type]  # the stub loses self
-        return LiveTeacher(model, precision)
+        return LiveTeacher(load_parent(directory, dtype=dtype, device=self._device), precision)
 
     @property
     def _device(self) -> torch.device:

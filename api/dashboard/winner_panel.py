@@ -25,7 +25,7 @@ class WinnerPanel:
 
     def show(self, view: SearchView, comparison: Comparison | None, directory: Path | None) -> None:
         """Bring the panel up to date."""
-        shown = (view.best, comparison, directory, view.search.evaluated)
+        shown = (view.best, comparison, directory, view.search.evaluated, view.search.corrected_loss)
         if shown == self._shown or comparison is None or view.best is None:
             return
         self._shown = shown
@@ -38,17 +38,20 @@ class WinnerPanel:
                 f"Trial {best.number}, {best.architecture.name}: {best.architecture.parameter_count:,} "
                 f"parameters, {share:.1%} of the parent's"
             ).classes("font-medium")
-            _comparison(comparison, "Winner" if directory else "Best so far")
+            _comparison(
+                comparison, "Winner" if directory else "Best so far", corrected=view.search.corrected_loss
+            )
             if view.search.evaluated:
                 _scores(view.search.evaluated, best.number)
             if directory:
                 _take_home(view.search.id, directory)
 
 
-def _comparison(comparison: Comparison, winner: str) -> None:
+def _comparison(comparison: Comparison, winner: str, *, corrected: float | None) -> None:
     random = comparison.random_architectures
     rows = [
         ("Parent", comparison.parent_loss, "", INK_STYLE),
+        ("Corrected teacher", corrected, "the parent, once it has learnt the training text", INK_STYLE),
         (winner, comparison.winner_loss, "", GREEN),
         ("Random architectures", wording.mean(random), _spread(random), AMBER),
         ("Random indices", wording.mean(comparison.random_indices), _spread(comparison.random_indices), PINK),

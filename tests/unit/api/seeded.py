@@ -73,7 +73,9 @@ class Played:
     def train(self, *, num_points: float = math.inf, failing: tuple[int, ...] = ()) -> "Played":
         """Run trials until ``num_points`` are stored, or to their end; those ``failing`` raise."""
         if self._driver is None:
-            self.move(SearchState.PREPARING).move(SearchState.RUNNING, parent_loss=PARENT_LOSS)
+            self.move(SearchState.PREPARING).move(
+                SearchState.RUNNING, parent_loss=PARENT_LOSS, corrected_loss=PARENT_LOSS - 0.125
+            )
             self._driver = Driver(self.search, self.store, self.lease, self.clock)
         while len(self.store.points(self.id)) < num_points:
             while len(self._running) < 2:

@@ -119,6 +119,7 @@ class TestInTheBrowser:
         assert f"Trial {search.winner.trial_number}, {view.best.architecture.name}" in text
         assert str(service.winner_directory(search.id)) in text
         assert f"nas download {search.id}" in text
+        assert re.search(rf"Corrected teacher\s+{wording.loss(search.corrected_loss)}", text)
         assert "Scores at tasks" in text
         assert "arc_easy acc" in text
         assert "0.6125" in text

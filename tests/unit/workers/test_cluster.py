@@ -183,6 +183,7 @@ def test_a_lost_worker_is_replaced_a_few_times(tmp_path):
     with pytest.raises(WorkFailed) as caught:
         _run(_die)
     assert caught.value.failure.kind is FailureKind.WORKER_LOST
+    assert caught.value.failure.message.startswith("the worker process died 2 times; killed from outside")
 
 
 @pytest.mark.usefixtures("ray_cluster")
