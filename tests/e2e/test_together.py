@@ -21,10 +21,9 @@ def home(tmp_path_factory):
     ("teacher", "correction"),
     [
         ("cached", None),
-        ("live", None),
         ("live", CorrectionRecipe(mode="alongside", stages=3)),
     ],
-    ids=["cached", "live", "live-alongside"],
+    ids=["cached", "live-alongside"],
 )
 def test_two_processes_find_what_one_finds(home, teacher, correction):
     """The same proposals, rungs, losses within rounding and winner, which is an ordinary checkpoint."""
