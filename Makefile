@@ -2,6 +2,7 @@
 # make demo MODEL=smollm2 the same on SmolLM2-135M
 # make demo SERVE=1       stays up with the page open
 # make test               the tests (at most a quarter of an hour on two cores)
+# make test-searches     whole searches beyond the first: the papers' twins, families, several processes, kills
 # make test-real          a search on SmolLM2-135M, judged; make test-browser: the page in Chromium;
 #                        make test-cluster: searches on several Ray nodes
 # make check              format, lint, types, import contracts
@@ -15,17 +16,20 @@ MODEL ?= tiny
 SERVE ?=
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-real test-browser test-cluster check bench fidelity fidelity-smollm2 clean
+.PHONY: demo test test-real test-browser test-cluster test-searches check bench fidelity fidelity-smollm2 clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/worker
 	$(BIN)/nas run deploy/examples/$(MODEL).yaml $(if $(SERVE),--serve)
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real and not browser and not cluster"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real and not browser and not cluster and not searches"
 
 test-real: $(VENV)/dev
 	$(BIN)/python -m pytest -m real -s
+
+test-searches: $(VENV)/dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m searches
 
 test-cluster: $(VENV)/dev
 	$(BIN)/python -m pytest -m cluster

@@ -18,7 +18,8 @@ from api.headers import DOCS_PATH, Headed
 from api.metrics import Metrics
 from api.observe import Observed
 from api.routes import events, health, searches, trials
-from api.schemas import Problem, SearchEdit
+from api.schemas.base import Problem
+from api.schemas.searches import SearchEdit
 from nas.service import SearchService
 from nas.spec import SPEC_ADAPTER
 

@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from api.schemas import FieldProblem, Problem
+from api.schemas.base import FieldProblem, Problem
 from nas.errors import (
     Conflict,
     EmptySpace,

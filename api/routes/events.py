@@ -12,7 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from api.dependencies import SearchId, Service, Stopping
 from api.errors import problems
-from api.schemas import EventResource
+from api.schemas.events import EventResource
 from nas.errors import StoreUnavailable
 from nas.service import SearchService
 

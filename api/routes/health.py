@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from api.dependencies import Numbers, Service
 from api.errors import problems
 from api.metrics import OPENMETRICS, PLAIN
-from api.schemas import Health
+from api.schemas.base import Health
 
 router = APIRouter(tags=["health"])
 

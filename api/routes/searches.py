@@ -23,7 +23,8 @@ from api.dependencies import (
 )
 from api.errors import problems
 from api.paging import place_in, token_of
-from api.schemas import EstimateResource, LogResource, SearchPage, SearchResource
+from api.schemas.estimates import EstimateResource
+from api.schemas.searches import LogResource, SearchPage, SearchResource
 from nas.leaderboard import comparison_of
 from nas.listing import SearchOrder
 from nas.search import Search

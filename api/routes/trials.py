@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from api.dependencies import PageToken, SearchId, Service, WhichTrials, page_size
 from api.errors import problems
 from api.paging import place_in, token_of
-from api.schemas import TrialPage, TrialRecordResource
+from api.schemas.trials import TrialPage, TrialRecordResource
 from nas.listing import TrialOrder, TrialPlace, place_of
 from nas.spec import dump
 

@@ -18,7 +18,10 @@ from nas.trial import TrialState
 from tests.home import Home
 from tests.micro import micro_parent, micro_spec
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
+pytestmark = [
+    pytest.mark.searches,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),
+]
 
 SEARCHES = {
     "gpt2": {

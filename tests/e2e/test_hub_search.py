@@ -142,6 +142,7 @@ def test_nothing_that_is_kept_shows_the_token(searched, service, spec, hub, sett
     assert {each.token for each in hub.requests if each.path.startswith("/storage/")} == {None}
 
 
+@pytest.mark.searches
 def test_a_hub_that_is_away_is_waited_for(service, spec, hub, settings):
     """Nobody is asked to submit the search again, and nothing of it is lost."""
     search = service.create(replace(spec, parent="hub:org/late"))

@@ -16,7 +16,10 @@ from nas.trial import TrialState
 from tests.home import Home
 from tests.papers import PUBLISHED, twin, twin_sizes
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
+pytestmark = [
+    pytest.mark.searches,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),
+]
 
 
 @pytest.mark.parametrize("published", PUBLISHED, ids=lambda published: published.file)

@@ -118,6 +118,7 @@ def test_killed_it_goes_on_to_the_same_result(home, finished):
     assert all(attempt.ended_at for attempt in home.store.attempts(search_id))
 
 
+@pytest.mark.searches
 def test_a_search_with_all_stages_survives_a_kill_in_its_correction(home, tmp_path):
     evaluation = Evaluation(tasks=("nouns",), task_path=str(write_task(tmp_path)), finalists=2)
     correction = CorrectionRecipe(num_tokens=500 * STEP_TOKENS, learning_rate_ratio=0.5)
@@ -148,6 +149,7 @@ def test_a_search_with_all_stages_survives_a_kill_in_its_correction(home, tmp_pa
     assert run.data.metrics["teacher/nouns/acc"] == search.evaluated[0].scores[0].value
 
 
+@pytest.mark.searches
 def test_trials_run_beside_the_correction_of_their_teacher_and_its_death_costs_time_only(home):
     correction = CorrectionRecipe(mode="alongside", stages=4, learning_rate_ratio=0.5)
     training = TrainingRecipe(num_tokens=400 * STEP_TOKENS, batch_tokens=STEP_TOKENS, precision="float32")

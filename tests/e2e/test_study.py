@@ -127,6 +127,7 @@ def test_the_dashboard_shows_it(home, finished):
     assert len(table.strip().splitlines()) == 1 + len(trials)
 
 
+@pytest.mark.searches
 def test_live_killed_and_resumed(home, finished):
     search_id, url = home.create(num_trials=6), home.settings.optuna_storage
     process = home.start(search_id)

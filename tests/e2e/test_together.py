@@ -9,7 +9,10 @@ from minitron.stage_recipes import CorrectionRecipe
 from nas.search import Resources, SearchState
 from tests.home import new_home
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
+pytestmark = [
+    pytest.mark.searches,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),
+]
 
 
 @pytest.fixture(scope="module")

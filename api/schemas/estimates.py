@@ -1,0 +1,78 @@
+"""What a search would cost, as REST answers it."""
+
+from api.schemas.base import Resource
+
+
+class SpanResource(Resource):
+    """The least and the most over the space."""
+
+    least: int
+    most: int
+
+
+class RateResource(Resource):
+    """What the resources of one trial compute, and where that is known from."""
+
+    flops_per_second: float
+    source: str
+
+
+class TrainingMemoryResource(Resource):
+    """Bytes on the device at the peak of an optimiser step, for the architecture that takes the most."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    teacher: int
+    total: int
+
+
+class TrialEstimateResource(Resource):
+    """One trial that is trained to the last rung."""
+
+    num_tokens: int
+    flops: SpanResource
+    memory: TrainingMemoryResource
+    processes: int
+    """That share its work; what follows is of each."""
+    parent_bytes: int
+    """Of the parent in host memory, in each worker."""
+    preparation_bytes: int
+    """Of the parent that is calibrated, corrected and asked before all trials, on the device."""
+    correction_bytes: int
+    """Of its correction alone; 0 without."""
+    memory_bytes: int
+    """What must fit where the trial trains and is prepared for."""
+    host_bytes: int
+    """What a worker takes of its node's memory."""
+    state_bytes: SpanResource
+    student_bytes: SpanResource
+    seconds: float | None
+
+
+class EstimateResource(Resource):
+    """What a search would cost: bytes, floating-point operations and, where a rate is known, hours."""
+
+    num_feasible: int
+    parameters: SpanResource
+    num_trials: int
+    num_baselines: int
+    num_finalists: int
+    """Students that are put to tasks, whose work is not counted."""
+    learnt_from: str
+    """What students learn from, for people; some may learn from less."""
+    is_teacher_live: bool
+    teacher_cache_bytes: int
+    trial: TrialEstimateResource
+    num_tokens: int
+    preparation_flops: int
+    correction_flops: int
+    """Of them; 0 without correction."""
+    flops: int
+    disk_bytes: int
+    rate: RateResource | None
+    hours: float | None
+    unchecked: list[str]
+    """What could not be looked at, and why."""

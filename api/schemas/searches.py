@@ -1,0 +1,146 @@
+"""Searches as REST answers with them, and the edits that it takes."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.schemas.base import FailureResource, ProgressResource, Resource
+from api.schemas.trials import TrialResource
+from nas.edits import MAX_NOTES_LENGTH, MAX_OWNER_LENGTH, MAX_TAG_LENGTH, MAX_TAGS
+from nas.frontier import Comparison
+from nas.search import SearchState
+from nas.spec import dump
+from nas.standing import SearchView
+from nas.trial import TrialState
+
+
+class WinnerResource(Resource):
+    """The best student: its trial, and its checkpoint directory below the artifact root."""
+
+    trial_number: int
+    path: str
+
+
+class ComparisonResource(Resource):
+    """The winner beside what it is judged by, at equal tokens; nats per held-out token."""
+
+    winner_loss: float
+    parent_loss: float | None
+    random_architectures: list[float]
+    random_indices: list[float]
+
+
+class TaskScoreResource(Resource):
+    """One number that a model reached at one task of the lm-evaluation-harness."""
+
+    task: str
+    metric: str
+    value: float
+    stderr: float | None
+    higher_is_better: bool
+    num_samples: int
+    num_fewshot: int
+
+
+class EvaluatedResource(Resource):
+    """What one model scored: a finalist by its trial's number, or with null the teacher."""
+
+    trial_number: int | None
+    scores: list[TaskScoreResource]
+
+
+class SearchResource(Resource):
+    """A search: what was asked, what became of it, and where it stands."""
+
+    id: str
+    spec: dict[str, Any]
+    """What was asked, complete with its defaults."""
+    state: SearchState
+    num_feasible: int
+    parent_parameters: int
+    parent_loss: float | None
+    corrected_loss: float | None
+    """Of the corrected parent, where the search corrects its teacher."""
+    evaluated: list[EvaluatedResource]
+    """Teacher and finalists at tasks, where the search puts them to any."""
+    progress: ProgressResource | None
+    winner: WinnerResource | None
+    failure: FailureResource | None
+    cancel_requested: bool
+    cloned_from: str | None
+    """The search whose spec this one's was made from."""
+    owner: str
+    """Whose it is, as people say it; empty: nobody's. This and the next three are people's to edit."""
+    tags: list[str]
+    notes: str
+    """Markdown."""
+    archived: bool
+    version: int
+    """How often that was edited; the ETag is this number in quotes."""
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    counts: Mapping[TrialState, int]
+    """Trials in each state, baselines included."""
+    best: TrialResource | None
+    best_loss: float | None
+    gap_closed: float | None
+    """Share of the loss added by pruning that the best trial's retraining removed."""
+    tokens_done: int
+    tokens_total: int
+    eta_seconds: float | None
+    comparison: ComparisonResource | None = None
+    """Only where one search is asked for, once a trial has completed."""
+    disk_bytes: int | None = None
+    """Of its states, students and winner; only where one search is asked for."""
+
+    @classmethod
+    def of(
+        cls, view: SearchView, comparison: Comparison | None = None, disk_bytes: int | None = None
+    ) -> "SearchResource":
+        """Return the resource of a view."""
+        standing = {name: getattr(view, name) for name in VIEW_FIELDS}
+        return cls.model_validate(
+            {**dump(view.search), **standing, "comparison": comparison, "disk_bytes": disk_bytes}
+        )
+
+
+VIEW_FIELDS = ("counts", "best", "best_loss", "gap_closed", "tokens_done", "tokens_total", "eta_seconds")
+
+
+class SearchEdit(BaseModel):
+    """A merge patch of what people say of a search; null takes it back. Only described here, read by the domain."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    owner: Annotated[str, Field(max_length=MAX_OWNER_LENGTH)] | None = None
+    tags: (
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=MAX_TAG_LENGTH)]], Field(max_length=MAX_TAGS)
+        ]
+        | None
+    ) = None
+    notes: Annotated[str, Field(max_length=MAX_NOTES_LENGTH)] | None = None
+    archived: bool | None = None
+
+
+class SearchPage(Resource):
+    """A page of searches."""
+
+    searches: list[SearchResource]
+    next_page_token: str | None
+    """Ask with it for the next page; null on the last."""
+
+
+class LogResource(Resource):
+    """The end of the log of a search's worker."""
+
+    source: Literal["file", "failure"]
+    """The file, or what the search's failure took along of it, where the file is on another machine."""
+    lines: list[str]
+    is_whole: bool
+    """Whether nothing comes before these lines."""
+    updated_at: datetime | None
+    """When the last line was written."""

@@ -1,0 +1,115 @@
+"""Trials as REST answers with them: architectures, points, attempts, measurements."""
+
+from datetime import datetime
+
+from api.schemas.base import FailureResource, Resource
+from nas.standing import TrialRecord
+from nas.trial import TrialRole, TrialState
+
+
+class TraitsResource(Resource):
+    """What the blocks of a family hold besides the matrices that every family has."""
+
+    mlp_matrices: int
+    qkv_bias: bool
+    output_bias: bool
+    mlp_bias: bool
+    qk_norm: bool
+    qk_norm_spans_heads: bool
+    norm_bias: bool
+    block_norms: int
+    learned_positions: int
+    heads_span_hidden: bool
+
+
+class ArchitectureResource(Resource):
+    """The shape of a model, in the words of Hugging Face configs."""
+
+    name: str
+    parameter_count: int
+    """Embeddings included, a tied table once."""
+    num_layers: int
+    hidden_size: int
+    intermediate_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    vocab_size: int
+    tie_word_embeddings: bool
+    family: str
+    traits: TraitsResource
+
+
+class PointResource(Resource):
+    """A held-out loss on the way, in nats per token."""
+
+    num_tokens: int
+    loss: float
+    train_loss: float | None
+    seconds: float
+    at: datetime
+
+
+class MeasurementResource(Resource):
+    """The final numbers of a trial; losses in nats per held-out token."""
+
+    num_tokens: int
+    loss: float
+    loss_before_retraining: float
+    num_parameters: int
+    train_seconds: float
+    peak_memory_bytes: int | None
+
+
+class AttemptResource(Resource):
+    """One execution of a trial by one worker."""
+
+    search_id: str
+    trial_number: int
+    number: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None
+    failure: FailureResource | None
+    mlflow_run_id: str | None
+
+
+class TrialResource(Resource):
+    """One architecture on trial."""
+
+    search_id: str
+    number: int
+    architecture: ArchitectureResource
+    role: TrialRole
+    state: TrialState
+    rung: int
+    num_attempts: int
+    measurement: MeasurementResource | None
+    failure: FailureResource | None
+    checkpoint: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class TrialRecordResource(TrialResource):
+    """A trial with the points and attempts on its way."""
+
+    points: list[PointResource]
+    attempts: list[AttemptResource]
+
+    @classmethod
+    def of(cls, record: TrialRecord) -> "TrialRecordResource":
+        """Return the resource of a record."""
+        trial = TrialResource.model_validate(record.trial)
+        return cls.model_validate(
+            {**dict(trial), "points": list(record.points), "attempts": list(record.attempts)}
+        )
+
+
+class TrialPage(Resource):
+    """A page of the trials of a search."""
+
+    trials: list[TrialRecordResource]
+    next_page_token: str | None
+    """Ask with it for the next page; null on the last."""
