@@ -18,7 +18,9 @@ from nas.disk import tree_bytes
 from nas.edits import Edit
 from nas.errors import Conflict, LogUnavailable, NotFound, UnknownCursor
 from nas.estimate import Estimate, Rate, estimate, measured_rate
+from nas.frontier import Comparison
 from nas.layout import search_directory
+from nas.leaderboard import comparison_of
 from nas.listing import (
     EVERY_SEARCH,
     EVERY_TRIAL,
@@ -31,14 +33,15 @@ from nas.listing import (
 from nas.logs import LogTail, log_path, read_tail, stored_tail
 from nas.parent import architecture_of
 from nas.patch import patched_spec
-from nas.search import Event, Search, SearchSpec, SearchState
+from nas.search import MOST, Event, Search, SearchSpec, SearchState
 from nas.standing import SearchView, TrialRecord, records_of, view_of
 from nas.storage.store import RequestKey, SearchStore
 from nas.totals import Totals
-from nas.trial import TrialState
+from nas.trial import TrialRole, TrialState
 
 RATED_SEARCHES, RATED_TRIALS = 20, 50
 """The latest ones, and the first of each, that a rate is measured on."""
+BASELINES = (TrialRole.RANDOM_ARCHITECTURE, TrialRole.RANDOM_INDICES)
 COMPLETED = TrialFilter(states=(TrialState.COMPLETED,))
 _ID_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
 """Digits and letters that are not mistaken for one another."""
@@ -154,6 +157,17 @@ class SearchService:
     def get(self, search_id: str) -> SearchView:
         """Return a search and where it stands."""
         return self._view(self._store.get_search(search_id))
+
+    def comparison(self, search: Search) -> Comparison | None:
+        """Return how a search's best trial compares with its baselines so far; None while nothing has completed."""
+        best = self._store.tallies([search.id])[search.id].best
+        if best is None:
+            return None
+        # Architectures that the search completed itself are baselines too, where some were drawn.
+        roles = None if search.spec.comparisons.random_architectures else BASELINES
+        which = TrialFilter(states=COMPLETED.states, roles=roles)
+        trials = self._store.list_trials(search.id, which, limit=MOST["num_trials"])
+        return comparison_of(search, trials if best in trials else [best, *trials])
 
     def search(self, search_id: str) -> Search:
         """Return a search as stored, which costs less than where it stands."""
