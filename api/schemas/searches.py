@@ -91,6 +91,10 @@ class SearchResource(Resource):
     tokens_done: int
     tokens_total: int
     eta_seconds: float | None
+    compute_seconds: float
+    """Worker seconds of all attempts, times the processes of each; one under way counts to its last evaluation."""
+    progressed_at: datetime | None
+    """When its workers last had something new to store; null before that."""
     comparison: ComparisonResource | None = None
     """Only where one search is asked for, once a trial has completed."""
     disk_bytes: int | None = None
@@ -107,7 +111,17 @@ class SearchResource(Resource):
         )
 
 
-VIEW_FIELDS = ("counts", "best", "best_loss", "gap_closed", "tokens_done", "tokens_total", "eta_seconds")
+VIEW_FIELDS = (
+    "counts",
+    "best",
+    "best_loss",
+    "gap_closed",
+    "tokens_done",
+    "tokens_total",
+    "eta_seconds",
+    "compute_seconds",
+    "progressed_at",
+)
 
 
 class SearchEdit(BaseModel):

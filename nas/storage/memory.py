@@ -12,11 +12,22 @@ from typing import Any
 from nas.clock import Clock, utc_now
 from nas.edits import Edit
 from nas.errors import NotFound
-from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
+from nas.listing import (
+    EVERY_SEARCH,
+    EVERY_TRIAL,
+    SearchFilter,
+    SearchOrder,
+    TrialFilter,
+    TrialOrder,
+    TrialPlace,
+    listed_trials,
+)
 from nas.search import Event, Search
 from nas.spec import dump
+from nas.standing import records_of
 from nas.storage import changes
 from nas.storage.store import Lease, RequestKey, TrialPoint
+from nas.tally import Tally, tally_of
 from nas.totals import Totals
 from nas.trial import Attempt, Trial
 
@@ -28,6 +39,7 @@ class _Record:
     search: Search
     owner: str | None = None
     until: datetime | None = None
+    progressed_at: datetime | None = None
     trials: dict[int, Trial] = field(default_factory=dict)
     points: dict[tuple[int, int], TrialPoint] = field(default_factory=dict)
     attempts: dict[tuple[int, int], Attempt] = field(default_factory=dict)
@@ -92,6 +104,7 @@ class InMemoryStore:
         with self._held(lease, search.id) as record:
             if changed := changes.saved_search(record.search, search):
                 self._put_search(record, changed)
+                record.progressed_at = self._clock()
 
     def edit_search(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
         """See SearchStore."""
@@ -144,6 +157,7 @@ class InMemoryStore:
             if changed := changes.saved_trial(record.trials.get(trial.number), trial):
                 record.trials[trial.number] = changed
                 self._tell(trial.search_id, "trial", trial.number, dump(changed))
+                record.progressed_at = self._clock()
 
     def trials(self, search_id: str) -> list[Trial]:
         """See SearchStore."""
@@ -157,11 +171,30 @@ class InMemoryStore:
             if key not in record.points:
                 record.points[key] = changes.added_point(point)
                 self._tell(lease.search_id, "point", point.trial_number, changes.point_event(point))
+                record.progressed_at = self._clock()
 
-    def points(self, search_id: str) -> list[TrialPoint]:
+    def list_trials(
+        self,
+        search_id: str,
+        which: TrialFilter = EVERY_TRIAL,
+        *,
+        order: TrialOrder = TrialOrder.NUMBER,
+        after: TrialPlace | None = None,
+        limit: int = 100,
+    ) -> list[Trial]:
+        """See SearchStore."""
+        return listed_trials(self.trials(search_id), which, order=order, after=after)[:limit]
+
+    def points(self, search_id: str, trials: Collection[int] | None = None) -> list[TrialPoint]:
         """See SearchStore."""
         with self._lock:
-            return [point for _, point in sorted(self._record(search_id).points.items())]
+            found = sorted(self._record(search_id).points.items())
+        return [point for (number, _), point in found if trials is None or number in trials]
+
+    def num_points(self, search_id: str) -> int:
+        """See SearchStore."""
+        with self._lock:
+            return len(self._records[search_id].points) if search_id in self._records else 0
 
     def save_attempt(self, attempt: Attempt, lease: Lease) -> None:
         """See SearchStore."""
@@ -170,11 +203,24 @@ class InMemoryStore:
             if record.attempts.get(key) != attempt:
                 record.attempts[key] = attempt
                 self._tell(attempt.search_id, "attempt", attempt.trial_number, dump(attempt))
+                record.progressed_at = self._clock()
 
-    def attempts(self, search_id: str) -> list[Attempt]:
+    def attempts(self, search_id: str, trials: Collection[int] | None = None) -> list[Attempt]:
         """See SearchStore."""
         with self._lock:
-            return [attempt for _, attempt in sorted(self._record(search_id).attempts.items())]
+            found = sorted(self._record(search_id).attempts.items())
+        return [attempt for (number, _), attempt in found if trials is None or number in trials]
+
+    def tallies(self, search_ids: Collection[str]) -> Mapping[str, Tally]:
+        """See SearchStore."""
+        with self._lock:
+            known = [search_id for search_id in self._records if search_id in search_ids]
+            return {search_id: self._tally(search_id) for search_id in known}
+
+    def _tally(self, search_id: str) -> Tally:
+        records = records_of(self.trials(search_id), self.points(search_id), self.attempts(search_id))
+        histories = ((record.trial, record.points, record.attempts) for record in records)
+        return tally_of(histories, self._records[search_id].progressed_at)
 
     def events(self, *, after: int = 0, search_id: str | None = None, limit: int = 1000) -> list[Event]:
         """See SearchStore."""

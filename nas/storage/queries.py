@@ -2,10 +2,17 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, or_, select
 
+from nas.errors import NotFound
 from nas.listing import SearchFilter, SearchOrder
 from nas.storage.tables import search_tags, searches
+
+
+def require_search(connection: Connection, search_id: str) -> None:
+    """Raise NotFound unless there is a search, without reading what may be long of it."""
+    if connection.scalar(select(searches.c.id).where(searches.c.id == search_id)) is None:
+        raise NotFound(f"search {search_id}: not found")
 
 
 def listed_searches(which: SearchFilter, order: SearchOrder, after: str | None) -> Select[Any]:

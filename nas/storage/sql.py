@@ -18,12 +18,11 @@ from nas.errors import NotFound, StoreUnavailable
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.search import Event, Search, SearchState
 from nas.spec import dump, load
-from nas.storage import changes, tables
-from nas.storage.counts import counted
+from nas.storage import changes, sums, tables
 from nas.storage.engine import Database
-from nas.storage.queries import listed_searches
+from nas.storage.queries import listed_searches, require_search
+from nas.storage.standings import SqlStandings
 from nas.storage.store import Lease, RequestKey, TrialPoint
-from nas.totals import Totals
 from nas.trial import Attempt, Point, Trial
 
 
@@ -41,7 +40,7 @@ def open_store(url: str) -> "SqlStore":
 _LAST_SEQUENCE = func.max(tables.events.c.sequence)
 
 
-class SqlStore:
+class SqlStore(SqlStandings):
     """A SearchStore in the database at ``url``; ``open_store`` sees to its schema."""
 
     def __init__(self, url: str, clock: Clock = utc_now) -> None:
@@ -73,6 +72,7 @@ class SqlStore:
             if added := changes.added_search(load(Search, row) if row else None, search):
                 connection.execute(tables.searches.insert().values(_row(added)))
                 _index_tags(connection, added)
+                sums.moved(connection, tables.searches.name, None, added.state)
                 self._tell(connection, search.id, "search", None, changes.search_event(added))
             if key:
                 _put(connection, tables.request_keys, _row(key) | {"search_id": search.id}, is_new=True)
@@ -100,7 +100,7 @@ class SqlStore:
         query = listed_searches(which, order, after).limit(limit)
         with self._database.reading() as connection:
             if after is not None:
-                _search_row(connection, after)
+                require_search(connection, after)
             return [load(Search, row) for row in connection.execute(query).mappings()]
 
     def save_search(self, search: Search, lease: Lease) -> None:
@@ -108,6 +108,7 @@ class SqlStore:
         with self._held(lease, search.id) as (connection, row):
             if changed := changes.saved_search(load(Search, row), search):
                 self._put_search(connection, changed)
+                sums.progressed(connection, search.id, self._clock())
 
     def edit_search(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
         """See SearchStore."""
@@ -152,7 +153,7 @@ class SqlStore:
         searches = tables.searches.c
         query = (
             select(tables.searches)
-            .where(searches.state.not_in([state.value for state in SearchState if state.is_final]))
+            .where(searches.state.in_([state.value for state in SearchState if not state.is_final]))
             .where(or_(searches.lease_owner.is_(None), searches.lease_until <= at))
             .order_by(searches.created_at, searches.id)
         )
@@ -164,8 +165,11 @@ class SqlStore:
         with self._held(lease, trial.search_id) as (connection, _):
             row = _find(connection, tables.trials, search_id=trial.search_id, number=trial.number)
             if changed := changes.saved_trial(load(Trial, row) if row else None, trial):
-                _put(connection, tables.trials, _row(changed), is_new=row is None)
+                columns = _row(changed) | sums.measured_columns(changed)
+                _put(connection, tables.trials, columns, is_new=row is None)
+                sums.moved(connection, tables.trials.name, row["state"] if row else None, changed.state)
                 self._tell(connection, trial.search_id, "trial", trial.number, dump(changed))
+                sums.progressed(connection, trial.search_id, self._clock())
 
     def trials(self, search_id: str) -> list[Trial]:
         """See SearchStore."""
@@ -185,12 +189,14 @@ class SqlStore:
                 self._tell(
                     connection, lease.search_id, "point", point.trial_number, changes.point_event(point)
                 )
+                sums.weigh(connection, lease.search_id, point.trial_number)
+                sums.progressed(connection, lease.search_id, self._clock())
 
-    def points(self, search_id: str) -> list[TrialPoint]:
+    def points(self, search_id: str, trials: Collection[int] | None = None) -> list[TrialPoint]:
         """See SearchStore."""
         return [
             TrialPoint(trial_number=row["trial_number"], point=load(Point, row))
-            for row in self._rows(tables.points, search_id)
+            for row in self._rows(tables.points, search_id, trials)
         ]
 
     def save_attempt(self, attempt: Attempt, lease: Lease) -> None:
@@ -205,10 +211,12 @@ class SqlStore:
             if row is None or load(Attempt, row) != attempt:
                 _put(connection, tables.attempts, _row(attempt), is_new=row is None)
                 self._tell(connection, attempt.search_id, "attempt", attempt.trial_number, dump(attempt))
+                sums.weigh(connection, attempt.search_id, attempt.trial_number)
+                sums.progressed(connection, attempt.search_id, self._clock())
 
-    def attempts(self, search_id: str) -> list[Attempt]:
+    def attempts(self, search_id: str, trials: Collection[int] | None = None) -> list[Attempt]:
         """See SearchStore."""
-        return [load(Attempt, row) for row in self._rows(tables.attempts, search_id)]
+        return [load(Attempt, row) for row in self._rows(tables.attempts, search_id, trials)]
 
     def events(self, *, after: int = 0, search_id: str | None = None, limit: int = 1000) -> list[Event]:
         """See SearchStore."""
@@ -216,7 +224,7 @@ class SqlStore:
         query = select(tables.events).where(events.sequence > after).order_by(events.sequence).limit(limit)
         with self._database.reading() as connection:
             if search_id is not None:
-                _search_row(connection, search_id)
+                require_search(connection, search_id)
                 query = query.where(events.search_id == search_id)
             return [load(Event, row) for row in connection.execute(query).mappings()]
 
@@ -224,11 +232,6 @@ class SqlStore:
         """See SearchStore."""
         with self._database.reading() as connection:
             return connection.scalar(select(_LAST_SEQUENCE)) or 0
-
-    def totals(self) -> Totals:
-        """See SearchStore."""
-        with self._database.reading() as connection:
-            return counted(connection)
 
     def ping(self) -> None:
         """See SearchStore."""
@@ -249,13 +252,17 @@ class SqlStore:
         allowed = self._steps.get_current_head()
         return StoreUnavailable(f"{self._database.name}: found {found}, allowed by this version: {allowed}")
 
-    def _rows(self, table: Table, search_id: str) -> Sequence[RowMapping]:
-        """Return the rows of a search in a table by their key."""
+    def _rows(
+        self, table: Table, search_id: str, trials: Collection[int] | None = None
+    ) -> Sequence[RowMapping]:
+        """Return the rows of a search, or of some of its trials, in a table by their key."""
         query = select(table).where(table.c.search_id == search_id).order_by(*table.primary_key)
+        if trials is not None:
+            query = query.where(table.c.trial_number.in_(trials))
         with self._database.reading() as connection:
             rows = connection.execute(query).mappings().all()
             if not rows:
-                _search_row(connection, search_id)
+                require_search(connection, search_id)
             return rows
 
     @contextmanager
@@ -276,6 +283,8 @@ class SqlStore:
     def _put_search(self, connection: Connection, search: Search) -> None:
         row = _row(search)
         del row["spec"]
+        before = connection.scalar(select(tables.searches.c.state).filter_by(id=search.id))
+        sums.moved(connection, tables.searches.name, before, search.state)
         _put(connection, tables.searches, row, is_new=False)
         self._tell(connection, search.id, "search", None, changes.search_event(search))
 

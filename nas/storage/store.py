@@ -11,14 +11,23 @@
 * Safe to use from several threads; the SQL one also from several processes.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from nas.edits import Edit
-from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
+from nas.listing import (
+    EVERY_SEARCH,
+    EVERY_TRIAL,
+    SearchFilter,
+    SearchOrder,
+    TrialFilter,
+    TrialOrder,
+    TrialPlace,
+)
 from nas.search import Event, Search
+from nas.tally import Tally
 from nas.totals import Totals
 from nas.trial import Attempt, Point, Trial
 
@@ -48,7 +57,35 @@ class TrialPoint:
     point: Point
 
 
-class SearchStore(Protocol):
+class Standings(Protocol):
+    """Where searches stand and what is asked of their trials, at a cost that no history adds to."""
+
+    def tallies(self, search_ids: Collection[str]) -> Mapping[str, Tally]:
+        """Return what the trials of each of these searches sum up to; unknown ids are left out."""
+        ...
+
+    def list_trials(
+        self,
+        search_id: str,
+        which: TrialFilter = EVERY_TRIAL,
+        *,
+        order: TrialOrder = TrialOrder.NUMBER,
+        after: TrialPlace | None = None,
+        limit: int = 100,
+    ) -> list[Trial]:
+        """Return trials of a search in order, from the one that comes after a place."""
+        ...
+
+    def num_points(self, search_id: str) -> int:
+        """Return how many points a search has; 0 for an unknown one."""
+        ...
+
+    def totals(self) -> Totals:
+        """Return how much is stored; kept with every write rather than counted."""
+        ...
+
+
+class SearchStore(Standings, Protocol):
     """Searches, trials, attempts, points and events. Unknown ids raise NotFound."""
 
     def add_search(self, search: Search, key: RequestKey | None = None) -> Search:
@@ -122,16 +159,16 @@ class SearchStore(Protocol):
         """Add a point; one with the same trial and tokens is already there after a resend."""
         ...
 
-    def points(self, search_id: str) -> list[TrialPoint]:
-        """Return all points of a search by trial and tokens."""
+    def points(self, search_id: str, trials: Collection[int] | None = None) -> list[TrialPoint]:
+        """Return the points of a search by trial and tokens; of these trials, if they are given."""
         ...
 
     def save_attempt(self, attempt: Attempt, lease: Lease) -> None:
         """Add or replace an attempt."""
         ...
 
-    def attempts(self, search_id: str) -> list[Attempt]:
-        """Return all attempts of a search by trial and number."""
+    def attempts(self, search_id: str, trials: Collection[int] | None = None) -> list[Attempt]:
+        """Return the attempts of a search by trial and number; of these trials, if they are given."""
         ...
 
     def events(self, *, after: int = 0, search_id: str | None = None, limit: int = 1000) -> list[Event]:
@@ -140,10 +177,6 @@ class SearchStore(Protocol):
 
     def last_sequence(self) -> int:
         """Return the sequence of the last event; 0 where there is none."""
-        ...
-
-    def totals(self) -> Totals:
-        """Return how much is stored, counted where it is stored."""
         ...
 
     def ping(self) -> None:

@@ -88,6 +88,7 @@ searches = Table(
     Column("finished_at", UtcDateTime),
     Column("lease_owner", String),
     Column("lease_until", UtcDateTime),
+    Column("progressed_at", UtcDateTime),
     Index(None, "state"),
     Index(None, "created_at"),
     Index(None, "archived", "created_at", "id"),
@@ -126,7 +127,22 @@ trials = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
-)
+    Column("loss", Double),
+    Column("measured_tokens", BigInteger),
+    Column("measured_parameters", BigInteger),
+    Column("num_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("busy_microseconds", BigInteger, nullable=False, server_default="0"),
+    Column("spent_microseconds", BigInteger, nullable=False, server_default="0"),
+    Index(
+        "ix_trials_tally",
+        "search_id", "role", "state", "num_tokens", "busy_microseconds", "spent_microseconds",
+    ),
+    Index(
+        "ix_trials_rank",
+        "search_id", "role", "state", "measured_tokens", "loss", "measured_parameters", "number",
+    ),
+)  # fmt: skip
+"""The columns from ``loss`` on repeat what measurement, points and attempts say, so that standing is found by an index."""
 
 points = Table(
     "points",
@@ -140,6 +156,15 @@ points = Table(
     Column("at", UtcDateTime, nullable=False),
     ForeignKeyConstraint(["search_id", "trial_number"], ["trials.search_id", "trials.number"]),
 )
+
+totals = Table(
+    "totals",
+    metadata,
+    Column("kind", String, primary_key=True),
+    Column("state", String, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+"""How many searches and trials there are in each state, and of kind ``tokens`` how many tokens were trained on."""
 
 attempts = Table(
     "attempts",

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from minitron.progress import Progress
+from nas.comparisons import random_draws
 from nas.driver import Driver, Failed, Finished, Next, Verdict
 from nas.errors import LostLease
 from nas.frontier import best_trial, compare
@@ -448,7 +449,8 @@ def test_baselines_run_to_the_last_rung_and_never_win(bench):
     winner = best_trial(bench.trials)
     assert winner.role is TrialRole.SEARCH
     assert {t.architecture for t in baselines if t.role is TrialRole.RANDOM_INDICES} == {winner.architecture}
-    found = compare(bench.store.get_search("s1"), driver.space, bench.trials)
+    search = bench.store.get_search("s1")
+    found = compare(search, set(random_draws(search.spec, driver.space)), bench.trials)
     assert (len(found.random_architectures), len(found.random_indices)) == (4, 2)
     assert found.winner_loss == winner.measurement.loss
     assert found.parent_loss == 1.0
@@ -467,7 +469,8 @@ def test_baselines_train_nothing_that_the_search_has_trained(bench):
     for stretches in bench.simulation.trained().values():
         assert [before for before, _ in stretches] == [0, *(after for _, after in stretches[:-1])]
         assert stretches[-1][1] == 80
-    found = compare(bench.store.get_search("s1"), driver.space, bench.trials)
+    search = bench.store.get_search("s1")
+    found = compare(search, set(random_draws(search.spec, driver.space)), bench.trials)
     assert len(found.random_architectures) == len(driver.space)
 
 

@@ -14,6 +14,7 @@ from nas.service import SearchService
 from nas.spec import parse_spec, spec_to_json
 from nas.standing import TrialRecord, view_of
 from nas.storage.memory import InMemoryStore
+from nas.tally import tally_of
 from nas.trial import TrialRole
 from tests.searches import MEASUREMENT, after, make_scores, make_search, make_spec, make_trial
 
@@ -67,7 +68,9 @@ def test_the_report_shows_scores_and_the_warning():
     comparison = Comparison(winner_loss=2.0, parent_loss=1.5, random_architectures=(), random_indices=())
     console = Console(width=160)
     with console.capture() as printed:
-        display.report(console, view_of(search, records), records, comparison)
+        display.report(
+            console, view_of(search, tally_of((trial, (), ()) for trial in TRIALS)), records, comparison
+        )
     text = printed.get()
     assert "teacher" in text
     assert "trial 4" in text

@@ -102,7 +102,7 @@ def test_a_comparison_counts_the_draws_that_the_search_completed():
         completed(3, 2.2, architecture=second, role=TrialRole.RANDOM_ARCHITECTURE),
         completed(4, 2.5, architecture=others[0], role=TrialRole.RANDOM_INDICES),
     ]
-    assert compare(search, SPACE, trials) == Comparison(
+    assert compare(search, set(random_draws(SPEC, SPACE)), trials) == Comparison(
         winner_loss=1.5, parent_loss=1.0, random_architectures=(1.8, 2.2), random_indices=(2.5,)
     )
-    assert compare(search, SPACE, trials[3:]) is None
+    assert compare(search, set(random_draws(SPEC, SPACE)), trials[3:]) is None

@@ -13,7 +13,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import bindparam, text
+from sqlalchemy import Column, MetaData, Table, bindparam, inspect, select, text
 from sqlalchemy.exc import StatementError
 
 from nas.edits import Edit, said
@@ -25,7 +25,7 @@ from nas.storage.queries import listed_searches
 from nas.storage.sql import SqlStore, open_store
 from nas.storage.store import RequestKey
 from tests.postgres import private_server
-from tests.searches import after, make_point, make_search, make_trial
+from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_trial
 
 ROOT = Path(__file__).parents[3]
 KEY = RequestKey(key="one", fingerprint="a")
@@ -100,7 +100,7 @@ def test_a_present_schema_is_left_alone(address, opened):
 
 
 def test_a_database_without_schema_is_not_ready(address, opened):
-    with pytest.raises(StoreUnavailable, match="found no schema, allowed by this version: 0004"):
+    with pytest.raises(StoreUnavailable, match="found no schema, allowed by this version: 0005"):
         opened(address, migrate=False).ping()
 
 
@@ -110,7 +110,7 @@ def test_a_newer_schema_is_refused(address, opened):
     with store._database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     for refused in (store.ping, store.upgrade):
-        with pytest.raises(StoreUnavailable, match="found schema 9999, allowed by this version: 0004"):
+        with pytest.raises(StoreUnavailable, match="found schema 9999, allowed by this version: 0005"):
             refused()
 
 
@@ -134,6 +134,37 @@ def test_a_database_of_an_earlier_version_is_brought_up_to_date_with_what_it_hol
     assert [search.id for search in store.list_searches(SearchFilter(owner="Ann", tags=("a",)))] == [
         "search-1"
     ]
+
+
+def test_sums_of_an_earlier_version_are_made_from_what_it_holds(address, opened, tmp_path):
+    """A database of before, with the history that a present one has summed up as it was written."""
+    present = opened(f"sqlite:///{tmp_path}/present.db", clock=lambda: after(9))
+    for name in ("idle", "busy"):
+        present.add_search(make_search(name))
+    lease = present.claim("busy", "runner", at=after(0), until=after(60))
+    for number in range(3):
+        trial = make_trial(number, search_id="busy").started(after(0))
+        present.save_trial(trial, lease)
+        present.save_attempt(make_attempt(number, search_id="busy", ended_at=after(number)), lease)
+        for tokens in range(number):
+            present.add_point(make_point(number, tokens, at=after(tokens)), lease)
+        if number:
+            present.save_trial(trial.completed(replace(MEASUREMENT, loss=number), "student", after(9)), lease)
+    store = opened(address, migrate=False)
+    command.upgrade(store._migrations, "0004")
+    with present._database.reading() as source, store._database.writing() as target:
+        for table in tables.metadata.sorted_tables:
+            if inspect(target).has_table(table.name):
+                names = [column["name"] for column in inspect(target).get_columns(table.name)]
+                earlier = Table(table.name, MetaData(), *(Column(name, table.c[name].type) for name in names))
+                rows = source.execute(select(*(table.c[name] for name in names))).mappings().all()
+                for row in rows:
+                    target.execute(earlier.insert().values(row))
+    store.upgrade()
+    ids = ["idle", "busy"]
+    assert store.tallies(ids) == present.tallies(ids)
+    assert store.tallies(ids)["busy"].best.number == 1
+    assert store.totals() == present.totals()
 
 
 def test_a_key_is_known_to_the_next_process(address, opened):

@@ -1,0 +1,156 @@
+"""Where searches stand, as every store sums it up: equal to the pure functions, on any history."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nas.clock import utc_now
+from nas.errors import NotFound
+from nas.listing import TrialFilter, TrialOrder, listed_trials, place_of
+from nas.service import SearchService
+from nas.standing import records_of, view_of
+from nas.storage.store import TrialPoint
+from nas.tally import Tally, effort_of, tally_of
+from nas.trial import TrialRole, TrialState
+from tests import searches
+from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_trial
+
+by_law = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+TRIALS = 4
+numbers = st.integers(0, TRIALS - 1)
+few = st.integers(0, 3)
+rivals = st.none() | st.builds(
+    replace, st.just(MEASUREMENT), num_tokens=few, loss=few.map(float), num_parameters=few
+)
+"""Measurements that are often equal, so that every rule of the ranking is asked."""
+moments = st.integers(-5, 60).map(after)
+writes = st.lists(
+    st.one_of(
+        st.builds(lambda trial, number, measured: replace(trial, number=number, measurement=measured),
+                  searches.trials, numbers, rivals),
+        st.builds(lambda trial, number, measured: replace(
+            trial, number=number, measurement=measured, role=TrialRole.SEARCH, state=TrialState.COMPLETED,
+        ), searches.trials, numbers, rivals),
+        st.builds(lambda point, number, tokens, at: TrialPoint(
+            trial_number=number, point=replace(point, num_tokens=10 * tokens, at=at)
+        ), searches.points, numbers, few, moments),
+        st.builds(lambda attempt, trial, number, start, end: replace(
+            attempt, trial_number=trial, number=number + 1, started_at=start, ended_at=end
+        ), searches.attempts, numbers, few, moments, st.none() | moments),
+    ),
+    max_size=30,
+)  # fmt: skip
+
+
+def write(store, search_id, history):
+    """Store a search with the trials of a contract and what a history says of them."""
+    store.add_search(make_search(search_id))
+    lease = store.claim(search_id, "runner", at=after(0), until=after(60))
+    for number in range(TRIALS):
+        store.save_trial(make_trial(number, search_id=search_id), lease)
+    for each in history:
+        if isinstance(each, TrialPoint):
+            store.add_point(each, lease)
+        elif hasattr(each, "worker"):
+            store.save_attempt(replace(each, search_id=search_id), lease)
+        elif not store.trials(search_id)[each.number].state.is_final:
+            store.save_trial(replace(each, search_id=search_id), lease)
+
+
+def summed(store, search_id):
+    """What a search's whole history sums up to, by the pure functions."""
+    records = records_of(store.trials(search_id), store.points(search_id), store.attempts(search_id))
+    return tally_of((record.trial, record.points, record.attempts) for record in records)
+
+
+@given(histories=st.lists(writes, min_size=1, max_size=3))
+@by_law
+def test_standing_equals_the_pure_functions_of_the_whole_history(store, histories):
+    before = store.totals()
+    ids = [uuid4().hex for _ in histories]
+    for search_id, history in zip(ids, histories, strict=True):
+        write(store, search_id, history)
+    tallies = store.tallies([*ids, "unknown"])
+    assert sorted(tallies) == sorted(ids)
+    service = SearchService(store, artifact_root=Path("/nowhere"))
+    views = {view.search.id: view for view in service.list_views(limit=1000)}
+    for search_id in ids:
+        tally = tallies[search_id]
+        assert replace(tally, progressed_at=None) == summed(store, search_id)
+        assert views[search_id] == service.get(search_id) == view_of(store.get_search(search_id), tally)
+        assert store.num_points(search_id) == len(store.points(search_id))
+    states = Counter(trial.state for search_id in ids for trial in store.trials(search_id))
+    assert Counter(store.totals().trials) - Counter(before.trials) == states
+    tokens = sum(view.tokens_done for search_id, view in views.items() if search_id in ids)
+    assert store.totals().trained_tokens - before.trained_tokens == tokens
+
+
+@given(
+    history=writes,
+    which=st.builds(
+        TrialFilter,
+        states=st.none() | st.sets(st.sampled_from(TrialState)).map(tuple),
+        roles=st.none() | st.sets(st.sampled_from(TrialRole)).map(tuple),
+    ),
+    order=st.sampled_from(TrialOrder),
+    size=st.integers(1, 3),
+)
+@by_law
+def test_pages_of_trials_are_those_of_the_whole_list(store, history, which, order, size):
+    search_id = uuid4().hex
+    write(store, search_id, history)
+    wanted = listed_trials(store.trials(search_id), which, order=order)
+    found, place = [], None
+    while page := store.list_trials(search_id, which, order=order, after=place, limit=size):
+        found, place = found + page, place_of(page[-1])
+    assert found == wanted
+    chosen = [trial.number for trial in wanted[:2]]
+    for read in (store.points, store.attempts):
+        assert read(search_id, chosen) == [each for each in read(search_id) if each.trial_number in chosen]
+
+
+def test_an_unknown_search_has_no_trials_to_list(store):
+    for read in (store.list_trials, lambda search_id: store.points(search_id, [0])):
+        with pytest.raises(NotFound, match="nothing"):
+            read("nothing")
+    assert store.tallies(["nothing"]) == {}
+    assert store.num_points("nothing") == 0
+
+
+def test_a_search_without_trials_sums_up_to_nothing(store):
+    store.add_search(make_search())
+    assert store.tallies(["search-1"]) == {"search-1": Tally()}
+
+
+def test_progress_is_what_workers_store_and_not_what_people_say(store):
+    store.add_search(make_search())
+    store.request_cancel("search-1", after(1))
+    other = store.add_search(make_search("search-2"))
+    lease = store.claim(other.id, "runner", at=after(0), until=after(60))
+    begun = utc_now()
+    writes = (
+        lambda: store.save_search(replace(other, parent_loss=2.0), lease),
+        lambda: store.save_trial(make_trial(0, search_id=other.id), lease),
+        lambda: store.add_point(make_point(0), lease),
+        lambda: store.save_attempt(make_attempt(0, search_id=other.id), lease),
+    )
+    for each in writes:
+        each()
+        progressed_at = store.tallies([other.id])[other.id].progressed_at
+        assert progressed_at >= begun
+        begun = progressed_at
+        each()  # what is there already is no progress
+        assert store.tallies([other.id])[other.id].progressed_at == progressed_at
+    assert store.tallies(["search-1"])["search-1"].progressed_at is None
+
+
+def test_an_attempt_is_spent_to_its_end_and_busy_to_its_last_evaluation():
+    points = [(0, after(1)), (10, after(5)), (20, after(12))]
+    effort = effort_of(points, [(after(0), after(7)), (after(10), None)])
+    assert (effort.num_tokens, effort.busy.total_seconds(), effort.spent.total_seconds()) == (20, 7, 9)
+    assert effort_of([], [(after(0), None)]).spent.total_seconds() == 0
