@@ -12,6 +12,9 @@ from nas.search import SearchSpec
 from nas.storage.store import TrialPoint
 from nas.trial import Trial, TrialRole, TrialState
 
+_GONE = {TrialState.FAILED, TrialState.CANCELLED}
+"""A trial that ended so after it had advanced has left its place to another."""
+
 Losses = Mapping[int, Mapping[int, float]]
 """Held-out nats per token by trial number and tokens."""
 
@@ -89,8 +92,7 @@ def decide(
         )
         if is_closed:
             has_passed = any(
-                searched[number].rung > rung and searched[number].state is not TrialState.FAILED
-                for number in measured
+                searched[number].rung > rung and searched[number].state not in _GONE for number in measured
             )
             if not passing and not has_passed:
                 passing = waiting[:1]

@@ -30,6 +30,7 @@ from nas.listing import (
     listed_trials,
 )
 from nas.logs import LogTail, log_path, read_tail, stored_tail
+from nas.orders import Cancel
 from nas.parent import architecture_of
 from nas.patch import patched_spec
 from nas.search import Event, Search, SearchSpec, SearchState
@@ -188,8 +189,8 @@ class SearchService:
         return self._records(search_id, trials[:limit])
 
     def cancel(self, search_id: str) -> Search:
-        """Ask for the end of a search; see ``SearchStore.request_cancel``."""
-        return self._store.request_cancel(search_id, self._clock())
+        """Ask for the end of a search, its workers' reports awaited; see ``SearchStore.give_order``."""
+        return self._store.give_order(search_id, Cancel(), at=self._clock())
 
     def edit(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
         """Say something of a search, at any time; see ``SearchStore.edit_search``.

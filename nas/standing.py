@@ -93,7 +93,7 @@ def _ahead(search: Search, records: Iterable[TrialRecord]) -> list[float]:
     """Return about how many tokens each trial that is not final is still to train on, baselines included."""
     if search.state.is_final:
         return []
-    spec, plan = search.spec, schedule(search.spec)
+    spec, plan = search.spec_by_now, schedule(search.spec)
     ahead = []
     for record in records:
         if not record.trial.state.is_final:
@@ -101,7 +101,7 @@ def _ahead(search: Search, records: Iterable[TrialRecord]) -> list[float]:
             ahead.append(_to_the_end(plan, _tokens(record), keep))
     roles = Counter(record.trial.role for record in records)
     num_searched = roles.pop(TrialRole.SEARCH, 0)
-    to_come = min(spec.num_trials, search.num_feasible) - num_searched
+    to_come = max(0, min(spec.num_trials, search.num_feasible) - num_searched)
     baselines_to_come = (
         spec.comparisons.random_architectures + spec.comparisons.random_indices - roles.total()
     )
@@ -131,7 +131,7 @@ def _eta_seconds(search: Search, records: Sequence[TrialRecord], ahead: Sequence
     busy = sum(_busy_seconds(record) for record in records)
     if not (ahead and done and busy):
         return None
-    return sum(ahead) * busy / done / min(search.spec.max_parallel, len(ahead))
+    return sum(ahead) * busy / done / min(search.spec_by_now.max_parallel, len(ahead))
 
 
 def _busy_seconds(record: TrialRecord) -> float:

@@ -241,11 +241,7 @@ class Supervisor:
         lease = self._store.claim(search.id, self._owner, at=now, until=now + timedelta(seconds=60))
         if lease is None:
             return
-        ledger = Ledger(self._store, lease)
-        for trial in ledger.trials:
-            ledger.close_attempt(trial.number, now)
-            if not trial.state.is_final:
-                ledger.save(trial.cancelled(now))
+        Ledger(self._store, lease).cancel(now)
         log = self.log_path(search.id)
         tail = tail_for_failure(log)
         failure = Failure(

@@ -19,6 +19,7 @@ from nas.clock import utc_now
 from nas.finals import Evaluation
 from nas.frontier import finalists
 from nas.logs import log_path
+from nas.orders import Cancel
 from nas.search import Resources, Rungs, SearchState
 from nas.settings import Settings
 from nas.storage.sql import open_store
@@ -218,7 +219,7 @@ def test_asked_to_end_it_leaves_the_search_free_and_a_cancel_is_seen_by_the_next
     assert process.wait(60) == 0
     assert not home.store.get_search(search_id).state.is_final
     assert search_id in {search.id for search in home.store.unclaimed(utc_now())}
-    home.store.request_cancel(search_id, utc_now())
+    home.store.give_order(search_id, Cancel(), at=utc_now())
     assert home.run(search_id) == 0
     assert home.store.get_search(search_id).state is SearchState.CANCELLED
 

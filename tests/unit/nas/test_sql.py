@@ -19,6 +19,7 @@ from sqlalchemy.exc import StatementError
 from nas.edits import Edit, said
 from nas.errors import StoreFull, StoreUnavailable
 from nas.listing import SearchFilter, SearchOrder
+from nas.orders import Cancel
 from nas.search import SearchState
 from nas.storage import engine, sql, tables
 from nas.storage.queries import listed_searches
@@ -209,7 +210,7 @@ def test_a_write_that_fails_changes_nothing(address, opened):
         lambda: broken.save_search(make_search(parent_loss=1.0), lease),
         lambda: broken.save_trial(make_trial().started(after(1)), lease),
         lambda: broken.add_point(make_point(), lease),
-        lambda: broken.request_cancel("search-1", after(1)),
+        lambda: broken.give_order("search-1", Cancel(), at=after(1)),
         lambda: broken.edit_search("search-1", Edit(tags=("a",))),
     ):
         with pytest.raises(RuntimeError, match="no time"):
@@ -298,9 +299,9 @@ def test_a_writer_that_waits_too_long_gives_up_and_readers_never_wait(address, o
     store.add_search(make_search())
     with other._database.writing():
         with pytest.raises(StoreUnavailable, match=r"database is locked|lock timeout"):
-            store.request_cancel("search-1", after(1))
+            store.give_order("search-1", Cancel(), at=after(1))
         assert store.get_search("search-1") == make_search()
-    assert store.request_cancel("search-1", after(1)).state is SearchState.CANCELLED
+    assert store.give_order("search-1", Cancel(), at=after(1)).state is SearchState.CANCELLED
 
 
 def test_sqlite_is_durable_and_checks_references(tmp_path, opened):
