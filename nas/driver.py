@@ -104,13 +104,18 @@ class Driver:
         """How many trials may run at once, as far as was ordered when that was looked for last."""
         return self._orders.max_parallel or self.spec.max_parallel
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether nothing is handed out any more, whatever is left to do."""
+        return self.is_cancelled or self.is_paused or self.failure is not None
+
     # What to run
 
     def next_trial(self) -> Trial | Next:
         """Return a trial to run (from its ``checkpoint`` if it has one), WAIT or DONE."""
-        self._beat()
+        self.beat()
         self._give_up_if_hopeless()
-        if self.is_cancelled or self.is_paused or self.failure:
+        if self.is_leaving:
             return Next.DONE
         self._apply(self._decide())
         if len(self._handed_out) >= self.max_parallel:
@@ -202,7 +207,7 @@ class Driver:
 
     def on_tokens(self, trial_number: int, num_tokens: int) -> Verdict:
         """A sign of life between points."""
-        self._beat()
+        self.beat()
         if trial_number in self._handed_out:
             self._num_tokens[trial_number] = max(num_tokens, self._num_tokens.get(trial_number, 0))
         return self._verdict(trial_number)
@@ -340,8 +345,8 @@ class Driver:
                 assert trial.checkpoint is not None, "it is stored before the point at a rung"
                 self._ledger.save(trial.waiting(trial.checkpoint))
 
-    def _beat(self) -> None:
-        """Obey what was ordered and store the progress, now and then."""
+    def beat(self) -> None:
+        """Obey what was ordered and store the progress, now and then; to be called also while nothing comes back."""
         now = self._clock()
         if self._beat_at and now - self._beat_at < HEARTBEAT:
             return

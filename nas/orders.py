@@ -6,6 +6,7 @@ finds them again. What an order makes of a search is decided in ``nas.storage.or
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from minitron.architecture import Architecture
 
@@ -40,7 +41,7 @@ class Orders:
     """Numbers of trials to be ended."""
 
     @property
-    def limits(self) -> Mapping[str, int]:
+    def limits(self) -> Mapping[str, Any]:
         """The fields of the spec that have another value by now."""
         values = {name: getattr(self, name) for name in EXTENDABLE}
         return {name: value for name, value in values.items() if value is not None}

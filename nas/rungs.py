@@ -84,7 +84,7 @@ def decide(
             for number in ranked
             if searched[number].state is TrialState.WAITING and searched[number].rung == rung
         ]
-        best = set(ranked[: _floor(len(ranked) * keep)])
+        best = set(ranked[: num_advancing(len(ranked), keep)])
         passing = [number for number in waiting if number in best]
         is_closed = is_closed and not any(
             trial.rung <= rung and not trial.state.is_final and number not in stop and number not in measured
@@ -99,6 +99,11 @@ def decide(
             stop.update(number for number in waiting if number not in passing)
         advance.update(passing)
     return Decisions(advance=tuple(sorted(advance)), stop=tuple(sorted(stop)))
+
+
+def num_advancing(num_measured: int, keep: float) -> int:
+    """Return how many of the trials measured at a rung advance from it."""
+    return _floor(num_measured * keep)
 
 
 def expected_tokens(spec: SearchSpec, schedule: Schedule, num_feasible: int) -> int:

@@ -118,7 +118,7 @@ def ordered(order: Order, present: Present) -> Ordered | None:
         InvalidOrder: A limit that is out of range.
         NotFound: No such trial.
     """
-    raise AssertionError(order)
+    raise AssertionError(f"search {present.search.id}: {order}")
 
 
 @ordered.register

@@ -1,3 +1,4 @@
+# ruff: noqa: F811 - a test that takes a fixture shadows its import
 """What every SearchStore makes of what people order of a search, whoever runs it meanwhile."""
 
 from dataclasses import replace
