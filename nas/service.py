@@ -14,6 +14,7 @@ from typing import Any
 from minitron.errors import MinitronError
 from nas.admission import admitted, planned, resolved
 from nas.clock import Clock, utc_now
+from nas.control import SearchControl
 from nas.disk import tree_bytes
 from nas.edits import Edit
 from nas.errors import Conflict, LogUnavailable, NotFound, UnknownCursor
@@ -29,15 +30,16 @@ from nas.listing import (
     TrialPlace,
     listed_trials,
 )
+from nas.log_ranges import LogRanges
 from nas.logs import LogTail, log_path, read_tail, stored_tail
-from nas.orders import Cancel
 from nas.parent import architecture_of
 from nas.patch import patched_spec
 from nas.search import Event, Search, SearchSpec, SearchState
-from nas.standing import SearchView, TrialRecord, records_of, view_of
+from nas.standing import SearchView, TrialRecord, records_of, view_of, with_waits
 from nas.storage.store import RequestKey, SearchStore
 from nas.totals import Totals
-from nas.trial import Trial
+from nas.trial import Trial, TrialState
+from nas.waiting import NO_CAPACITY, Capacity
 
 RATED_SEARCHES = 20
 """The latest ones, that a rate is measured on."""
@@ -55,8 +57,12 @@ class SearchService:
         artifact_root: Path,
         logs: Path | None = None,
         device_flops: float | None = None,
+        capacity: Capacity = NO_CAPACITY,
         clock: Clock = utc_now,
     ) -> None:
+        self.control = SearchControl(store, clock=clock, capacity=capacity)
+        """What is done with searches under way."""
+        self.log_ranges = LogRanges(store, artifact_root=artifact_root, logs=logs)
         self._store = store
         self._device_flops = device_flops
         self._artifact_root = artifact_root
@@ -153,7 +159,7 @@ class SearchService:
 
     def get(self, search_id: str) -> SearchView:
         """Return a search and where it stands."""
-        return self._view(self._store.get_search(search_id))
+        return self._views([self._store.get_search(search_id)])[0]
 
     def search(self, search_id: str) -> Search:
         """Return a search as stored, which costs less than where it stands."""
@@ -169,7 +175,7 @@ class SearchService:
     ) -> list[SearchView]:
         """Return searches in order, from the one that comes after the search with the id ``after``."""
         searches = self._store.list_searches(which, order=order, after=after, limit=limit)
-        return [self._view(search) for search in searches]
+        return self._views(searches)
 
     def trials(self, search_id: str) -> list[TrialRecord]:
         """Return the trials of a search by number."""
@@ -189,8 +195,8 @@ class SearchService:
         return self._records(search_id, trials[:limit])
 
     def cancel(self, search_id: str) -> Search:
-        """Ask for the end of a search, its workers' reports awaited; see ``SearchStore.give_order``."""
-        return self._store.give_order(search_id, Cancel(), at=self._clock())
+        """Ask for the end of a search; see ``SearchControl.cancel``."""
+        return self.control.cancel(search_id)
 
     def edit(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
         """Say something of a search, at any time; see ``SearchStore.edit_search``.
@@ -264,10 +270,19 @@ class SearchService:
         self._store.ping()
 
     def _records(self, search_id: str, trials: Sequence[Trial]) -> list[TrialRecord]:
-        return records_of(trials, self._store.points(search_id), self._store.attempts(search_id))
+        points = self._store.points(search_id)
+        records = records_of(trials, points, self._store.attempts(search_id))
+        if any(trial.state is TrialState.WAITING for trial in trials):
+            spec = self._store.get_search(search_id).spec
+            return with_waits(records, spec, self._store.trials(search_id), points)
+        return records
 
-    def _view(self, search: Search) -> SearchView:
-        return view_of(search, self.trials(search.id))
+    def _views(self, searches: Sequence[Search]) -> list[SearchView]:
+        waiting = self.control.waiting(searches)
+        return [
+            replace(view_of(search, self.trials(search.id)), waiting=waiting.get(search.id))
+            for search in searches
+        ]
 
 
 def _new_id(at: datetime) -> str:

@@ -5,14 +5,15 @@ Pure functions of what is stored.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from nas.frontier import best_trial, gap_closed
-from nas.rungs import Schedule, schedule
-from nas.search import Search
+from nas.rungs import Schedule, losses_by_trial, schedule
+from nas.search import Search, SearchSpec
 from nas.storage.store import TrialPoint
 from nas.trial import Attempt, Point, Trial, TrialRole, TrialState
+from nas.waiting import Waiting, trial_waits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class TrialRecord:
     """By tokens."""
     attempts: tuple[Attempt, ...]
     """By number."""
+    waiting: Waiting | None = None
+    """Why it waits, where it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,8 @@ class SearchView:
     """``tokens_done`` and about how many are still to come."""
     eta_seconds: float | None
     """Until the last trial is trained, at the pace so far; None when there is no pace yet, or no end."""
+    waiting: Waiting | None = None
+    """Why the search waits, where it does."""
 
 
 def records_of(
@@ -61,6 +66,17 @@ def records_of(
             trial=trial, points=tuple(points_of[trial.number]), attempts=tuple(attempts_of[trial.number])
         )
         for trial in trials
+    ]
+
+
+def with_waits(
+    records: Iterable[TrialRecord], spec: SearchSpec, trials: Sequence[Trial], points: Iterable[TrialPoint]
+) -> list[TrialRecord]:
+    """Return records that say why their trials wait, told from all trials and points of their search."""
+    losses, plan = losses_by_trial(points), schedule(spec)
+    return [
+        replace(record, waiting=trial_waits(record.trial, trials, losses, plan, spec.rungs.keep))
+        for record in records
     ]
 
 

@@ -55,6 +55,9 @@ class Capacity:
     """Why it runs none; None: it does."""
 
 
+NO_CAPACITY = Capacity()
+"""Of a process that does not know."""
+
 _STAGES: Mapping[WaitingKind, str] = {
     WaitingKind.HUB: "waiting for the hub: ",
     WaitingKind.RESOURCES: "waiting for room: ",
