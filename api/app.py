@@ -17,8 +17,9 @@ from api.guard import Guard
 from api.headers import DOCS_PATH, Headed
 from api.metrics import Metrics
 from api.observe import Observed
-from api.routes import events, health, searches, trials
+from api.routes import control, events, health, searches, trials
 from api.schemas.base import Problem
+from api.schemas.control import Limits, Sizes
 from api.schemas.searches import SearchEdit
 from nas.service import SearchService
 from nas.spec import SPEC_ADAPTER
@@ -66,7 +67,8 @@ def create_app(
     app.state.stopping = threading.Event()  # set by the server's owner, so that open streams end
     errors.install(app)
     templates: dict[str, str] = {}
-    for module, prefix in ((health, ""), (searches, PREFIX), (trials, PREFIX), (events, PREFIX)):
+    for module in (health, searches, trials, control, events):
+        prefix = "" if module is health else PREFIX
         routes = [route for route in module.router.routes if isinstance(route, APIRoute)]
         for route in routes:
             if VERB in route.path_format:  # by another method, it would be taken for an id
@@ -121,7 +123,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         schemas = document["components"]["schemas"]
         for model in (
             Problem.model_json_schema(ref_template=COMPONENTS),
-            SearchEdit.model_json_schema(ref_template=COMPONENTS),
+            *(each.model_json_schema(ref_template=COMPONENTS) for each in (SearchEdit, Limits, Sizes)),
             SPEC_ADAPTER.json_schema(ref_template=COMPONENTS),
         ):
             schemas |= model.pop("$defs", {})
@@ -140,6 +142,12 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document["paths"]["/api/v1/searches/{search_id}"]["patch"]["requestBody"] = {
             "content": {media_type: {"schema": edit} for media_type in PATCH_TYPES},
         }
+        for verb, schema in (("extend", "Limits"), ("enqueue", "Sizes")):
+            asked = {"schema": {"$ref": COMPONENTS.format(model=schema)}}
+            document["paths"][f"/api/v1/searches/{{search_id}}:{verb}"]["post"]["requestBody"] = {
+                "required": True,
+                "content": dict.fromkeys(SPEC_TYPES, asked),
+            }
         for path in document["paths"].values():
             for method, operation in path.items():
                 guarded = (421,) if method.upper() in READING else (403, 413, 421)

@@ -59,17 +59,17 @@ Body = Annotated[bytes, Depends(whole_body)]
 
 def submitted_spec(request: Request, body: Body) -> SearchSpec:
     """Return the spec in the body."""
-    return parse_spec(_text_of(request, body, SPEC_TYPES))
+    return parse_spec(text_of(request, body, SPEC_TYPES))
 
 
 def submitted_patch(request: Request, body: Body) -> Any:
     """Return the merge patch (RFC 7396) in the body; without a body, the one that changes nothing."""
-    return read_text(_text_of(request, body, PATCH_TYPES)) if body else {}
+    return read_text(text_of(request, body, PATCH_TYPES)) if body else {}
 
 
 def submitted_edit(request: Request, body: Body) -> Edit:
     """Return the edit that the body is a merge patch for; without a body, the one that changes nothing."""
-    return read_edit(_text_of(request, body, PATCH_TYPES)) if body else Edit()
+    return read_edit(text_of(request, body, PATCH_TYPES)) if body else Edit()
 
 
 def edited_versions(
@@ -99,7 +99,8 @@ def said_at_first(
     return Edit(owner=owner, tags=None if tag is None else tuple(tag))
 
 
-def _text_of(request: Request, body: bytes, allowed: tuple[str, ...]) -> str:
+def text_of(request: Request, body: bytes, allowed: tuple[str, ...]) -> str:
+    """Return a body as text, if it is said to be of an allowed type."""
     # One of the types must be named: a web page elsewhere cannot make a browser send it unasked.
     media_type = request.headers.get("content-type", "none").partition(";")[0].strip().lower()
     if media_type not in allowed:

@@ -20,6 +20,7 @@ from nas.errors import (
     EmptySpace,
     HubUnavailable,
     InvalidEdit,
+    InvalidOrder,
     InvalidPageToken,
     InvalidRequest,
     InvalidSpec,
@@ -53,6 +54,7 @@ DOMAIN_ERRORS: dict[type[Exception], Kind] = {
     EmptySpace: Kind(status=422, code="empty_space", title="No architecture fits the spec"),
     InvalidSpec: Kind(status=422, code="invalid_spec", title="The spec cannot be run"),
     InvalidEdit: Kind(status=422, code="invalid_edit", title="That cannot be said of a search"),
+    InvalidOrder: Kind(status=422, code="invalid_order", title="That cannot be ordered of a search"),
     InvalidRequest: Kind(status=422, code="invalid_request", title="A parameter is not allowed"),
     InvalidPageToken: Kind(status=422, code="invalid_page_token", title="No page of this list"),
     UnknownCursor: Kind(status=422, code="unknown_cursor", title="No such event yet"),
@@ -122,7 +124,7 @@ def _domain_problem(request: Request, error: Exception) -> JSONResponse:
     if kind.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     errors: Sequence[tuple[str, str]] = ()
-    if isinstance(error, InvalidSpec | InvalidEdit):
+    if isinstance(error, InvalidSpec | InvalidEdit | InvalidOrder):
         errors = error.problems
     elif isinstance(error, StaleVersion):
         errors = (("If-Match", error.reason),)

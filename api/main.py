@@ -24,9 +24,11 @@ from nas.service import SearchService
 from nas.settings import Settings
 from nas.storage.sql import open_store
 from nas.supervisor import Supervisor, require_worker_extra
+from nas.waiting import Capacity
 
 logger = logging.getLogger(__name__)
 
+PAGE_ONLY = "this server runs no searches (--page-only); the process that does takes them up"
 GRACE_SECONDS = 3
 """How long downloads under way may keep the server from ending."""
 
@@ -34,11 +36,13 @@ GRACE_SECONDS = 3
 def create(settings: Settings, *, runs_searches: bool = True, access: Access = LOCAL) -> FastAPI:
     """Return the whole application; its lifespan starts and ends the supervisor of searches."""
     store = open_store(settings.database_url)
+    notice = _missing_extra() if runs_searches else None
     service = SearchService(
         store,
         artifact_root=settings.artifact_root,
         logs=settings.log_directory,
         device_flops=settings.device_flops,
+        capacity=Capacity(max_searches=settings.max_searches, notice=notice if runs_searches else PAGE_ONLY),
     )
     supervisor = Supervisor(
         store,
@@ -46,7 +50,6 @@ def create(settings: Settings, *, runs_searches: bool = True, access: Access = L
         environment=settings.environment(),
         max_searches=settings.max_searches,
     )
-    notice = _missing_extra() if runs_searches else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -18,7 +18,7 @@ from nas.client import Client
 from nas.clock import utc_now
 from nas.connection import ClientError
 from nas.edits import Edit
-from nas.errors import InvalidEdit, SearchError
+from nas.errors import InvalidEdit, InvalidOrder, SearchError
 from nas.listing import SearchFilter, SearchOrder
 from nas.patch import patch_of, patched_spec, refilled
 from nas.search import Search, SearchState
@@ -133,10 +133,20 @@ def logs(
     search_id: SearchId,
     *,
     tail: Annotated[int, typer.Option(min=1, help="At most this many lines.")] = 100,
+    trial: Annotated[int | None, typer.Option(min=0, help="All that one attempt of this trial said.")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Which; by default the last.")] = None,
     server: Server = None,
 ) -> None:
-    """Print the end of the log of a search's worker."""
+    """Print the end of the log of a search's worker, or the log of one attempt of a trial."""
+    if trial is None and attempt is not None:
+        raise InvalidOrder((("attempt", "found without --trial, allowed: both"),))
     with _client(server) as client:
+        if trial is not None:
+            for part in client.attempt_log(
+                search_id, trial, attempt or _last_attempt(client, search_id, trial)
+            ):
+                typer.echo(part, nl=False)
+            return
         found = client.log(search_id, num_lines=tail)
     if found.source == "failure":
         typer.echo("as stored with the failure; the log itself is on another machine", err=True)
@@ -286,6 +296,11 @@ def _retagged(
             if error.code != "stale_version" or not left:
                 raise
     raise AssertionError
+
+
+def _last_attempt(client: Client, search_id: str, number: int) -> int:
+    attempts = [len(each.attempts) for each in client.trials(search_id) if each.trial.number == number]
+    return max([1, *attempts])
 
 
 def _from_stdin() -> str:

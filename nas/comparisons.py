@@ -42,13 +42,15 @@ def missing_baselines(
     """Return the baselines that no trial stands for yet, once all SEARCH trials are final.
 
     A draw that the search completed is its own baseline; one that it stopped goes on from where it
-    stopped; one that failed would fail again.
+    stopped; one that people stopped is trained from its beginning; one that failed would fail again.
     """
     missing = []
     searched = {trial.architecture: trial for trial in trials if trial.role is TrialRole.SEARCH}
     drawn = {trial.architecture for trial in trials if trial.role is TrialRole.RANDOM_ARCHITECTURE}
     for architecture in random_draws(spec, space):
         twin = searched.get(architecture)
+        if twin is not None and twin.state is TrialState.CANCELLED:
+            twin = None
         if architecture in drawn or (twin is not None and twin.state is not TrialState.STOPPED):
             continue
         missing.append(

@@ -6,18 +6,22 @@ the same. Whatever runs trials implements ``Executor`` and obeys; it decides not
 
 import math
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from minitron.architecture import Architecture
 from minitron.progress import Progress
 from nas import rungs
 from nas.clock import Clock
 from nas.comparisons import missing_baselines
+from nas.errors import LostLease, StaleOrders
 from nas.frontier import best_trial
+from nas.hopeless import failure_of_all, first_hopeless
 from nas.ledger import Ledger
+from nas.orders import Enqueued
 from nas.proposer import next_number, propose
 from nas.search import Search, SearchState
 from nas.space import search_space
@@ -25,11 +29,7 @@ from nas.storage.store import Lease, SearchStore
 from nas.trial import Failure, FailureKind, Measurement, Point, Trial, TrialRole, TrialState
 
 HEARTBEAT = timedelta(seconds=1)
-"""How often, at most, a cancel is looked for and progress is stored."""
-
-NUM_HOPELESS = 3
-"""A search is given up when so many trials, the first to end, all raised and none reached a rung: the
-rest would raise too."""
+"""How often, at most, orders are looked for and progress is stored."""
 
 
 class Next(Enum):
@@ -46,7 +46,7 @@ class Verdict(Enum):
 
     CONTINUE = "CONTINUE"
     WAIT_AT_RUNG = "WAIT_AT_RUNG"
-    """The trial is handed out again if it advances."""
+    """The trial is handed out again if it advances, or once its paused search is resumed."""
     STOP = "STOP"
     """The trial is final."""
 
@@ -81,11 +81,16 @@ class Driver:
         self.schedule = rungs.schedule(search.spec)
         self.is_cancelled = False
         """Whether the user's wish to end the search was seen; its trials are CANCELLED then."""
+        self.is_paused = False
+        """Whether the user's wish to pause it was seen; what ran is to be gone on with by another driver."""
+        self.hindrance: str | None = None
+        """Why trials that were handed out find no place, in the words of ``nas.waiting``; the executor's to say."""
         self.failure: Failure | None = None
         """Why the search was given up, once it was."""
         self._store = store
         self._lease = lease
         self._clock = clock
+        self._orders = search.orders
         self._ledger = Ledger(store, lease)
         self._num_tokens = {number: max(losses) for number, losses in self._ledger.losses.items()}
         self._handed_out: set[int] = set()
@@ -94,16 +99,26 @@ class Driver:
         self._beat_at: datetime | None = None
         self._take_over()
 
+    @property
+    def max_parallel(self) -> int:
+        """How many trials may run at once, as far as was ordered when that was looked for last."""
+        return self._orders.max_parallel or self.spec.max_parallel
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether nothing is handed out any more, whatever is left to do."""
+        return self.is_cancelled or self.is_paused or self.failure is not None
+
     # What to run
 
     def next_trial(self) -> Trial | Next:
         """Return a trial to run (from its ``checkpoint`` if it has one), WAIT or DONE."""
-        self._beat()
+        self.beat()
         self._give_up_if_hopeless()
-        if self.is_cancelled or self.failure:
+        if self.is_leaving:
             return Next.DONE
         self._apply(self._decide())
-        if len(self._handed_out) >= self.spec.max_parallel:
+        if len(self._handed_out) >= self.max_parallel:
             return Next.WAIT
         trial = self._unfinished() or self._proposal() or self._baseline()
         if trial is None:
@@ -127,6 +142,10 @@ class Driver:
         )
 
     def _proposal(self) -> Trial | None:
+        # Read anew, so that what was enqueued before a proposal is tried before it.
+        self._orders = self._store.get_search(self.search_id).orders
+        if enqueued := next(self._enqueued(), None):
+            return self._add(enqueued.architecture, TrialRole.SEARCH, enqueued_by=enqueued.by)
         if not self._more_to_come():
             return None
         architecture = propose(self.spec, self.space, self._ledger.trials, self._ledger.points)
@@ -141,26 +160,33 @@ class Driver:
         if winner is None:
             self._give_up("no trial completed", searched)
             return None
-        search = self._store.get_search(self.search_id)
-        if search.state is SearchState.RUNNING:
-            self._store.save_search(search.moved(SearchState.COMPLETING, self._clock()), self._lease)
+        if not self._is_completing():
+            return self._proposal() or self._baseline()
         missing = missing_baselines(self.spec, self.space, self._ledger.trials, winner)
         if not missing:
             return None
         first = missing[0]
         return self._add(first.architecture, first.role, checkpoint=first.checkpoint, rung=first.rung)
 
-    def _add(
-        self, architecture: Architecture, role: TrialRole, *, checkpoint: str | None = None, rung: int = 0
-    ) -> Trial:
+    def _is_completing(self) -> bool:
+        """Settle that no further trial competes; return False where one was ordered meanwhile."""
+        search = self._store.get_search(self.search_id)
+        if search.state is SearchState.RUNNING:
+            completing = replace(search.moved(SearchState.COMPLETING, self._clock()), orders=self._orders)
+            try:
+                self._store.save_search(completing, self._lease)
+            except StaleOrders:
+                return False
+        return True
+
+    def _add(self, architecture: Architecture, role: TrialRole, **known: Any) -> Trial:
         trial = Trial(
             search_id=self.search_id,
             number=next_number(self._ledger.trials),
             architecture=architecture,
             role=role,
-            rung=rung,
-            checkpoint=checkpoint,
             created_at=self._clock(),
+            **known,
         )
         self._ledger.save(trial)
         return trial
@@ -181,7 +207,7 @@ class Driver:
 
     def on_tokens(self, trial_number: int, num_tokens: int) -> Verdict:
         """A sign of life between points."""
-        self._beat()
+        self.beat()
         if trial_number in self._handed_out:
             self._num_tokens[trial_number] = max(num_tokens, self._num_tokens.get(trial_number, 0))
         return self._verdict(trial_number)
@@ -228,10 +254,12 @@ class Driver:
 
     def finish_cancelled(self) -> None:
         """Make every trial that is not final CANCELLED; a worker is told to stop when it reports."""
-        for trial in self._ledger.trials:
-            if not trial.state.is_final:
-                self._ledger.close_attempt(trial.number, self._clock())
-                self._ledger.save(trial.cancelled(self._clock()))
+        self._ledger.cancel(self._clock())
+        self._handed_out.clear()
+
+    def leave(self) -> None:
+        """Let go of what runs, for another driver to go on with; a worker is told to end when it reports."""
+        self._ledger.interrupt(self._clock())
         self._handed_out.clear()
 
     # Decisions
@@ -273,9 +301,18 @@ class Driver:
     def _searched(self) -> list[Trial]:
         return [trial for trial in self._ledger.trials if trial.role is TrialRole.SEARCH]
 
+    def _enqueued(self) -> Iterator[Enqueued]:
+        """Yield what people want tried and nobody has yet, in their order."""
+        tried = {trial.architecture for trial in self._searched()}
+        return (each for each in self._orders.enqueued if each.architecture not in tried)
+
     def _more_to_come(self) -> bool:
-        """Return whether further SEARCH trials will be proposed."""
-        return len(self._searched()) < min(self.spec.num_trials, len(self.space))
+        """Return whether there will be further SEARCH trials.
+
+        One that is enqueued takes the place of a proposal as long as there are any; after the last it is one more.
+        """
+        num_trials = self._orders.num_trials or self.spec.num_trials
+        return len(self._searched()) < min(num_trials, len(self.space)) or any(self._enqueued())
 
     def _is_measured(self, trial: Trial) -> bool:
         return self.schedule.rungs[trial.rung] in self._ledger.losses.get(trial.number, {})
@@ -289,16 +326,11 @@ class Driver:
         return Verdict.STOP if self._ledger.trial(trial_number).state.is_final else Verdict.WAIT_AT_RUNG
 
     def _give_up_if_hopeless(self) -> None:
-        ended = [(trial.finished_at, trial.number, trial) for trial in self._searched() if trial.finished_at]
-        first = [trial for _, _, trial in sorted(ended)[:NUM_HOPELESS]]
-        kinds = [trial.failure.kind for trial in first if trial.failure]
-        has_worked = any(set(self.schedule.rungs) & set(losses) for losses in self._ledger.losses.values())
-        if kinds == [FailureKind.ERROR] * NUM_HOPELESS and not has_worked:
-            self._give_up(f"the first {NUM_HOPELESS} trials to end all failed", first)
+        if first := first_hopeless(self._searched(), self._ledger.losses, self.schedule):
+            self._give_up(f"the first {len(first)} trials to end all failed", first)
 
-    def _give_up(self, reason: str, trials: list[Trial]) -> None:
-        first = next(trial.failure for trial in trials if trial.failure)
-        self.failure = replace(first, message=f"{reason}, the first with: {first.message}")
+    def _give_up(self, reason: str, trials: Sequence[Trial]) -> None:
+        self.failure = failure_of_all(reason, trials)
         self.finish_cancelled()
 
     # Coming and going
@@ -308,26 +340,40 @@ class Driver:
         for number in list(self._ledger.open_attempts):
             self._ledger.close_attempt(number, self._clock(), _lost("the search's runner was lost"))
         for trial in self._searched():
-            is_running = trial.state is TrialState.RUNNING
-            if is_running and self._is_measured(trial) and not self._is_at_last_rung(trial):
+            was_running = trial.state in {TrialState.RUNNING, TrialState.PROPOSED}
+            if was_running and self._is_measured(trial) and not self._is_at_last_rung(trial):
                 assert trial.checkpoint is not None, "it is stored before the point at a rung"
                 self._ledger.save(trial.waiting(trial.checkpoint))
 
-    def _beat(self) -> None:
-        """Look for a cancel and store the progress, now and then."""
+    def beat(self) -> None:
+        """Obey what was ordered and store the progress, now and then; to be called also while nothing comes back."""
         now = self._clock()
         if self._beat_at and now - self._beat_at < HEARTBEAT:
             return
         self._beat_at = now
         search = self._store.get_search(self.search_id)
+        self._obey(search)
+        done = sum(self._num_tokens.values())
+        total = max(done, rungs.expected_tokens(search.spec_by_now, self.schedule, len(self.space)))
+        progress = Progress(stage=self.hindrance or "trials", done=done, total=total, unit="tokens")
+        if progress != search.progress:
+            self._store.save_search(replace(search, progress=progress), self._lease)
+
+    def _obey(self, search: Search) -> None:
+        if search.state.is_final:
+            raise LostLease(f"search {search.id}: is {search.state}, ended by somebody else")
+        self._orders = search.orders
         if search.cancel_requested and not self.is_cancelled:
             self.is_cancelled = True
             self.finish_cancelled()
-        done = sum(self._num_tokens.values())
-        total = max(done, rungs.expected_tokens(self.spec, self.schedule, len(self.space)))
-        progress = Progress(stage="trials", done=done, total=total, unit="tokens")
-        if progress != search.progress:
-            self._store.save_search(replace(search, progress=progress), self._lease)
+        elif self._orders.is_paused and not self.is_paused:
+            self.is_paused = True
+            self.leave()
+        stopped = {trial.number for trial in self._ledger.trials if not trial.state.is_final}
+        for number in stopped.intersection(self._orders.stopped):
+            self._ledger.close_attempt(number, self._clock())
+            self._ledger.save(self._ledger.trial(number).cancelled(self._clock()))
+            self._handed_out.discard(number)
 
 
 class Executor(Protocol):

@@ -5,6 +5,7 @@ SearchError
 │   └── EmptySpace      axes and budget that leave no architecture
 ├── InvalidSettings     an environment variable that is out of range
 ├── InvalidEdit         what cannot be said of a search
+├── InvalidOrder        what cannot be ordered of a search
 ├── InvalidRequest      a parameter that is not allowed
 │   ├── InvalidPageToken  a page token that is none, or of a list that was asked for otherwise
 │   └── UnknownCursor   a place in the events that this store has not come to
@@ -13,6 +14,7 @@ SearchError
 ├── Conflict            not possible in the present state (finished, no winner yet)
 │   ├── LostLease       another process has taken the search over
 │   ├── StaleVersion    an edit of what somebody else has edited meanwhile
+│   ├── StaleOrders     a search that would complete though something was ordered meanwhile
 │   └── KeyReused       an idempotency key that came before with another request
 ├── HubUnavailable      the Hugging Face hub does not answer, and a search cannot be checked without
 ├── FinalTrialChanged   an attempt to rewrite a trial that is final
@@ -49,6 +51,18 @@ class EmptySpace(InvalidSpec):
 
 class InvalidEdit(SearchError):
     """Raised for what cannot be said of a search; lists every offending field."""
+
+    def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+        """Pairs of field and reason."""
+
+    def __str__(self) -> str:
+        return "; ".join(f"{field}: {reason}" for field, reason in self.problems)
+
+
+class InvalidOrder(SearchError):
+    """Raised for what cannot be ordered of a search, whatever its state; lists every offending field."""
 
     def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
         super().__init__(problems)
@@ -109,6 +123,10 @@ class StaleVersion(Conflict):
 
     def __str__(self) -> str:
         return f"search {self.search_id}: version: {self.reason}"
+
+
+class StaleOrders(Conflict):
+    """Raised when a runner decided what it does next before it had read what was ordered last."""
 
 
 class KeyReused(Conflict):

@@ -38,6 +38,11 @@ def student_directory(root: Path, trial: Trial) -> Path:
     return trial_directory(root, trial.search_id, trial.number) / "student"
 
 
+def attempt_log(root: Path, search_id: str, trial_number: int, number: int) -> Path:
+    """Return where the log of one attempt of a trial lies."""
+    return trial_directory(root, search_id, trial_number) / "attempts" / f"{number}.log"
+
+
 def winner_directory(root: Path, search_id: str) -> Path:
     """Return where the winner is exported to."""
     return search_directory(root, search_id) / "winner"

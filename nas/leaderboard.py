@@ -76,7 +76,7 @@ def comparison_of(search: Search, trials: Sequence[Trial]) -> Comparison | None:
 
 def num_planned(search: Search) -> int:
     """Return how many trials a search will have at its end; a draw tried already is no trial of its own."""
-    spec = search.spec
+    spec = search.spec_by_now
     baselines = spec.comparisons.random_architectures + spec.comparisons.random_indices
     return min(spec.num_trials, search.num_feasible) + baselines
 

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from nas.rungs import losses_by_trial
 from nas.storage.store import Lease, SearchStore, TrialPoint
-from nas.trial import Attempt, Failure, Point, Trial
+from nas.trial import Attempt, Failure, Point, Trial, TrialState
 
 
 class Ledger:
@@ -68,3 +68,17 @@ class Ledger:
         attempt = self.open_attempts.pop(trial_number, None)
         if attempt:
             self._store.save_attempt(replace(attempt, ended_at=at, failure=failure), self._lease)
+
+    def interrupt(self, at: datetime) -> None:
+        """Record that nothing runs any more, and that whoever comes next goes on with it."""
+        for trial in self.trials:
+            self.close_attempt(trial.number, at)
+            if trial.state is TrialState.RUNNING:
+                self.save(trial.interrupted())
+
+    def cancel(self, at: datetime, failure: Failure | None = None) -> None:
+        """Record that nothing runs any more and nobody goes on with it; ``failure`` ended what ran, if it did."""
+        for trial in self.trials:
+            self.close_attempt(trial.number, at, failure)
+            if not trial.state.is_final:
+                self.save(trial.cancelled(at))

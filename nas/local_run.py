@@ -22,7 +22,7 @@ from nas.edits import Edit
 from nas.errors import NotFound, SearchError, StoreUnavailable
 from nas.estimate import Estimate
 from nas.leaderboard import comparison_of
-from nas.search import Event, Search, SearchSpec
+from nas.search import Event, Search, SearchSpec, SearchState
 from nas.service import SearchService
 from nas.settings import Settings
 from nas.storage.memory import InMemoryStore
@@ -70,7 +70,7 @@ def run(
     service = SearchService(store, artifact_root=settings.artifact_root)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _page(settings) if serves else nullcontext() as page:
-        search = service.create(task, said=said) if isinstance(task, SearchSpec) else service.search(task)
+        search = service.create(task, said=said) if isinstance(task, SearchSpec) else _taken_up(service, task)
         if page:
             _say(console, f"the page: {page.address}/searches/{search.id}")
         supervisor = Supervisor(
@@ -83,6 +83,9 @@ def run(
         except StoreUnavailable as error:
             remedy = f"once that is mended, go on with: nas run --resume {search.id}"
             raise StoreUnavailable(f"{error}; {remedy}") from error
+        if service.search(search.id).state is SearchState.PAUSED:
+            _say(console, "paused")
+            raise Interrupted(search.id)
         search = _conclude(service, search.id, console)
         if not page:
             _say(console, f"the dashboard: nas serve, then {settings.server_url}/searches/{search.id}")
@@ -149,6 +152,14 @@ def _present_store(settings: Settings) -> SearchStore:
     return InMemoryStore() if is_new else open_store(settings.database_url)
 
 
+def _taken_up(service: SearchService, search_id: str) -> Search:
+    """Return a search to go on with: one that people paused is resumed."""
+    search = service.search(search_id)
+    return (
+        service.control.resume(search_id) if search.orders.is_paused and not search.state.is_final else search
+    )
+
+
 def _follow(service: SearchService, supervisor: Supervisor, search: Search, console: Console) -> None:
     console.print(display.heading(search), soft_wrap=True)
     if search.state.is_final:
@@ -167,7 +178,7 @@ def _follow(service: SearchService, supervisor: Supervisor, search: Search, cons
 
 
 def _events(service: SearchService, search_id: str, supervisor: Supervisor) -> Iterator[Event]:
-    """Yield the events of a search from its beginning until it is final.
+    """Yield the events of a search from its beginning until it is final, or paused.
 
     Raises:
         StoreUnavailable: Now, or again and again for the workers.
@@ -182,7 +193,8 @@ def _events(service: SearchService, search_id: str, supervisor: Supervisor) -> I
             return
         else:
             # Once it is final, one more read gives what was committed together with its end.
-            is_final = service.get(search_id).search.state.is_final
+            state = service.search(search_id).state
+            is_final = state.is_final or state is SearchState.PAUSED
             if not is_final and supervisor.obstacle:
                 raise StoreUnavailable(supervisor.obstacle)
             if not is_final:

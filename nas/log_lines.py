@@ -60,10 +60,15 @@ def configure(log_format: LogFormat, *, text: str, **about: Any) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines(**about) if log_format == "json" else logging.Formatter(text))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    for ours in ("api", "minitron", "nas", "workers"):
-        logging.getLogger(ours).setLevel(logging.INFO)
+    hear_ours()
     if log_format == "json":
         logging.captureWarnings(capture=True)
+
+
+def hear_ours() -> None:
+    """Let our own packages say what they are doing."""
+    for ours in ("api", "minitron", "nas", "workers"):
+        logging.getLogger(ours).setLevel(logging.INFO)
 
 
 def leave(error: Exception) -> NoReturn:

@@ -12,6 +12,9 @@ from nas.search import SearchSpec
 from nas.storage.store import TrialPoint
 from nas.trial import Trial, TrialRole, TrialState
 
+_GONE = {TrialState.FAILED, TrialState.CANCELLED}
+"""A trial that ended so after it had advanced has left its place to another."""
+
 Losses = Mapping[int, Mapping[int, float]]
 """Held-out nats per token by trial number and tokens."""
 
@@ -81,7 +84,7 @@ def decide(
             for number in ranked
             if searched[number].state is TrialState.WAITING and searched[number].rung == rung
         ]
-        best = set(ranked[: _floor(len(ranked) * keep)])
+        best = set(ranked[: num_advancing(len(ranked), keep)])
         passing = [number for number in waiting if number in best]
         is_closed = is_closed and not any(
             trial.rung <= rung and not trial.state.is_final and number not in stop and number not in measured
@@ -89,14 +92,18 @@ def decide(
         )
         if is_closed:
             has_passed = any(
-                searched[number].rung > rung and searched[number].state is not TrialState.FAILED
-                for number in measured
+                searched[number].rung > rung and searched[number].state not in _GONE for number in measured
             )
             if not passing and not has_passed:
                 passing = waiting[:1]
             stop.update(number for number in waiting if number not in passing)
         advance.update(passing)
     return Decisions(advance=tuple(sorted(advance)), stop=tuple(sorted(stop)))
+
+
+def num_advancing(num_measured: int, keep: float) -> int:
+    """Return how many of the trials measured at a rung advance from it."""
+    return _floor(num_measured * keep)
 
 
 def expected_tokens(spec: SearchSpec, schedule: Schedule, num_feasible: int) -> int:

@@ -23,6 +23,7 @@ from nas.axes import Axes
 from nas.budget import Budget
 from nas.errors import Conflict, InvalidSpec
 from nas.finals import Evaluated, Evaluation
+from nas.orders import Orders
 from nas.trial import Failure
 
 SPEC_VERSION = 1
@@ -181,9 +182,11 @@ class SearchSpec:
 
 
 class SearchState(StrEnum):
-    """QUEUED -> PREPARING -> RUNNING -> COMPLETING -> one of the three final states."""
+    """QUEUED -> PREPARING -> RUNNING -> COMPLETING -> one of the three final states; PAUSED from each before them."""
 
     QUEUED = "QUEUED"
+    PAUSED = "PAUSED"
+    """Left alone until people resume it; it is QUEUED then."""
     PREPARING = "PREPARING"
     """Making or finding the parent, its blocks, scores and the teacher's answers."""
     RUNNING = "RUNNING"
@@ -199,18 +202,15 @@ class SearchState(StrEnum):
         return self in {SearchState.SUCCEEDED, SearchState.FAILED, SearchState.CANCELLED}
 
 
+_LEAVING = (SearchState.PAUSED, SearchState.FAILED, SearchState.CANCELLED)
+
 LEGAL_MOVES: Mapping[SearchState, frozenset[SearchState]] = {
     # A search that is taken up after a crash prepares again (from caches), hence the moves back.
-    SearchState.QUEUED: frozenset({SearchState.PREPARING, SearchState.FAILED, SearchState.CANCELLED}),
-    SearchState.PREPARING: frozenset(
-        {SearchState.PREPARING, SearchState.RUNNING, SearchState.FAILED, SearchState.CANCELLED}
-    ),
-    SearchState.RUNNING: frozenset(
-        {SearchState.PREPARING, SearchState.COMPLETING, SearchState.FAILED, SearchState.CANCELLED}
-    ),
-    SearchState.COMPLETING: frozenset(
-        {SearchState.PREPARING, SearchState.SUCCEEDED, SearchState.FAILED, SearchState.CANCELLED}
-    ),
+    SearchState.QUEUED: frozenset({SearchState.PREPARING, *_LEAVING}),
+    SearchState.PAUSED: frozenset({SearchState.QUEUED, SearchState.CANCELLED}),
+    SearchState.PREPARING: frozenset({SearchState.PREPARING, SearchState.RUNNING, *_LEAVING}),
+    SearchState.RUNNING: frozenset({SearchState.PREPARING, SearchState.COMPLETING, *_LEAVING}),
+    SearchState.COMPLETING: frozenset({SearchState.PREPARING, SearchState.SUCCEEDED, *_LEAVING}),
     SearchState.SUCCEEDED: frozenset(),
     SearchState.FAILED: frozenset(),
     SearchState.CANCELLED: frozenset(),
@@ -246,6 +246,9 @@ class Search:
     winner: Winner | None = None
     failure: Failure | None = None
     cancel_requested: bool = False
+    """This and the orders are people's: no runner writes them."""
+    orders: Orders = field(default_factory=Orders)
+    """What was ordered of it since it was submitted."""
     cloned_from: str | None = None
     """Id of the search whose spec this one's was made from."""
     owner: str = ""
@@ -259,6 +262,11 @@ class Search:
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
+    @property
+    def spec_by_now(self) -> SearchSpec:
+        """What was asked, with the limits that were ordered since in place of its own."""
+        return replace(self.spec, **self.orders.limits)
+
     def moved(self, state: SearchState, at: datetime, **changes: Any) -> "Search":
         """Return this search in another state.
 
@@ -271,6 +279,8 @@ class Search:
             changes["started_at"] = self.started_at or at
         if state.is_final:
             changes |= {"finished_at": at, "progress": None}
+        elif state is SearchState.PAUSED:
+            changes["progress"] = None
         return replace(self, state=state, **changes)
 
 
@@ -282,10 +292,10 @@ class Event:
     """Ascending over the whole store."""
     search_id: str
     kind: str
-    """``search`` (state, progress or result changed), ``edit`` (what people say of it changed), ``trial``,
-    ``point`` or ``attempt``."""
+    """``search`` (state, progress or result changed), ``edit`` (what people say of it changed), ``order`` (they want
+    something of it), ``trial``, ``point`` or ``attempt``."""
     trial_number: int | None
     at: datetime
     data: Mapping[str, Any]
-    """The changed object as JSON: a Search without its spec and notes, all that is said of it by now with its
-    version, a Trial, an Attempt, or a Point with its ``trial_number``."""
+    """The changed object as JSON: a Search without its spec, notes and orders, all that is said of it by now with its
+    version, an order with its name and who gave it (``by``, empty: not known), a Trial, an Attempt, or a Point with its ``trial_number``."""

@@ -5,7 +5,7 @@ the store until a runner takes it.
 """
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from minitron.errors import MinitronError
 from nas.admission import admitted, planned, resolved
 from nas.clock import Clock, utc_now
+from nas.control import SearchControl
 from nas.disk import tree_bytes
 from nas.edits import Edit
 from nas.errors import Conflict, LogUnavailable, NotFound, UnknownCursor
@@ -30,14 +31,16 @@ from nas.listing import (
     TrialOrder,
     TrialPlace,
 )
+from nas.log_ranges import LogRanges
 from nas.logs import LogTail, log_path, read_tail, stored_tail
 from nas.parent import architecture_of
 from nas.patch import patched_spec
 from nas.search import MOST, Event, Search, SearchSpec, SearchState
-from nas.standing import SearchView, TrialRecord, records_of, view_of
+from nas.standing import SearchView, TrialRecord, records_of, view_of, with_waits
 from nas.storage.store import RequestKey, SearchStore
 from nas.totals import Totals
 from nas.trial import TrialRole, TrialState
+from nas.waiting import NO_CAPACITY, Capacity
 
 RATED_SEARCHES, RATED_TRIALS = 20, 50
 """The latest ones, and the first of each, that a rate is measured on."""
@@ -57,8 +60,12 @@ class SearchService:
         artifact_root: Path,
         logs: Path | None = None,
         device_flops: float | None = None,
+        capacity: Capacity = NO_CAPACITY,
         clock: Clock = utc_now,
     ) -> None:
+        self.control = SearchControl(store, clock=clock, capacity=capacity)
+        """What is done with searches under way."""
+        self.log_ranges = LogRanges(store, artifact_root=artifact_root, logs=logs)
         self._store = store
         self._device_flops = device_flops
         self._artifact_root = artifact_root
@@ -156,7 +163,7 @@ class SearchService:
 
     def get(self, search_id: str) -> SearchView:
         """Return a search and where it stands."""
-        return self._view(self._store.get_search(search_id))
+        return self._views([self._store.get_search(search_id)])[0]
 
     def comparison(self, search: Search) -> Comparison | None:
         """Return how a search's best trial compares with its baselines so far; None while nothing has completed."""
@@ -183,13 +190,13 @@ class SearchService:
     ) -> list[SearchView]:
         """Return searches in order, from the one that comes after the search with the id ``after``."""
         searches = self._store.list_searches(which, order=order, after=after, limit=limit)
-        tallies = self._store.tallies([search.id for search in searches])
-        return [view_of(search, tallies[search.id]) for search in searches]
+        return self._views(searches)
 
     def trials(self, search_id: str) -> list[TrialRecord]:
         """Return the trials of a search by number."""
         trials = self._store.trials(search_id)
-        return records_of(trials, self._store.points(search_id), self._store.attempts(search_id))
+        records = records_of(trials, self._store.points(search_id), self._store.attempts(search_id))
+        return self._with_waits(search_id, records)
 
     def list_trials(
         self,
@@ -204,11 +211,11 @@ class SearchService:
         trials = self._store.list_trials(search_id, which, order=order, after=after, limit=limit)
         numbers = [trial.number for trial in trials]
         points, attempts = self._store.points(search_id, numbers), self._store.attempts(search_id, numbers)
-        return records_of(trials, points, attempts)
+        return self._with_waits(search_id, records_of(trials, points, attempts))
 
     def cancel(self, search_id: str) -> Search:
-        """Ask for the end of a search; see ``SearchStore.request_cancel``."""
-        return self._store.request_cancel(search_id, self._clock())
+        """Ask for the end of a search; see ``SearchControl.cancel``."""
+        return self.control.cancel(search_id)
 
     def edit(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
         """Say something of a search, at any time; see ``SearchStore.edit_search``.
@@ -281,8 +288,21 @@ class SearchService:
         """Raise StoreUnavailable unless the store answers and has the present schema."""
         self._store.ping()
 
-    def _view(self, search: Search) -> SearchView:
-        return view_of(search, self._store.tallies([search.id])[search.id])
+    def _with_waits(self, search_id: str, records: list[TrialRecord]) -> list[TrialRecord]:
+        """Return records that say why their trials wait; others of the search are read only where one does."""
+        if any(record.trial.state is TrialState.WAITING for record in records):
+            spec = self._store.get_search(search_id).spec
+            trials, points = self._store.trials(search_id), self._store.points(search_id)
+            return with_waits(records, spec, trials, points)
+        return records
+
+    def _views(self, searches: Sequence[Search]) -> list[SearchView]:
+        waiting = self.control.waiting(searches)
+        tallies = self._store.tallies([search.id for search in searches])
+        return [
+            replace(view_of(search, tallies[search.id]), waiting=waiting.get(search.id))
+            for search in searches
+        ]
 
 
 def _new_id(at: datetime) -> str:

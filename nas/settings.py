@@ -5,6 +5,7 @@ means the same. Loads no database and no server.
 """
 
 import getpass
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from minitron.local_paths import expanded
 from nas.errors import InvalidSettings
 from nas.log_lines import LogFormat
+from nas.redact import secrets_in
 
 _SQLITE = "sqlite:///"
 
@@ -130,6 +132,11 @@ class Settings(BaseSettings):
         """Return the variables with which a child process reads these settings."""
         values = {_variable(name): getattr(self, name) for name in type(self).model_fields}
         return {variable: str(value) for variable, value in values.items() if value is not None}
+
+
+def environment_secrets() -> tuple[str, ...]:
+    """Return what of this process's environment must appear in no log."""
+    return secrets_in(os.environ)
 
 
 def _server_url(host: str, port: int) -> str:

@@ -99,17 +99,17 @@ class SearchSpace:
     @cached_property
     def architectures(self) -> tuple[Architecture, ...]:
         """All feasible architectures, in order."""
-        return tuple(self._at(row) for row in range(len(self)))
+        return tuple(self.at(row) for row in range(len(self)))
 
     @property
     def smallest(self) -> Architecture:
         """The architecture with the fewest counted parameters."""
-        return self._at(int(self._counts_N.argmin()))
+        return self.at(int(self._counts_N.argmin()))
 
     @property
     def largest(self) -> Architecture:
         """The architecture with the most counted parameters."""
-        return self._at(int(self._counts_N.argmax()))
+        return self.at(int(self._counts_N.argmax()))
 
     @property
     def num_ordinals(self) -> dict[str, int]:
@@ -134,10 +134,29 @@ class SearchSpace:
         spans_A = np.maximum(self._ordinals_NA.max(axis=0), 1)
         distances_N = (((self._ordinals_NA - wish_A) / spans_A) ** 2).sum(axis=1)
         for row in np.argsort(distances_N, kind="stable"):
-            architecture = self._at(int(row))
+            architecture = self.at(int(row))
             if architecture not in excluded:
                 return architecture
         return None
+
+    def choices(self, name: str) -> tuple[int, ...]:
+        """Return the sizes on an axis that occur in the space, ascending."""
+        return tuple(np.unique(self._sizes_NA[:, AXIS_NAMES.index(name)]).tolist())
+
+    def rows_with(self, sizes: Mapping[str, int]) -> np.ndarray:
+        """Return the rows of all architectures with these sizes."""
+        has_all_N = np.ones(len(self), dtype=bool)
+        for name, size in sizes.items():
+            has_all_N &= self._sizes_NA[:, AXIS_NAMES.index(name)] == size
+        return np.flatnonzero(has_all_N)
+
+    def nearest_to(self, sizes: Mapping[str, int]) -> Architecture:
+        """Return the architecture nearest to these sizes, each relative to the range of its axis."""
+        distances_N = np.zeros(len(self))
+        for name, size in sizes.items():
+            column_N = self._sizes_NA[:, AXIS_NAMES.index(name)]
+            distances_N += ((column_N - float(size)) / max(int(np.ptp(column_N)), 1)) ** 2
+        return self.at(int(distances_N.argmin()))
 
     def draw(self, random: Random, excluded: Collection[Architecture] = ()) -> Architecture | None:
         """Return one of the architectures that are not excluded, each as likely, or None."""
@@ -147,9 +166,10 @@ class SearchSpace:
         row = random.randrange(len(self) - len(taken))
         for taken_row in taken:
             row += taken_row <= row
-        return self._at(row)
+        return self.at(row)
 
-    def _at(self, row: int) -> Architecture:
+    def at(self, row: int) -> Architecture:
+        """Return the architecture of a row, counted from 0 in the order of the space."""
         sizes = zip(AXIS_NAMES, self._sizes_NA[row].tolist(), strict=True)
         return replace(self.parent, **dict(sizes))
 
@@ -160,7 +180,7 @@ class SearchSpace:
             size = getattr(architecture, name)
             left, right = column.searchsorted(size), column.searchsorted(size, side="right")
             low, high = low + int(left), low + int(right)
-        return low if low < high and self._at(low) == architecture else None
+        return low if low < high and self.at(low) == architecture else None
 
     def _emptiness(self, counts_SL: np.ndarray) -> tuple[str, str]:
         combinations = f"{self.num_combinations:,} combinations of the axes"

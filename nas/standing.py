@@ -4,16 +4,17 @@ Pure functions of what is stored.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from nas.frontier import gap_closed
-from nas.rungs import Schedule, schedule
-from nas.search import Search
+from nas.rungs import Schedule, losses_by_trial, schedule
+from nas.search import Search, SearchSpec
 from nas.storage.store import TrialPoint
 from nas.tally import Tally, TrialGroup
 from nas.trial import Attempt, Point, Trial, TrialRole, TrialState
+from nas.waiting import Waiting, trial_waits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,8 @@ class TrialRecord:
     """By tokens."""
     attempts: tuple[Attempt, ...]
     """By number."""
+    waiting: Waiting | None = None
+    """Why it waits, where it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,8 @@ class SearchView:
     """Worker seconds of all attempts, times the processes of each; one under way counts to its last evaluation."""
     progressed_at: datetime | None = None
     """When its workers last had something new to store; None before that."""
+    waiting: Waiting | None = None
+    """Why the search waits, where it does."""
 
 
 def records_of(
@@ -66,6 +71,17 @@ def records_of(
             trial=trial, points=tuple(points_of[trial.number]), attempts=tuple(attempts_of[trial.number])
         )
         for trial in trials
+    ]
+
+
+def with_waits(
+    records: Iterable[TrialRecord], spec: SearchSpec, trials: Sequence[Trial], points: Iterable[TrialPoint]
+) -> list[TrialRecord]:
+    """Return records that say why their trials wait, told from all trials and points of their search."""
+    losses, plan = losses_by_trial(points), schedule(spec)
+    return [
+        replace(record, waiting=trial_waits(record.trial, trials, losses, plan, spec.rungs.keep))
+        for record in records
     ]
 
 
@@ -105,7 +121,7 @@ def _ahead(search: Search, groups: Iterable[TrialGroup]) -> _Ahead:
     """Return about how many tokens the trials that are not final are still to train on, baselines included."""
     if search.state.is_final:
         return _Ahead(num_trials=0, num_tokens=0.0)
-    spec, plan = search.spec, schedule(search.spec)
+    spec, plan = search.spec_by_now, schedule(search.spec)
     num_trials, num_tokens = 0, 0.0
     roles: Counter[TrialRole] = Counter()
     for group in groups:
@@ -141,5 +157,5 @@ def _eta_seconds(search: Search, busy: timedelta, done: int, ahead: _Ahead) -> f
     """
     if not (ahead.num_trials and done and busy):
         return None
-    at_once = min(search.spec.max_parallel, ahead.num_trials)
+    at_once = min(search.spec_by_now.max_parallel, ahead.num_trials)
     return ahead.num_tokens * busy.total_seconds() / done / at_once

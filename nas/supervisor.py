@@ -28,6 +28,7 @@ from nas.logs import log_path, tail_for_failure
 from nas.search import Search, SearchSpec, SearchState
 from nas.storage.store import SearchStore
 from nas.trial import Failure, FailureKind
+from nas.waiting import hindrance_in
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,6 @@ OBSTACLES = {
     STORE_FULL: "database: no space left on the disk that holds it",
     NOT_NOW: "what the search needs is not to be had now",
 }
-WAITING = "waiting: "
-"""How a search that is hindered begins to say by what."""
 MAX_CRASHES = 3
 """Crashes in a row without a new point before a search is given up."""
 MAX_DOUBLINGS = 5
@@ -184,10 +183,10 @@ class Supervisor:
             code = child.process.poll()
             if code is None:
                 continue
-            is_final = self._store.get_search(search_id).state.is_final
+            state = self._store.get_search(search_id).state
             has_progress = self._store.num_points(search_id) > child.num_points
             del self._children[search_id]
-            if is_final:
+            if state.is_final or state is SearchState.PAUSED:
                 self._records.pop(search_id, None)
                 continue
             before = _Record() if has_progress else self._records.get(search_id, _Record())
@@ -234,18 +233,15 @@ class Supervisor:
     def _why(self, search_id: str, code: int) -> str:
         """Return what hinders a worker; what a search waits for, it has said itself."""
         at = self._store.get_search(search_id).progress if code == NOT_NOW else None
-        return f"{OBSTACLES[code]}: {at.stage.removeprefix(WAITING)}" if at else OBSTACLES[code]
+        found = hindrance_in(at.stage) if at else None
+        return f"{OBSTACLES[code]}: {found.text}" if found else OBSTACLES[code]
 
     def _give_up(self, search: Search) -> None:
         now = utc_now()
         lease = self._store.claim(search.id, self._owner, at=now, until=now + timedelta(seconds=60))
         if lease is None:
             return
-        ledger = Ledger(self._store, lease)
-        for trial in ledger.trials:
-            ledger.close_attempt(trial.number, now)
-            if not trial.state.is_final:
-                ledger.save(trial.cancelled(now))
+        Ledger(self._store, lease).cancel(now)
         log = self.log_path(search.id)
         tail = tail_for_failure(log)
         failure = Failure(

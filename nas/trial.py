@@ -17,6 +17,7 @@ class TrialState(StrEnum):
     """PROPOSED -> RUNNING -> WAITING -> RUNNING ... -> one of the four final states."""
 
     PROPOSED = "PROPOSED"
+    """Not begun yet, or to be gone on with once its paused search is resumed."""
     RUNNING = "RUNNING"
     WAITING = "WAITING"
     """At a rung, with a checkpoint; resumable, not final."""
@@ -25,6 +26,7 @@ class TrialState(StrEnum):
     """Compared at a rung and not advanced."""
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
+    """Ended by people: it, or its search. Never compared, so it is no verdict on its architecture."""
 
     @property
     def is_final(self) -> bool:
@@ -137,6 +139,8 @@ class Trial:
     failure: Failure | None = None
     checkpoint: str | None = None
     """Path of the student below the artifact root, once there is one."""
+    enqueued_by: str | None = None
+    """Who wanted this architecture tried, empty where that is not known; None: it was proposed by the search."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -156,13 +160,19 @@ class Trial:
             started_at=self.started_at or at,
         )
 
+    def interrupted(self) -> "Trial":
+        """Its execution was ended, to be gone on with later."""
+        return self._moved((TrialState.RUNNING,), state=TrialState.PROPOSED)
+
     def saved(self, checkpoint: str) -> "Trial":
         """The worker has written a student that the trial can go on from."""
         return self._moved((TrialState.RUNNING,), checkpoint=checkpoint)
 
     def waiting(self, checkpoint: str) -> "Trial":
         """The trial has reached its rung and waits there to be compared."""
-        return self._moved((TrialState.RUNNING,), state=TrialState.WAITING, checkpoint=checkpoint)
+        return self._moved(
+            (TrialState.PROPOSED, TrialState.RUNNING), state=TrialState.WAITING, checkpoint=checkpoint
+        )
 
     def advanced(self) -> "Trial":
         """The trial may train on to the next rung; a waiting one is started when a worker is free."""
@@ -192,7 +202,7 @@ class Trial:
         )
 
     def cancelled(self, at: datetime) -> "Trial":
-        """The search was cancelled before the trial was final."""
+        """People have ended the trial, or its search."""
         return self._moved(
             (TrialState.PROPOSED, TrialState.RUNNING, TrialState.WAITING),
             state=TrialState.CANCELLED,

@@ -12,6 +12,7 @@ from minitron.stage_recipes import CorrectionRecipe, TaskScore
 from nas.axes import Axes, Multiples, Range
 from nas.budget import Budget
 from nas.finals import Evaluated, Evaluation
+from nas.orders import Enqueued, Orders
 from nas.search import Comparisons, Resources, Rungs, Search, SearchSpec, SearchState, Winner
 from nas.storage.store import TrialPoint
 from nas.trial import Attempt, Failure, FailureKind, Measurement, Point, Trial, TrialRole, TrialState
@@ -225,6 +226,15 @@ searches = st.builds(
     winner=st.none() | st.builds(Winner, trial_number=st.integers(0, 99), path=texts),
     failure=st.none() | failures,
     cancel_requested=st.booleans(),
+    orders=st.builds(
+        Orders,
+        is_paused=st.booleans(),
+        is_killed=st.booleans(),
+        num_trials=st.none() | counts,
+        max_parallel=st.none() | counts,
+        enqueued=st.lists(st.builds(Enqueued, architecture=architectures(), by=texts), max_size=2).map(tuple),
+        stopped=st.lists(st.integers(0, 99), max_size=3).map(tuple),
+    ),
     cloned_from=st.none() | texts,
     owner=texts,
     tags=st.sets(names, max_size=3).map(sorted).map(tuple),
@@ -255,6 +265,7 @@ trials = st.builds(
     ),
     failure=st.none() | failures,
     checkpoint=st.none() | texts,
+    enqueued_by=st.none() | texts,
     created_at=times,
     started_at=maybe_times,
     finished_at=maybe_times,

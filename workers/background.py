@@ -1,14 +1,18 @@
 """Work on the cluster beside other work. Knows no trial and no search."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from minitron.progress import Progress, Report
+from nas import wording
 from nas.search import Resources
 from nas.trial import FailureKind
 from workers.cluster import WorkFailed, run_task
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -100,3 +104,18 @@ class Background(Generic[T]):
             )
         except Exception as error:
             self._error = error
+
+
+class Log:
+    """Writes into the log what work beside the trials tells: each stage, and of each every tenth."""
+
+    def __init__(self, search_id: str) -> None:
+        self._search_id = search_id
+        self._told: tuple[str, int] | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Write it, unless that much has been told."""
+        tenth = 10 * progress.done // progress.total if progress.total else 0
+        if (progress.stage, tenth) != self._told:
+            self._told = (progress.stage, tenth)
+            logger.info("search %s: beside the trials: %s", self._search_id, wording.progress(progress))

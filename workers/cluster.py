@@ -22,6 +22,7 @@ from minitron.progress import Progress, Report
 from nas.errors import InvalidSettings, InvalidSpec
 from nas.search import Resources
 from nas.trial import Failure, FailureKind
+from nas.waiting import WaitingKind, stage_of
 from nas.wording import in_bytes
 from workers.report import failure_of
 from workers.scratch import scratch_directory
@@ -35,12 +36,23 @@ POLL_SECONDS = 0.5
 LAST_WORDS_SECONDS = 1.0
 """Ray hands on what a worker printed about so late."""
 CONNECT_SECONDS = 10.0
+PATIENCE_SECONDS = 15.0
+"""After which it is said what keeps work from beginning; a process that starts takes some seconds."""
 
 T = TypeVar("T")
 
 
 class NotNow(Exception):
     """Raised when what a search needs is not to be had at the moment, but may be later."""
+
+    def __init__(self, kind: WaitingKind, text: str) -> None:
+        super().__init__(kind, text)
+        self.stage = stage_of(kind, text)
+        """Of the progress of the search that waits."""
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
 
 
 class WorkFailed(Exception):
@@ -173,7 +185,8 @@ def _require_room(
     trial_bytes = processes * host_bytes
     if is_local and _room(nodes, devices) >= processes and trial_bytes <= _machine_bytes():
         raise NotNow(
-            f"a trial takes {in_bytes(trial_bytes)} of memory, of which {in_bytes(most_bytes)} are free now"
+            WaitingKind.RESOURCES,
+            f"a trial takes {in_bytes(trial_bytes)} of memory, of which {in_bytes(most_bytes)} are free now",
         )
     if room:
         found = f"found {processes}, allowed: at most {room:g}, for which the nodes have room"
@@ -205,6 +218,27 @@ def _room(nodes: Iterable[dict[str, float]], needs: Mapping[str, float]) -> floa
 
 def _machine_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def no_place(resources: Resources, *, count: int = 1, refused: Collection[str] = ()) -> str:
+    """Return why ``count`` trials or tasks that were asked for do not begin, as the stage of a progress."""
+    asked = {"CPU": resources.cpus * resources.processes, "GPU": resources.gpus * resources.processes}
+    words = " and ".join(f"{number:g} {kind}" for kind, number in asked.items() if number) or "no resources"
+    try:
+        require_room(resources, refused=refused)
+    except InvalidSpec as error:
+        return stage_of(WaitingKind.IMPOSSIBLE, f"{words} asked: {error}")
+    total, free = ray.cluster_resources(), ray.available_resources()
+    left = ", ".join(
+        f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}" for kind in asked if asked[kind]
+    )
+    whom = f"{count} wait, each" if count > 1 else "1 waits and"
+    return stage_of(WaitingKind.RESOURCES, f"{whom} asks Ray for {words}; free now: {left}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """Said by a task as soon as it has its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +281,7 @@ def run_task(
     for attempt in range(1, max_attempts + 1):
         items = task.remote(work)
         try:
-            result: T | None = _drain(items, report, should_stop)
+            result: T | None = _drain(items, report, should_stop, lambda: no_place(resources))
             return result
         except RayError as error:
             logger.warning("lost a worker process (%d of %d): %s", attempt, max_attempts, error)
@@ -261,12 +295,21 @@ def run_task(
     raise WorkFailed(lost)
 
 
-def _drain(items: "ray.ObjectRefGenerator", report: Report, should_stop: Callable[[], bool]) -> Any:
+def _drain(
+    items: "ray.ObjectRefGenerator", report: Report, should_stop: Callable[[], bool], why: Callable[[], str]
+) -> Any:
+    has_begun, told_at = False, time.monotonic()
     while not should_stop():
         ready, _ = ray.wait([items], timeout=POLL_SECONDS)
         if not ready:
+            if not has_begun and time.monotonic() - told_at > PATIENCE_SECONDS:
+                told_at = time.monotonic()
+                report(Progress(stage=why()))
             continue
         item = ray.get(next(items))
+        has_begun = True
+        if isinstance(item, _Begun):
+            continue
         if isinstance(item, Progress):
             report(item)
         elif isinstance(item, Failure):
@@ -279,7 +322,7 @@ def _drain(items: "ray.ObjectRefGenerator", report: Report, should_stop: Callabl
     return None
 
 
-def _stream(work: Callable[[Report], T]) -> Iterator[Progress | Failure | _Result[T]]:
+def _stream(work: Callable[[Report], T]) -> Iterator[_Begun | Progress | Failure | _Result[T]]:
     """Run ``work`` in a thread and yield what it reports as it comes, then its result or failure."""
     items: queue.SimpleQueue[Progress | Failure | _Result[T]] = queue.SimpleQueue()
 
@@ -290,6 +333,7 @@ def _stream(work: Callable[[Report], T]) -> Iterator[Progress | Failure | _Resul
             items.put(failure_of(error))
 
     threading.Thread(target=run, daemon=True).start()
+    yield _Begun()
     while isinstance(item := items.get(), Progress):
         yield item
     yield item

@@ -13,7 +13,8 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -24,6 +25,7 @@ from ray.tune.search import Searcher
 from nas.driver import Driver, Failed, Finished, Next, Verdict
 from nas.search import Resources
 from nas.trial import Failure, FailureKind, Trial
+from workers.cluster import PATIENCE_SECONDS
 from workers.nodes import elsewhere, name_of
 from workers.report import Began, Evaluate, Refused, Report
 from workers.scratch import scratch_directory
@@ -33,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 ASK_SECONDS = 0.5
 """How often the driver is asked again after WAIT when nothing has happened in between."""
+
+LOOK_SECONDS = 5.0
+"""How often it is looked whether trials find no place."""
 
 GRACE_SECONDS = 10.0
 """How long what still runs after DONE may take to report, and so learn that it must end."""
@@ -49,6 +54,8 @@ class TuneExecutor:
         refused: Why nodes are not used, by node id; grows when one that joins later turns out to be unfit.
         should_stop: Asked several times a second; ends the run as it stands, with trials unfinished.
         log_tail: Returns what workers printed last, which a trial's failure takes along.
+        no_place: Returns why so many trials do not begin, as the stage of a progress.
+        root: The artifact root, below which each attempt keeps its log; None keeps none.
     """
 
     def __init__(
@@ -60,7 +67,11 @@ class TuneExecutor:
         refused: dict[str, str] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         log_tail: Callable[[], str | None] = lambda: None,
+        no_place: Callable[[int], str] | None = None,
+        root: Path | None = None,
     ) -> None:
+        self._no_place = no_place
+        self._root = root
         self._refused = {} if refused is None else refused
         self._make_evaluate = make_evaluate
         self._resources = resources
@@ -74,7 +85,7 @@ class TuneExecutor:
         Raises:
             Exception: What the driver raised, such as LostLease.
         """
-        dispatches = _Dispatches(driver, self._should_stop, self._refused, self._log_tail)
+        dispatches = _Dispatches(driver, self._should_stop, self._refused, self._log_tail, self._no_place)
         _quiet_tune(max_pending=self._max_parallel)
         while not dispatches.is_over:
             num_begun = dispatches.num_begun
@@ -93,7 +104,7 @@ class TuneExecutor:
             dispatches.raise_driver_error()
 
     def _run_tune(self, dispatches: "_Dispatches") -> None:
-        trainable = tune.with_parameters(TrialTrainable, make_evaluate=self._make_evaluate)
+        trainable = tune.with_parameters(TrialTrainable, make_evaluate=self._make_evaluate, root=self._root)
         with scratch_directory("nas-tune-") as scratch:
             # Not a Tuner: that one keeps a copy of searcher and scheduler for its restore.
             tune.run(
@@ -125,7 +136,9 @@ class TuneExecutor:
 @dataclass(slots=True)
 class _Dispatch:
     trial: Trial
-    worker: str = "not begun"
+    worker: str | None = None
+    """None until one has begun."""
+    since: float = field(default_factory=time.monotonic)
 
 
 class _Dispatches:
@@ -141,7 +154,10 @@ class _Dispatches:
         should_stop: Callable[[], bool],
         refused: dict[str, str],
         log_tail: Callable[[], str | None],
+        no_place: Callable[[int], str] | None,
     ) -> None:
+        self._no_place = no_place
+        self._looked_at = time.monotonic()
         self._refused = refused
         self._has_refused = False
         self.num_begun = 0
@@ -205,6 +221,26 @@ class _Dispatches:
             self._in_flight[tune_id] = _Dispatch(answer)
         return answer
 
+    def look(self) -> None:
+        """Let the driver see what was ordered though nothing is reported, and say why trials do not begin."""
+        if self._error is not None or self._done_at is not None:
+            return
+        now = time.monotonic()
+        if self._no_place and now - self._looked_at > LOOK_SECONDS:
+            self._looked_at = now
+            late = [
+                each
+                for each in self._in_flight.values()
+                if not each.worker and now - each.since > PATIENCE_SECONDS
+            ]
+            self._driver.hindrance = self._no_place(len(late)) if late else None
+        try:
+            self._driver.beat()
+        except Exception as error:
+            self._error = error
+        if self._driver.is_leaving:
+            self._done_at = now
+
     def reported(self, tune_id: str, report: Report) -> bool:
         """Tell the driver of a report; return whether the trial goes on."""
         dispatch = self._in_flight.get(tune_id)
@@ -238,7 +274,7 @@ class _Dispatches:
             self._driver.on_end(number, Failed(failure=failure))
             return False
         if isinstance(report, Failure):
-            told = (number, dispatch.worker, report.message)
+            told = (number, dispatch.worker or "not begun", report.message)
             logger.warning("trial %d: failed on worker %s: %s", *told, extra=about)
             self._driver.on_end(number, self._failed(report))
             return False
@@ -266,7 +302,7 @@ class _Dispatches:
         self._ask_at = 0.0
         failure = Failure(
             kind=kind,
-            message=f"the worker process ({dispatch.worker}) died: killed from outside, out of memory, "
+            message=f"the worker process ({dispatch.worker or 'not begun'}) died: killed from outside, out of memory, "
             "or crashed",
             traceback=details,
         )
@@ -331,6 +367,7 @@ class _Stopper(tune.Stopper):  # type: ignore[misc]
         return False
 
     def stop_all(self) -> bool:
+        self._dispatches.look()
         return self._dispatches.must_pause
 
 

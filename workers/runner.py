@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from minitron.progress import Progress, Report
-from nas import wording
 from nas.clock import utc_now
 from nas.disk import keep_in_use
 from nas.driver import Driver
@@ -36,11 +35,12 @@ from nas.settings import Settings
 from nas.space import search_space
 from nas.storage.sql import open_store
 from nas.storage.store import Lease, SearchStore
-from nas.supervisor import NOT_NOW, NOT_OURS, WAITING
+from nas.supervisor import NOT_NOW, NOT_OURS
 from nas.trial import Failure, FailureKind, Trial
+from nas.waiting import WaitingKind
 from workers import nodes, tasks
-from workers.background import Background
-from workers.cluster import NotNow, WorkFailed, connected, require_room, run_task
+from workers.background import Background, Log
+from workers.cluster import NotNow, WorkFailed, connected, no_place, require_room, run_task
 from workers.executor import TuneExecutor
 from workers.nodes import Site
 from workers.report import Prepared, failure_of
@@ -64,7 +64,11 @@ INTERRUPTED_SECONDS = 10.0
 
 
 class _Interrupted(Exception):
-    """The process must end before its search has."""
+    """The process must end before its search has; says why."""
+
+
+class _Paused(Exception):
+    """The user wants the search left alone for now."""
 
 
 class _Cancelled(Exception):
@@ -125,15 +129,14 @@ class _Run:
         seconds = TRACKING_SECONDS
         try:
             return self._ended()
-        except _Interrupted:
+        except _Interrupted as error:
             seconds = INTERRUPTED_SECONDS
-            assert self._watch.reason is not None
-            logger.info("search %s: left as it is: %s", self._lease.search_id, self._watch.reason.value)
+            logger.info("search %s: left as it is: %s", self._lease.search_id, error)
             return NOT_OURS if self._watch.reason is Reason.LOST_LEASE else SUCCESS
         except NotNow as error:
             seconds = INTERRUPTED_SECONDS
             logger.warning("search %s: waits: %s", self._lease.search_id, error)
-            self._report(Progress(stage=f"{WAITING}{error}"))
+            self._report(Progress(stage=error.stage))
             return NOT_NOW
         except LostLease as error:
             seconds = INTERRUPTED_SECONDS
@@ -151,9 +154,12 @@ class _Run:
             raise  # the search goes on, in another process or once what it needs is back
         except _Cancelled:
             self._end(SearchState.CANCELLED)
+        except _Paused:
+            Ledger(self._store, self._lease).interrupt(utc_now())
+            self._move(SearchState.PAUSED)
         except WorkFailed as error:
             if error.failure.kind is FailureKind.UNREACHABLE:
-                raise NotNow(error.failure.message) from error
+                raise NotNow(WaitingKind.HUB, error.failure.message) from error
             self._end(SearchState.FAILED, failure=error.failure)
             return FAILURE
         except Exception as error:
@@ -166,7 +172,7 @@ class _Run:
         self._check()
         _require_writable(self._root)
         search = self._move(SearchState.PREPARING, progress=Progress(stage="starting Ray"))
-        spec = search.spec
+        spec = search.spec_by_now
         address = self._settings.ray_address
         host_bytes = estimate(spec, search_space(spec)).trial.host_bytes
         with ExitStack() as stack:
@@ -235,18 +241,31 @@ class _Run:
         return replace(prepared, corrected_loss=corrected_loss)
 
     def _drive(self, search: Search, prepared: Prepared, beside: Background[float] | None = None) -> None:
-        spec = search.spec
+        spec = search.spec_by_now
         driver = Driver(search, self._store, self._lease, utc_now)
+        has_room = self._settings.ray_address is not None
+
+        def must_stop() -> bool:
+            is_short = not has_room and driver.max_parallel > spec.max_parallel
+            return is_short or self._watch.must_stop() or (beside is not None and beside.has_failed)
+
         executor = TuneExecutor(
             partial(tasks.make_evaluate, spec, prepared, self._root, self._site),
             resources=spec.resources,
             max_parallel=spec.max_parallel,
             refused=self._refused,
-            should_stop=lambda: self._watch.must_stop() or (beside is not None and beside.has_failed),
+            should_stop=must_stop,
             log_tail=self._log_tail,
+            no_place=lambda count: no_place(spec.resources, count=count, refused=self._refused),
+            root=self._root,
         )
         executor.run(driver)
         self._check()
+        if driver.is_paused:
+            raise _Paused
+        if not has_room and driver.max_parallel > spec.max_parallel:
+            driver.leave()
+            raise _Interrupted("more trials are wanted at once than Ray was started for")
         if driver.failure is not None:
             raise WorkFailed(driver.failure)
 
@@ -279,7 +298,7 @@ class _Run:
         return Background(
             work,
             resources=spec.resources,
-            report=_Log(self._lease.search_id),
+            report=Log(self._lease.search_id),
             should_stop=self._must_stop,
             where=nodes.elsewhere(self._refused),
         )
@@ -290,14 +309,20 @@ class _Run:
         if time.monotonic() < self._cancel_at:
             return False
         self._cancel_at = time.monotonic() + PROGRESS_SECONDS
-        return self._store.get_search(self._lease.search_id).cancel_requested
+        search = self._store.get_search(self._lease.search_id)
+        return search.cancel_requested or search.orders.is_paused
 
     def _check(self) -> None:
         """Raise when the search or this process is to go no further."""
-        if self._watch.must_stop():
-            raise _Interrupted
-        if self._store.get_search(self._lease.search_id).cancel_requested:
+        if self._watch.reason is not None:
+            raise _Interrupted(self._watch.reason.value)
+        search = self._store.get_search(self._lease.search_id)
+        if search.orders.is_killed:
+            raise LostLease(f"search {search.id}: was killed")
+        if search.cancel_requested:
             raise _Cancelled
+        if search.orders.is_paused:
+            raise _Paused
 
     def _report(self, progress: Progress) -> None:
         """Store what work tells of itself, the first of each stage and then one a second."""
@@ -326,11 +351,7 @@ class _Run:
         now = utc_now()
         if failure is not None:
             failure = replace(failure, log_tail=self._log_tail())
-        ledger = Ledger(self._store, self._lease)
-        for trial in ledger.trials:
-            ledger.close_attempt(trial.number, now, failure)
-            if not trial.state.is_final:
-                ledger.save(trial.cancelled(now))
+        Ledger(self._store, self._lease).cancel(now, failure)
         if failure is not None:
             logger.error("search %s: %s", self._lease.search_id, failure.message)
         self._move(state, failure=failure)
@@ -349,20 +370,6 @@ def _require_writable(root: Path) -> None:
             f"NAS_ARTIFACT_ROOT: {root}: cannot be written: {error.strerror}, allowed: a directory that workers "
             "can write"
         ) from error
-
-
-class _Log:
-    """Writes into the log what work beside the trials tells: each stage, and of each every tenth."""
-
-    def __init__(self, search_id: str) -> None:
-        self._search_id = search_id
-        self._told: tuple[str, int] | None = None
-
-    def __call__(self, progress: Progress) -> None:
-        tenth = 10 * progress.done // progress.total if progress.total else 0
-        if (progress.stage, tenth) != self._told:
-            self._told = (progress.stage, tenth)
-            logger.info("search %s: beside the trials: %s", self._search_id, wording.progress(progress))
 
 
 def _num_beside(spec: SearchSpec) -> int:

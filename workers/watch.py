@@ -32,6 +32,7 @@ class Reason(Enum):
     TERMINATED = "asked to end"
     ORPHANED = "the process that started this one is gone"
     LOST_LEASE = "another process has taken the search over"
+    KILLED = "the search was killed"
 
 
 class Watch:
@@ -108,7 +109,10 @@ class Watch:
         until = now + timedelta(seconds=self._lease_seconds)
         try:
             lease = self._store.claim(self._lease.search_id, self._lease.owner, at=now, until=until)
-            is_lost = lease is None and not self._store.get_search(self._lease.search_id).state.is_final
+            search = self._store.get_search(self._lease.search_id)
+            is_lost = lease is None and not search.state.is_final
+            if search.orders.is_killed:
+                self.reason = self.reason or Reason.KILLED
         except Exception as error:
             # Whatever it is, a thread that dies here would lose the lease with nobody the wiser.
             logger.warning("the lease cannot be renewed: %s", error)

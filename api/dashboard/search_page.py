@@ -7,6 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 
 from api.dashboard.charts import learning_chart, size_chart
+from api.dashboard.control_panel import ControlPanel
 from api.dashboard.said_panel import SaidPanel
 from api.dashboard.theme import AMBER, RED, banner, frame, message, nowhere, panel, show_state, state_chip
 from api.dashboard.trials_table import TrialsTable
@@ -103,6 +104,7 @@ class _Page:
         )
         self._unreachable.visible = False
         self._said = SaidPanel(self._service, search)
+        self._control = ControlPanel(self._service, snapshot.view, self._poll)
         self._failure = ui.column().classes("w-full")
         with panel() as self._progress:
             with ui.row().classes("w-full justify-between gap-2"):
@@ -129,6 +131,7 @@ class _Page:
         view, search = snapshot.view, snapshot.view.search
         show_state(self._state, search)
         self._said.show(search)
+        self._control.show(view)
         self._cancel.visible = not search.state.is_final
         self._cancel.enabled = not search.cancel_requested
         self._show_failure(search)
@@ -172,8 +175,8 @@ class _Page:
             self._bar.visible = False
             return
         self._bar.visible = True
-        if search.state is SearchState.QUEUED:
-            self._stage.text, self._left.text = "Waiting for a free worker process", ""
+        if search.state in {SearchState.QUEUED, SearchState.PAUSED}:
+            self._stage.text, self._left.text = "Nothing of it runs now", ""
             self._bar.value = 0
             return
         done, total = (at.done, at.total) if at and at.total else (view.tokens_done, view.tokens_total)

@@ -21,6 +21,7 @@ INK_STYLE = "inherit"
 
 STATE_COLOURS = {
     SearchState.QUEUED: GREY,
+    SearchState.PAUSED: AMBER,
     SearchState.PREPARING: BLUE,
     SearchState.RUNNING: BLUE,
     SearchState.COMPLETING: BLUE,
@@ -148,6 +149,8 @@ def state_words(search: Search) -> str:
     """Return a search's state as people say it."""
     if search.cancel_requested and not search.state.is_final:
         return "Cancelling"
+    if search.orders.is_paused and search.state is not SearchState.PAUSED and not search.state.is_final:
+        return "Pausing"
     return search.state.value.capitalize()
 
 

@@ -1,10 +1,11 @@
-"""What every resource is, and what several of them hold: health, problems, failures, progress."""
+"""What every resource is, and what several of them hold: health, problems, failures, progress, waits."""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from nas.trial import FailureKind
+from nas.waiting import WaitingKind
 
 
 class Resource(BaseModel):
@@ -57,3 +58,14 @@ class ProgressResource(Resource):
     total: int
     unit: str
     is_cached: bool
+
+
+class WaitingResource(Resource):
+    """Why a search or a trial waits."""
+
+    kind: WaitingKind
+    """What has to change before it goes on; for programs."""
+    text: str
+    """One line for people."""
+    position: int | None
+    """Place in the queue, or rank among those measured at the rung; 1 is next, or best."""

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas.base import FailureResource, ProgressResource, Resource
+from api.schemas.base import FailureResource, ProgressResource, Resource, WaitingResource
+from api.schemas.control import OrdersResource
 from api.schemas.trials import TrialResource
 from nas.edits import MAX_NOTES_LENGTH, MAX_OWNER_LENGTH, MAX_TAG_LENGTH, MAX_TAGS
 from nas.frontier import Comparison
@@ -69,6 +70,10 @@ class SearchResource(Resource):
     winner: WinnerResource | None
     failure: FailureResource | None
     cancel_requested: bool
+    orders: OrdersResource
+    """What people ordered of it since."""
+    waiting: WaitingResource | None
+    """Why it waits, where it does."""
     cloned_from: str | None
     """The search whose spec this one's was made from."""
     owner: str
@@ -107,11 +112,18 @@ class SearchResource(Resource):
         """Return the resource of a view."""
         standing = {name: getattr(view, name) for name in VIEW_FIELDS}
         return cls.model_validate(
-            {**dump(view.search), **standing, "comparison": comparison, "disk_bytes": disk_bytes}
+            {
+                **dump(view.search),
+                "orders": view.search.orders,
+                **standing,
+                "comparison": comparison,
+                "disk_bytes": disk_bytes,
+            }
         )
 
 
 VIEW_FIELDS = (
+    "waiting",
     "counts",
     "best",
     "best_loss",

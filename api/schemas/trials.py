@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from api.schemas.base import FailureResource, Resource
+from api.schemas.base import FailureResource, Resource, WaitingResource
 from nas.standing import TrialRecord
 from nas.trial import TrialRole, TrialState
 
@@ -87,6 +87,8 @@ class TrialResource(Resource):
     measurement: MeasurementResource | None
     failure: FailureResource | None
     checkpoint: str | None
+    enqueued_by: str | None
+    """Who had this architecture tried, empty where that is not known; null: it was proposed by the search."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -97,13 +99,20 @@ class TrialRecordResource(TrialResource):
 
     points: list[PointResource]
     attempts: list[AttemptResource]
+    waiting: WaitingResource | None
+    """Why it waits, where it does."""
 
     @classmethod
     def of(cls, record: TrialRecord) -> "TrialRecordResource":
         """Return the resource of a record."""
         trial = TrialResource.model_validate(record.trial)
         return cls.model_validate(
-            {**dict(trial), "points": list(record.points), "attempts": list(record.attempts)}
+            {
+                **dict(trial),
+                "points": list(record.points),
+                "attempts": list(record.attempts),
+                "waiting": record.waiting,
+            }
         )
 
 

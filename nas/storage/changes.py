@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any
 
 from nas.edits import Edit, said
-from nas.errors import Conflict, FinalTrialChanged, KeyReused, LostLease, StaleVersion
+from nas.errors import Conflict, FinalTrialChanged, KeyReused, LostLease, StaleOrders, StaleVersion
 from nas.search import Search, SearchState
 from nas.spec import dump
 from nas.storage.store import Lease, RequestKey, TrialPoint
@@ -46,8 +46,18 @@ def added_search(stored: Search | None, search: Search) -> Search | None:
 
 
 def saved_search(stored: Search, search: Search) -> Search | None:
-    """Return the search to store; what people say of it, and whether it shall be cancelled, is theirs."""
-    search = replace(search, cancel_requested=stored.cancel_requested, **said(stored))
+    """Return the search to store; what people say of it and order is theirs.
+
+    Raises:
+        StaleOrders: It would complete, and something was ordered since that was decided.
+    """
+    is_completing = search.state is SearchState.COMPLETING is not stored.state
+    if is_completing and search.orders != stored.orders:
+        raise StaleOrders(f"search {stored.id}: something was ordered meanwhile")
+    kept = {"cancel_requested": stored.cancel_requested, "orders": stored.orders, **said(stored)}
+    search = replace(search, **kept)
+    if search.state is SearchState.PAUSED and (stored.cancel_requested or not stored.orders.is_paused):
+        search = replace(search, state=SearchState.QUEUED)  # resumed or cancelled while it was leaving
     return search if search != stored else None
 
 
@@ -65,15 +75,11 @@ def edited_search(stored: Search, edit: Edit, versions: Collection[int] | None) 
     return replace(edited, version=stored.version + 1)
 
 
-def cancelled_search(stored: Search, *, is_held: bool, at: datetime) -> Search | None:
-    """Return the search that a request to cancel leaves."""
-    if stored.state in {SearchState.SUCCEEDED, SearchState.FAILED}:
-        raise Conflict(f"search {stored.id}: is {stored.state} and cannot be cancelled")
-    if stored.cancel_requested or stored.state is SearchState.CANCELLED:
-        return None
-    if stored.state is SearchState.QUEUED and not is_held:
-        return stored.moved(SearchState.CANCELLED, at, cancel_requested=True)
-    return replace(stored, cancel_requested=True)
+def claimable(state: SearchState, owner: str | None, until: datetime | None, by: str, at: datetime) -> bool:
+    """Return whether somebody may take a search, or hold it further."""
+    if state.is_final or (state is SearchState.PAUSED and owner != by):
+        return False
+    return owner == by or is_free(owner, until, at)
 
 
 def saved_trial(stored: Trial | None, trial: Trial) -> Trial | None:
@@ -95,9 +101,13 @@ def added_point(point: TrialPoint) -> TrialPoint:
 
 
 def search_event(search: Search) -> Mapping[str, Any]:
-    """Return the data of a search's event: all but the spec, which never changes, and the notes."""
+    """Return the data of a search's event: all but the spec, which never changes, the notes and the orders."""
     data = dump(search)
-    del data["spec"], data["notes"]  # they may be long, and a search has an event whenever it progresses
+    del (
+        data["spec"],
+        data["notes"],
+        data["orders"],
+    )  # they may be long, and a search has an event whenever it progresses
     return data
 
 

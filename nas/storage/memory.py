@@ -22,10 +22,12 @@ from nas.listing import (
     TrialPlace,
     listed_trials,
 )
-from nas.search import Event, Search
+from nas.orders import Order, StopTrial
+from nas.search import Event, Search, SearchState
 from nas.spec import dump
 from nas.standing import records_of
 from nas.storage import changes
+from nas.storage.ordered import Ordered, Present, order_event, ordered
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.tally import Tally, tally_of
 from nas.totals import Totals
@@ -115,21 +117,40 @@ class InMemoryStore:
                 self._tell(search_id, "edit", None, changes.edit_event(changed))
             return record.search
 
-    def request_cancel(self, search_id: str, at: datetime) -> Search:
+    def give_order(self, search_id: str, order: Order, *, at: datetime, by: str = "") -> Search:
         """See SearchStore."""
         with self._lock:
             record = self._record(search_id)
-            is_held = not changes.is_free(record.owner, record.until, at)
-            if changed := changes.cancelled_search(record.search, is_held=is_held, at=at):
-                self._put_search(record, changed)
+            present = Present(
+                search=record.search,
+                trials=self.trials(search_id),
+                attempts=self.attempts(search_id),
+                is_held=not changes.is_free(record.owner, record.until, at),
+                at=at,
+                by=by,
+            )
+            if changed := ordered(order, present):
+                self._put_ordered(record, changed)
+                number = order.trial_number if isinstance(order, StopTrial) else None
+                self._tell(search_id, "order", number, order_event(order, by))
             return record.search
+
+    def _put_ordered(self, record: _Record, changed: Ordered) -> None:
+        if changed.ends_lease:
+            record.owner = record.until = None
+        for attempt in changed.attempts:
+            record.attempts[attempt.trial_number, attempt.number] = attempt
+            self._tell(attempt.search_id, "attempt", attempt.trial_number, dump(attempt))
+        for trial in changed.trials:
+            record.trials[trial.number] = trial
+            self._tell(trial.search_id, "trial", trial.number, dump(trial))
+        self._put_search(record, changed.search)
 
     def claim(self, search_id: str, owner: str, *, at: datetime, until: datetime) -> Lease | None:
         """See SearchStore."""
         with self._lock:
             record = self._record(search_id)
-            is_open = record.owner == owner or changes.is_free(record.owner, record.until, at)
-            if record.search.state.is_final or not is_open:
+            if not changes.claimable(record.search.state, record.owner, record.until, owner, at):
                 return None
             record.owner, record.until = owner, until
             return Lease(search_id=search_id, owner=owner)
@@ -147,9 +168,13 @@ class InMemoryStore:
             return [
                 each
                 for each in self._oldest_first()
-                if not each.state.is_final
+                if not (each.state.is_final or each.state is SearchState.PAUSED)
                 and changes.is_free(self._records[each.id].owner, self._records[each.id].until, at)
             ]
+
+    def queue(self, limit: int) -> list[str]:
+        """See SearchStore."""
+        return [each.id for each in self._oldest_first() if each.state is SearchState.QUEUED][:limit]
 
     def save_trial(self, trial: Trial, lease: Lease) -> None:
         """See SearchStore."""

@@ -16,10 +16,12 @@ from nas.clock import Clock, utc_now
 from nas.edits import Edit, said
 from nas.errors import NotFound, StoreUnavailable
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
+from nas.orders import Order, StopTrial
 from nas.search import Event, Search, SearchState
 from nas.spec import dump, load
 from nas.storage import changes, sums, tables
 from nas.storage.engine import Database
+from nas.storage.ordered import Ordered, Present, order_event, ordered
 from nas.storage.queries import listed_searches, require_search
 from nas.storage.standings import SqlStandings
 from nas.storage.store import Lease, RequestKey, TrialPoint
@@ -120,24 +122,41 @@ class SqlStore(SqlStandings):
                 self._tell(connection, search_id, "edit", None, changes.edit_event(changed))
             return changed or search
 
-    def request_cancel(self, search_id: str, at: datetime) -> Search:
+    def give_order(self, search_id: str, order: Order, *, at: datetime, by: str = "") -> Search:
         """See SearchStore."""
         with self._database.writing() as connection:
             row = _search_row(connection, search_id)
-            search = load(Search, row)
-            is_held = not changes.is_free(row["lease_owner"], row["lease_until"], at)
-            if changed := changes.cancelled_search(search, is_held=is_held, at=at):
-                self._put_search(connection, changed)
-            return changed or search
+            present = Present(
+                search=load(Search, row),
+                trials=[load(Trial, each) for each in _rows(connection, tables.trials, search_id)],
+                attempts=[load(Attempt, each) for each in _rows(connection, tables.attempts, search_id)],
+                is_held=not changes.is_free(row["lease_owner"], row["lease_until"], at),
+                at=at,
+                by=by,
+            )
+            if changed := ordered(order, present):
+                self._put_ordered(connection, changed)
+                number = order.trial_number if isinstance(order, StopTrial) else None
+                self._tell(connection, search_id, "order", number, order_event(order, by))
+            return changed.search if changed else present.search
+
+    def _put_ordered(self, connection: Connection, changed: Ordered) -> None:
+        if changed.ends_lease:
+            _lease(connection, changed.search.id, None, None)
+        for attempt in changed.attempts:
+            _put(connection, tables.attempts, _row(attempt), is_new=False)
+            self._tell(connection, attempt.search_id, "attempt", attempt.trial_number, dump(attempt))
+        for trial in changed.trials:
+            _put(connection, tables.trials, _row(trial), is_new=False)
+            self._tell(connection, trial.search_id, "trial", trial.number, dump(trial))
+        self._put_search(connection, changed.search)
 
     def claim(self, search_id: str, owner: str, *, at: datetime, until: datetime) -> Lease | None:
         """See SearchStore."""
         with self._database.writing() as connection:
             row = _search_row(connection, search_id)
-            is_open = row["lease_owner"] == owner or changes.is_free(
-                row["lease_owner"], row["lease_until"], at
-            )
-            if SearchState(row["state"]).is_final or not is_open:
+            held = (row["lease_owner"], row["lease_until"])
+            if not changes.claimable(SearchState(row["state"]), *held, owner, at):
                 return None
             _lease(connection, search_id, owner, until)
             return Lease(search_id=search_id, owner=owner)
@@ -151,14 +170,22 @@ class SqlStore(SqlStandings):
     def unclaimed(self, at: datetime) -> list[Search]:
         """See SearchStore."""
         searches = tables.searches.c
+        wanted = [state.value for state in SearchState if not (state.is_final or state is SearchState.PAUSED)]
         query = (
             select(tables.searches)
-            .where(searches.state.in_([state.value for state in SearchState if not state.is_final]))
+            .where(searches.state.in_(wanted))
             .where(or_(searches.lease_owner.is_(None), searches.lease_until <= at))
             .order_by(searches.created_at, searches.id)
         )
         with self._database.reading() as connection:
             return [load(Search, row) for row in connection.execute(query).mappings()]
+
+    def queue(self, limit: int) -> list[str]:
+        """See SearchStore."""
+        searches = tables.searches.c
+        query = select(searches.id).where(searches.state == SearchState.QUEUED.value)
+        with self._database.reading() as connection:
+            return list(connection.scalars(query.order_by(searches.created_at, searches.id).limit(limit)))
 
     def save_trial(self, trial: Trial, lease: Lease) -> None:
         """See SearchStore."""
@@ -256,11 +283,8 @@ class SqlStore(SqlStandings):
         self, table: Table, search_id: str, trials: Collection[int] | None = None
     ) -> Sequence[RowMapping]:
         """Return the rows of a search, or of some of its trials, in a table by their key."""
-        query = select(table).where(table.c.search_id == search_id).order_by(*table.primary_key)
-        if trials is not None:
-            query = query.where(table.c.trial_number.in_(trials))
         with self._database.reading() as connection:
-            rows = connection.execute(query).mappings().all()
+            rows = _rows(connection, table, search_id, trials)
             if not rows:
                 require_search(connection, search_id)
             return rows
@@ -325,6 +349,15 @@ def _search_row(connection: Connection, search_id: str) -> RowMapping:
     if row is None:
         raise NotFound(f"search {search_id}: not found")
     return row
+
+
+def _rows(
+    connection: Connection, table: Table, search_id: str, trials: Collection[int] | None = None
+) -> Sequence[RowMapping]:
+    query = select(table).where(table.c.search_id == search_id).order_by(*table.primary_key)
+    if trials is not None:
+        query = query.where(table.c.trial_number.in_(trials))
+    return connection.execute(query).mappings().all()
 
 
 def _keyed_search(connection: Connection, key: RequestKey) -> Search | None:

@@ -6,7 +6,7 @@
 * A final trial never changes: saving an equal one is ignored, another raises FinalTrialChanged.
 * A write by a runner names its lease; once another owner holds the search it raises LostLease.
 * Adding what is already there (the same point, the same attempt) is ignored, so that writers can resend.
-* What people say of a search is theirs: no runner's write touches it, and it may be edited at any time.
+* What people say of a search and order is theirs: no runner's write touches it, and it may come at any time.
 * A search that was added under a request's key is what every later request with that key gets.
 * Safe to use from several threads; the SQL one also from several processes.
 """
@@ -26,6 +26,7 @@ from nas.listing import (
     TrialOrder,
     TrialPlace,
 )
+from nas.orders import Order
 from nas.search import Event, Search
 from nas.tally import Tally
 from nas.totals import Totals
@@ -116,7 +117,11 @@ class SearchStore(Standings, Protocol):
         ...
 
     def save_search(self, search: Search, lease: Lease) -> None:
-        """Replace a stored search; ``cancel_requested`` and what people say of it are kept as stored."""
+        """Replace a stored search; ``cancel_requested``, orders and what people say of it are kept as stored.
+
+        One that is PAUSED but was resumed or cancelled meanwhile is stored as QUEUED. Raises StaleOrders when it
+        becomes COMPLETING with other orders than are stored.
+        """
         ...
 
     def edit_search(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
@@ -127,16 +132,19 @@ class SearchStore(Standings, Protocol):
         """
         ...
 
-    def request_cancel(self, search_id: str, at: datetime) -> Search:
-        """Ask for the end of a search and return it.
+    def give_order(self, search_id: str, order: Order, *, at: datetime, by: str = "") -> Search:
+        """Store what somebody wants of a search, tell of it, and return the search.
 
-        A QUEUED search that nobody holds becomes CANCELLED at once; otherwise its runner sees
-        ``cancel_requested``. Idempotent. Raises Conflict when the search has SUCCEEDED or FAILED.
+        What can be done where nobody runs it is done at once; for the rest its runner sees the order. Giving an order
+        that is already given changes nothing. Raises Conflict, InvalidOrder or NotFound when it cannot be obeyed.
         """
         ...
 
     def claim(self, search_id: str, owner: str, *, at: datetime, until: datetime) -> Lease | None:
-        """Take or renew the lease of a search that is not final; None when another's is still valid."""
+        """Take or renew the lease of a search that is not final; None when another's is still valid.
+
+        A PAUSED search cannot be taken; who holds it yet may renew the lease.
+        """
         ...
 
     def release(self, lease: Lease) -> None:
@@ -144,7 +152,11 @@ class SearchStore(Standings, Protocol):
         ...
 
     def unclaimed(self, at: datetime) -> list[Search]:
-        """Return the searches that are not final and whose lease is absent or lapsed, oldest first."""
+        """Return the searches, neither final nor PAUSED, whose lease is absent or lapsed, oldest first."""
+        ...
+
+    def queue(self, limit: int) -> list[str]:
+        """Return the ids of the searches that are QUEUED, in the order in which they are taken up."""
         ...
 
     def save_trial(self, trial: Trial, lease: Lease) -> None:

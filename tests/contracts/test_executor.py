@@ -15,6 +15,7 @@ import pytest
 from nas.driver import Driver
 from nas.errors import LostLease
 from nas.frontier import best_trial
+from nas.orders import Cancel
 from nas.search import Comparisons, Rungs, SearchState
 from nas.storage.memory import InMemoryStore
 from nas.trial import FailureKind, TrialRole, TrialState
@@ -200,7 +201,7 @@ def test_a_cancel_under_way_ends_what_runs(bench):
     bench = bench(num_trials=30)
 
     def cancel():
-        bench.store.request_cancel("s1", now())
+        bench.store.give_order("s1", Cancel(), at=now())
         time.sleep(1.0)  # a cancel is looked for once a second
 
     driver = bench.run(StoreThatEnds(bench.store, 5, cancel))

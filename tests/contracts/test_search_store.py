@@ -16,6 +16,7 @@ from nas.edits import Edit, said
 from nas.errors import Conflict, FinalTrialChanged, KeyReused, LostLease, NotFound, StaleVersion
 from nas.finals import Evaluated
 from nas.listing import SearchFilter, SearchOrder
+from nas.orders import Cancel
 from nas.search import SearchState
 from nas.spec import dump, load
 from nas.storage.store import Lease, RequestKey, TrialPoint
@@ -183,7 +184,7 @@ KEY = RequestKey(key="one", fingerprint="a")
 def test_a_request_that_comes_again_gets_the_search_as_it_stands(store):
     assert store.keyed_search(KEY) is None
     assert store.add_search(make_search(), KEY) == make_search()
-    cancelled = store.request_cancel("search-1", after(5))
+    cancelled = store.give_order("search-1", Cancel(), at=after(5))
     before = store.events()
     assert store.add_search(make_search("search-2"), KEY) == cancelled
     assert store.keyed_search(KEY) == cancelled
@@ -244,7 +245,7 @@ def test_saving_replaces_a_search(store, lease):
 
 def test_saving_keeps_the_users_request_to_cancel(store, lease):
     """A runner saves what it read before the request; the request must not be lost."""
-    store.request_cancel("search-1", after(1))
+    store.give_order("search-1", Cancel(), at=after(1))
     store.save_search(make_search(parent_loss=1.5), lease)
     assert store.get_search("search-1") == make_search(parent_loss=1.5, cancel_requested=True)
 
@@ -309,7 +310,7 @@ def test_no_write_of_a_runner_touches_what_people_say(store, lease):
     store.save_search(replace(edited, parent_loss=1.5, owner="Bo", version=9), lease)
     assert store.get_search("search-1") == replace(edited, parent_loss=1.5)
     assert ids(store.list_searches(SearchFilter(tags=("one",)))) == ["search-1"]
-    asked = store.request_cancel("search-1", after(1))
+    asked = store.give_order("search-1", Cancel(), at=after(1))
     assert said(asked) == said(edited)
 
 
@@ -398,7 +399,7 @@ def test_whatever_is_edited_lists_hold_what_the_filter_admits(store, history, as
 
 def test_a_queued_search_that_nobody_holds_is_cancelled_at_once(store):
     store.add_search(make_search())
-    cancelled = store.request_cancel("search-1", after(5))
+    cancelled = store.give_order("search-1", Cancel(), at=after(5))
     assert cancelled == store.get_search("search-1")
     assert cancelled.state is SearchState.CANCELLED
     assert cancelled.cancel_requested
@@ -407,41 +408,41 @@ def test_a_queued_search_that_nobody_holds_is_cancelled_at_once(store):
 
 
 def test_a_held_search_is_asked_to_end(store, lease):
-    asked = store.request_cancel("search-1", after(5))
+    asked = store.give_order("search-1", Cancel(), at=after(5))
     assert asked == store.get_search("search-1")
     assert asked.state is SearchState.QUEUED
     assert asked.cancel_requested
 
 
 def test_a_queued_search_whose_lease_has_lapsed_is_cancelled_at_once(store, lease):
-    assert store.request_cancel("search-1", after(60)).state is SearchState.CANCELLED
+    assert store.give_order("search-1", Cancel(), at=after(60)).state is SearchState.CANCELLED
 
 
 def test_a_search_under_way_is_asked_to_end_though_its_runner_is_gone(store, lease):
     store.save_search(make_search().moved(SearchState.PREPARING, after(1)), lease)
     store.release(lease)
-    asked = store.request_cancel("search-1", after(5))
+    asked = store.give_order("search-1", Cancel(), at=after(5))
     assert asked.state is SearchState.PREPARING
     assert asked.cancel_requested
 
 
 def test_asking_twice_changes_nothing(store, lease):
-    first = store.request_cancel("search-1", after(5))
+    first = store.give_order("search-1", Cancel(), at=after(5))
     before = store.events()
-    assert store.request_cancel("search-1", after(6)) == first
+    assert store.give_order("search-1", Cancel(), at=after(6)) == first
     assert store.events() == before
 
 
 def test_a_cancelled_search_may_be_cancelled_again(store):
     store.add_search(make_search(state=SearchState.CANCELLED))
-    assert store.request_cancel("search-1", after(5)) == make_search(state=SearchState.CANCELLED)
+    assert store.give_order("search-1", Cancel(), at=after(5)) == make_search(state=SearchState.CANCELLED)
 
 
 @pytest.mark.parametrize("state", [SearchState.SUCCEEDED, SearchState.FAILED])
 def test_what_has_ended_otherwise_cannot_be_cancelled(store, state):
     store.add_search(make_search(state=state))
     with pytest.raises(Conflict, match=state):
-        store.request_cancel("search-1", after(5))
+        store.give_order("search-1", Cancel(), at=after(5))
     assert store.get_search("search-1") == make_search(state=state)
 
 
@@ -631,7 +632,7 @@ def test_a_lease_is_for_its_own_search(store, lease):
 UNKNOWN = {
     "get_search": lambda store, lease: store.get_search("none"),
     "save_search": lambda store, lease: store.save_search(make_search("none"), lease),
-    "request_cancel": lambda store, lease: store.request_cancel("none", after(0)),
+    "give_order": lambda store, lease: store.give_order("none", Cancel(), at=after(0)),
     "edit_search": lambda store, lease: store.edit_search("none", Edit(owner="Ann")),
     "list_searches": lambda store, lease: store.list_searches(after="none"),
     "claim": lambda store, lease: store.claim("none", "me", at=after(0), until=after(1)),
@@ -682,7 +683,7 @@ def test_every_change_is_told_in_order_with_what_changed(store, lease):
     assert {event.search_id for event in events} == {"search-1"}
     told_search, told_trial, told_attempt, told_point = (event.data for event in events)
     assert told_search == {
-        name: value for name, value in dump(search).items() if name not in {"spec", "notes"}
+        name: value for name, value in dump(search).items() if name not in {"spec", "notes", "orders"}
     }
     assert load(type(trial), told_trial) == trial
     assert load(type(attempt), told_attempt) == attempt

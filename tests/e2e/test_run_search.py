@@ -18,10 +18,13 @@ from minitron.stage_recipes import CorrectionRecipe
 from nas.clock import utc_now
 from nas.finals import Evaluation
 from nas.frontier import finalists
+from nas.log_ranges import LogRanges
 from nas.logs import log_path
+from nas.orders import Cancel, Kill, Pause, Resume
 from nas.search import Resources, Rungs, SearchState
 from nas.settings import Settings
 from nas.storage.sql import open_store
+from nas.supervisor import NOT_OURS
 from nas.trial import FailureKind, TrialRole, TrialState
 from tests.checkpoints import write_task
 from tests.home import LEASE_SECONDS, Home, new_home
@@ -96,6 +99,13 @@ def _is_gone(pid):
     return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+def _soon(condition, otherwise):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.1)
+
+
 def test_killed_it_goes_on_to_the_same_result(home, finished):
     search_id = home.create()
     process = home.start(search_id)
@@ -104,10 +114,7 @@ def test_killed_it_goes_on_to_the_same_result(home, finished):
     process.wait()
     assert not home.store.get_search(search_id).state.is_final
     workers = {int(attempt.worker.rpartition(":")[2]) for attempt in home.store.attempts(search_id)}
-    deadline = time.monotonic() + 30
-    while not all(map(_is_gone, workers)):
-        assert time.monotonic() < deadline, "workers outlive their runner"
-        time.sleep(0.1)
+    _soon(lambda: all(map(_is_gone, workers)), "workers outlive their runner")
     time.sleep(LEASE_SECONDS)
 
     assert home.run(search_id) == 0
@@ -116,6 +123,62 @@ def test_killed_it_goes_on_to_the_same_result(home, finished):
     left, right = home.weights(search_id), home.weights(finished)
     assert all(torch.equal(left[name], right[name]) for name in right)
     assert all(attempt.ended_at for attempt in home.store.attempts(search_id))
+
+
+def test_paused_it_gives_everything_back_and_goes_on_to_the_same_result(home, finished):
+    search_id = home.create()
+    process = home.start(search_id)
+    _once(lambda: len(home.store.points(search_id)) >= 7, process)
+    home.store.give_order(search_id, Pause(), at=utc_now(), by="ann")
+    assert process.wait(60) == 0
+    search, attempts = home.store.get_search(search_id), home.store.attempts(search_id)
+    assert search.state is SearchState.PAUSED
+    assert all(attempt.ended_at and attempt.failure is None for attempt in attempts)
+    assert TrialState.RUNNING not in {trial.state for trial in home.store.trials(search_id)}
+    workers = {int(attempt.worker.rpartition(":")[2]) for attempt in attempts}
+    _soon(lambda: all(map(_is_gone, workers)), "workers outlive the pause")
+    assert search_id not in {each.id for each in home.store.unclaimed(utc_now())}
+    assert home.run(search_id) == NOT_OURS
+    home.store.give_order(search_id, Resume(), at=utc_now())
+    assert home.run(search_id) == 0
+    assert home.store.get_search(search_id).state is SearchState.SUCCEEDED
+    assert home.results(search_id) == home.results(finished)
+    left, right = home.weights(search_id), home.weights(finished)
+    assert all(torch.equal(left[name], right[name]) for name in right)
+
+
+def test_killed_by_order_it_is_over_though_a_worker_hangs(home):
+    search_id = home.create()
+    process = home.start(search_id)
+    _once(lambda: home.store.points(search_id), process)
+    (attempt,) = home.store.attempts(search_id)
+    worker = int(attempt.worker.rpartition(":")[2])
+    os.kill(worker, signal.SIGSTOP)
+    killed = home.store.give_order(search_id, Kill(), at=utc_now())
+    assert killed.state is SearchState.CANCELLED
+    assert {trial.state for trial in home.store.trials(search_id)} == {TrialState.CANCELLED}
+    assert process.wait(60) == NOT_OURS
+    _soon(lambda: _is_gone(worker), "a hung worker outlives its search")
+    assert home.store.get_search(search_id) == killed
+
+
+def test_each_attempt_keeps_a_log_where_the_service_sees_it(home, finished):
+    ranges = LogRanges(
+        home.store, artifact_root=home.settings.artifact_root, logs=home.settings.log_directory
+    )
+    for attempt in home.store.attempts(finished):
+        found = ranges.of_attempt(finished, attempt.trial_number, attempt.number)
+        trial = home.store.trials(finished)[attempt.trial_number]
+        assert f"attempt {attempt.number}, {trial.architecture.name} on worker {attempt.worker}" in found.text
+        assert found.next_offset == found.total_bytes > 0
+    first = ranges.of_attempt(finished, 0, 1)
+    assert "trial 0: pruned to" in first.text
+    for each in home.store.points(finished):
+        if each.trial_number == 0 and each.point.num_tokens <= 4 * STEP_TOKENS:
+            assert f"loss {each.point.loss:.4f} at {each.point.num_tokens} tokens" in first.text
+    log = ranges.of_search(finished, offset=10, limit=200)
+    assert log.text
+    assert log.next_offset < log.total_bytes
 
 
 @pytest.mark.searches
@@ -218,7 +281,7 @@ def test_asked_to_end_it_leaves_the_search_free_and_a_cancel_is_seen_by_the_next
     assert process.wait(60) == 0
     assert not home.store.get_search(search_id).state.is_final
     assert search_id in {search.id for search in home.store.unclaimed(utc_now())}
-    home.store.request_cancel(search_id, utc_now())
+    home.store.give_order(search_id, Cancel(), at=utc_now())
     assert home.run(search_id) == 0
     assert home.store.get_search(search_id).state is SearchState.CANCELLED
 

@@ -11,6 +11,7 @@ from nas.comparisons import random_draws
 from nas.driver import Driver, Failed, Finished, Next, Verdict
 from nas.errors import LostLease
 from nas.frontier import best_trial, compare
+from nas.orders import Cancel
 from nas.search import Comparisons, Rungs, SearchState
 from nas.storage.memory import InMemoryStore
 from nas.trial import Failure, FailureKind, Measurement, Point, TrialRole, TrialState
@@ -389,7 +390,7 @@ def test_a_cancelled_search_stops_what_runs_and_hands_out_nothing(bench):
     waiting, running = begin(driver), begin(driver)
     driver.on_point(waiting, point(40), "a")
     proposed = driver.next_trial().number
-    bench.store.request_cancel("s1", bench.clock())
+    bench.store.give_order("s1", Cancel(), at=bench.clock())
     bench.clock.advance(1)
     assert driver.on_tokens(running, 8) is Verdict.STOP
     assert driver.is_cancelled
@@ -404,7 +405,7 @@ def test_a_cancelled_search_stops_what_runs_and_hands_out_nothing(bench):
 def test_a_cancel_is_seen_at_every_call_and_by_a_new_driver(bench, ask):
     bench = bench()
     begin(bench.driver())
-    bench.store.request_cancel("s1", bench.clock())
+    bench.store.give_order("s1", Cancel(), at=bench.clock())
     bench.take_over("runner 2")
     driver = bench.driver()
     assert ask(driver) in {Next.DONE, Verdict.STOP}
@@ -414,7 +415,7 @@ def test_a_cancel_is_seen_at_every_call_and_by_a_new_driver(bench, ask):
 def test_an_executor_ends_when_a_search_is_cancelled_under_way(bench):
     bench = bench(num_trials=8)
     bench.clock.step = timedelta(seconds=1)
-    bench.store.request_cancel("s1", bench.clock())
+    bench.store.give_order("s1", Cancel(), at=bench.clock())
     driver, _ = bench.run()
     assert driver.is_cancelled
     assert bench.trials == []

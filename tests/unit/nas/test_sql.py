@@ -16,9 +16,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Column, MetaData, Table, bindparam, inspect, select, text
 from sqlalchemy.exc import StatementError
 
-from nas.edits import Edit, said
+from nas.edits import Edit
 from nas.errors import StoreFull, StoreUnavailable
 from nas.listing import SearchFilter, SearchOrder
+from nas.orders import Cancel
 from nas.search import SearchState
 from nas.storage import engine, sql, tables
 from nas.storage.queries import listed_searches
@@ -100,7 +101,7 @@ def test_a_present_schema_is_left_alone(address, opened):
 
 
 def test_a_database_without_schema_is_not_ready(address, opened):
-    with pytest.raises(StoreUnavailable, match="found no schema, allowed by this version: 0005"):
+    with pytest.raises(StoreUnavailable, match=r"found no schema, allowed by this version: \d{4}$"):
         opened(address, migrate=False).ping()
 
 
@@ -110,18 +111,17 @@ def test_a_newer_schema_is_refused(address, opened):
     with store._database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     for refused in (store.ping, store.upgrade):
-        with pytest.raises(StoreUnavailable, match="found schema 9999, allowed by this version: 0005"):
+        with pytest.raises(StoreUnavailable, match=r"found schema 9999, allowed by this version: \d{4}$"):
             refused()
 
 
 def test_a_database_of_an_earlier_version_is_brought_up_to_date_with_what_it_holds(address, opened):
     store = opened(address, migrate=False)
     command.upgrade(store._migrations, "0001")
-    columns = sql._row(make_search())
-    for newer in ("cloned_from", "corrected_loss", "evaluated", *said(make_search())):
-        del columns[newer]
-    names = ", ".join(columns)
     with store._database.writing() as connection:
+        present = {column["name"] for column in inspect(connection).get_columns("searches")}
+        columns = {name: value for name, value in sql._row(make_search()).items() if name in present}
+        names = ", ".join(columns)
         values = text(f"INSERT INTO searches ({names}) VALUES (:{', :'.join(columns)})").bindparams(
             *(bindparam(name, type_=tables.searches.c[name].type) for name in columns)
         )
@@ -240,7 +240,7 @@ def test_a_write_that_fails_changes_nothing(address, opened):
         lambda: broken.save_search(make_search(parent_loss=1.0), lease),
         lambda: broken.save_trial(make_trial().started(after(1)), lease),
         lambda: broken.add_point(make_point(), lease),
-        lambda: broken.request_cancel("search-1", after(1)),
+        lambda: broken.give_order("search-1", Cancel(), at=after(1)),
         lambda: broken.edit_search("search-1", Edit(tags=("a",))),
     ):
         with pytest.raises(RuntimeError, match="no time"):
@@ -329,9 +329,9 @@ def test_a_writer_that_waits_too_long_gives_up_and_readers_never_wait(address, o
     store.add_search(make_search())
     with other._database.writing():
         with pytest.raises(StoreUnavailable, match=r"database is locked|lock timeout"):
-            store.request_cancel("search-1", after(1))
+            store.give_order("search-1", Cancel(), at=after(1))
         assert store.get_search("search-1") == make_search()
-    assert store.request_cancel("search-1", after(1)).state is SearchState.CANCELLED
+    assert store.give_order("search-1", Cancel(), at=after(1)).state is SearchState.CANCELLED
 
 
 def test_sqlite_is_durable_and_checks_references(tmp_path, opened):

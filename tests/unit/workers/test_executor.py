@@ -11,6 +11,7 @@ import pytest
 
 from nas.clock import utc_now
 from nas.driver import Driver
+from nas.orders import Cancel
 from nas.search import Rungs
 from nas.storage.memory import InMemoryStore
 from nas.trial import TrialState
@@ -108,7 +109,7 @@ def _when_running(search, act):
 def test_a_hung_worker_does_not_outlive_its_search(bench, monkeypatch):
     monkeypatch.setattr("workers.executor.GRACE_SECONDS", 1.0)
     search = bench(max_parallel=1)
-    thread = _when_running(search, lambda: search.store.request_cancel("s1", utc_now()))
+    thread = _when_running(search, lambda: search.store.give_order("s1", Cancel(), at=utc_now()))
     search.run(make_hung)
     thread.join()
     assert {trial.state for trial in search.trials} == {TrialState.CANCELLED}

@@ -1,0 +1,85 @@
+"""The calls of a client about searches under way; ``client.py`` joins them to the others."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nas.connection import Connection
+from nas.log_ranges import DEFAULT_BYTES, LogRange
+from nas.spec import load
+from nas.standing import SearchView
+
+
+class ControlCalls:
+    """Calls on ``_connection``; raises ClientError throughout. ``by`` says who wants it, in people's words."""
+
+    _connection: Connection
+
+    def pause_search(self, search_id: str, *, by: str = "") -> SearchView:
+        """Give back what a search uses, and leave it alone until it is resumed."""
+        return self._order(f"{search_id}:pause", by)
+
+    def resume_search(self, search_id: str, *, by: str = "") -> SearchView:
+        """Queue a paused search again; it ends as if it had never been paused."""
+        return self._order(f"{search_id}:resume", by)
+
+    def kill_search(self, search_id: str, *, by: str = "") -> SearchView:
+        """End a search now, whatever its workers do; ``cancel`` ends it in order."""
+        return self._order(f"{search_id}:kill", by)
+
+    def extend_search(
+        self,
+        search_id: str,
+        *,
+        num_trials: int | None = None,
+        max_parallel: int | None = None,
+        by: str = "",
+    ) -> SearchView:
+        """Let a search try more or fewer architectures, or more or fewer at a time; None leaves a limit."""
+        limits = {"num_trials": num_trials, "max_parallel": max_parallel}
+        return self._order(
+            f"{search_id}:extend", by, {key: value for key, value in limits.items() if value is not None}
+        )
+
+    def enqueue_architecture(self, search_id: str, sizes: Mapping[str, int], *, by: str = "") -> SearchView:
+        """Have the architecture with these sizes of the searched axes tried before the next proposal."""
+        return self._order(f"{search_id}:enqueue", by, dict(sizes))
+
+    def stop_trial(self, search_id: str, trial_number: int, *, by: str = "") -> SearchView:
+        """End one trial; the search goes on without it."""
+        return self._order(f"{search_id}/trials/{trial_number}:stop", by)
+
+    def read_attempt_log(
+        self,
+        search_id: str,
+        trial_number: int,
+        attempt_number: int,
+        *,
+        offset: int = 0,
+        limit: int = DEFAULT_BYTES,
+    ) -> LogRange:
+        """Return a part of what one attempt of a trial logged and printed."""
+        return self._range(f"{search_id}/trials/{trial_number}/attempts/{attempt_number}/log", offset, limit)
+
+    def read_search_log(self, search_id: str, *, offset: int = 0, limit: int = DEFAULT_BYTES) -> LogRange:
+        """Return a part of what the workers of a search printed."""
+        return self._range(f"{search_id}/log", offset, limit)
+
+    def attempt_log(self, search_id: str, trial_number: int, attempt_number: int) -> Iterator[str]:
+        """Yield what one attempt logged and printed so far, from its beginning, part by part."""
+        offset = 0
+        while True:
+            part = self.read_attempt_log(search_id, trial_number, attempt_number, offset=offset)
+            yield part.text
+            if part.next_offset in {offset, part.total_bytes}:
+                return
+            offset = part.next_offset
+
+    def _order(self, path: str, by: str, content: Mapping[str, Any] | None = None) -> SearchView:
+        parameters = {"by": by} if by else {}
+        body = {} if content is None else {"json": content}
+        data = self._connection.call("POST", f"/searches/{path}", params=parameters, **body)
+        return load(SearchView, {**data, "search": data})
+
+    def _range(self, path: str, offset: int, limit: int) -> LogRange:
+        asked = {"offset": offset, "limit": limit}
+        return load(LogRange, self._connection.call("GET", f"/searches/{path}", params=asked))

@@ -1,0 +1,219 @@
+"""What an order makes of a search: pure decisions that every store shares.
+
+Legal whatever a runner does meanwhile: what only the holder of the lease may write is written here only where nobody
+holds it, or together with its end. Knows no database.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import singledispatch
+from typing import Any
+
+from nas.errors import Conflict, InvalidOrder, NotFound
+from nas.orders import (
+    MAX_ENQUEUED,
+    NAMES,
+    Cancel,
+    Enqueue,
+    Enqueued,
+    Extend,
+    Kill,
+    Order,
+    Orders,
+    Pause,
+    Resume,
+    StopTrial,
+)
+from nas.search import MOST, Search, SearchState
+from nas.spec import dump
+from nas.trial import Attempt, Trial, TrialRole, TrialState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordered:
+    """Everything that an order changes."""
+
+    search: Search
+    trials: tuple[Trial, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    ends_lease: bool = False
+    """Whether whoever holds the search may write no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Present:
+    """What is stored when an order comes."""
+
+    search: Search
+    trials: Sequence[Trial]
+    attempts: Sequence[Attempt]
+    is_held: bool
+    at: datetime
+    by: str
+    """Who gives the order; empty: not known."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no runner writes the search any more, or yet; one that left it PAUSED has closed all that it ran."""
+        state = self.search.state
+        return state is SearchState.PAUSED or (state is SearchState.QUEUED and not self.is_held)
+
+    @property
+    def searched(self) -> dict[Any, Trial]:
+        """The trials that compete, by architecture."""
+        return {trial.architecture: trial for trial in self.trials if trial.role is TrialRole.SEARCH}
+
+    @property
+    def enqueued(self) -> tuple[Enqueued, ...]:
+        """Those that were not tried yet."""
+        tried = self.searched
+        return tuple(each for each in self.search.orders.enqueued if each.architecture not in tried)
+
+    def ordered(self, **changes: Any) -> Ordered | None:
+        """Return the search with other orders; None where they are the same."""
+        orders = replace(self.search.orders, **changes)
+        return Ordered(search=replace(self.search, orders=orders)) if orders != self.search.orders else None
+
+    def ended(self, orders: Orders) -> Ordered:
+        """Return the search CANCELLED now, and with it all that is not final."""
+        state, at = SearchState.CANCELLED, self.at
+        return Ordered(
+            search=self.search.moved(state, at, cancel_requested=True, orders=orders),
+            trials=tuple(trial.cancelled(at) for trial in self.trials if not trial.state.is_final),
+            attempts=tuple(replace(each, ended_at=at) for each in self.attempts if each.ended_at is None),
+            ends_lease=True,
+        )
+
+    def conflict(self, what: str) -> Conflict:
+        """Return the error of what cannot be done now."""
+        return Conflict(f"search {self.search.id}: {what}")
+
+    def require_unfinished(self, what: str, instead: str = "") -> None:
+        """Raise Conflict where the search has ended, or is about to."""
+        if self.search.state.is_final or self.search.cancel_requested:
+            state = self.search.state if self.search.state.is_final else "being cancelled"
+            raise self.conflict(f"is {state} and cannot be {what}{instead}")
+
+    def require_open(self, what: str) -> None:
+        """Raise Conflict where the winner is settled, so that no further trial can compete."""
+        self.require_unfinished(what, f"; {CLONE.format(self.search.id)}")
+        has_baselines = len(self.searched) < len(self.trials)
+        if self.search.state is SearchState.COMPLETING or has_baselines:
+            clone = CLONE.format(self.search.id)
+            raise self.conflict(
+                f"cannot be {what}: its own trials are done and the winner is settled; {clone}"
+            )
+
+
+CLONE = "allowed: nas clone {}, which finds what was prepared in the cache"
+
+
+@singledispatch
+def ordered(order: Order, present: Present) -> Ordered | None:
+    """Return what an order changes; None where all is as it wants.
+
+    Raises:
+        Conflict: The present state does not allow it.
+        InvalidOrder: A limit that is out of range.
+        NotFound: No such trial.
+    """
+    raise AssertionError(f"search {present.search.id}: {order}")
+
+
+@ordered.register
+def _(_order: Cancel, present: Present) -> Ordered | None:
+    search = present.search
+    if search.state in {SearchState.SUCCEEDED, SearchState.FAILED}:
+        raise present.conflict(f"is {search.state} and cannot be cancelled")
+    if search.cancel_requested or search.state.is_final:
+        return None
+    if present.is_idle:
+        return present.ended(search.orders)
+    return Ordered(search=replace(search, cancel_requested=True))
+
+
+@ordered.register
+def _(_order: Kill, present: Present) -> Ordered | None:
+    search = present.search
+    if search.state is SearchState.CANCELLED:
+        return None
+    if search.state.is_final:
+        raise present.conflict(f"is {search.state} and cannot be killed")
+    return present.ended(replace(search.orders, is_killed=True))
+
+
+@ordered.register
+def _(_order: Pause, present: Present) -> Ordered | None:
+    present.require_unfinished("paused")
+    changed = present.ordered(is_paused=True)
+    if changed and present.is_idle:
+        return replace(changed, search=changed.search.moved(SearchState.PAUSED, present.at), ends_lease=True)
+    return changed
+
+
+@ordered.register
+def _(_order: Resume, present: Present) -> Ordered | None:
+    present.require_unfinished("resumed")
+    changed = present.ordered(is_paused=False)
+    if changed and changed.search.state is SearchState.PAUSED:
+        return replace(changed, search=changed.search.moved(SearchState.QUEUED, present.at))
+    return changed
+
+
+@ordered.register
+def _(order: Extend, present: Present) -> Ordered | None:
+    least = {"num_trials": max(1, len(present.searched) + len(present.enqueued)), "max_parallel": 1}
+    why = {"num_trials": ", of which the first are proposed or enqueued", "max_parallel": ""}
+    now, changes, problems = present.search.spec_by_now, {}, []
+    for name, lowest in least.items():
+        value = getattr(order, name)
+        if value is None or value == getattr(now, name):
+            continue
+        if lowest <= value <= MOST[name]:
+            changes[name] = value
+        else:
+            problems.append((name, f"found {value}, allowed: {lowest} to {MOST[name]}{why[name]}"))
+    if problems:
+        raise InvalidOrder(tuple(problems))
+    if "num_trials" in changes:
+        present.require_open("given another num_trials")
+    present.require_unfinished("extended", f"; {CLONE.format(present.search.id)}")
+    return present.ordered(**changes)
+
+
+@ordered.register
+def _(order: Enqueue, present: Present) -> Ordered | None:
+    present.require_open("given another architecture")
+    name, waiting = order.architecture.name, present.enqueued
+    if twin := present.searched.get(order.architecture):
+        raise present.conflict(f"architecture {name}: is trial {twin.number} already, which is {twin.state}")
+    if any(each.architecture == order.architecture for each in waiting):
+        raise present.conflict(f"architecture {name}: is enqueued already")
+    if len(waiting) >= MAX_ENQUEUED:
+        raise present.conflict(
+            f"found {len(waiting)} architectures enqueued, allowed: {MAX_ENQUEUED} at a time"
+        )
+    return present.ordered(enqueued=(*waiting, Enqueued(architecture=order.architecture, by=present.by)))
+
+
+@ordered.register
+def _(order: StopTrial, present: Present) -> Ordered | None:
+    number = order.trial_number
+    trial = next((each for each in present.trials if each.number == number), None)
+    if trial is None:
+        raise NotFound(f"search {present.search.id}: trial {number}: not found")
+    if trial.state is TrialState.CANCELLED:
+        return None
+    if trial.state.is_final:
+        raise present.conflict(f"trial {number}: is {trial.state} and cannot be stopped")
+    unfinished = {each.number for each in present.trials if not each.state.is_final}
+    changed = present.ordered(stopped=tuple(sorted(unfinished & {*present.search.orders.stopped, number})))
+    if changed and present.is_idle:
+        return replace(changed, trials=(trial.cancelled(present.at),), ends_lease=True)
+    return changed
+
+
+def order_event(order: Order, by: str) -> Mapping[str, Any]:
+    """Return the data of an order's event: the order, its name and who gave it."""
+    return {"order": NAMES[type(order)], "by": by, **dump(order)}

@@ -1,0 +1,265 @@
+# ruff: noqa: F811 - a test that takes a fixture shadows its import
+"""What every SearchStore makes of what people order of a search, whoever runs it meanwhile."""
+
+from dataclasses import replace
+
+import pytest
+
+from nas.errors import Conflict, InvalidOrder, LostLease, NotFound, StaleOrders
+from nas.orders import MAX_ENQUEUED, Cancel, Enqueue, Extend, Kill, Pause, Resume, StopTrial
+from nas.search import SearchState
+from nas.trial import TrialRole, TrialState
+from tests.contracts.test_search_store import lease  # noqa: F401 - a fixture
+from tests.searches import MEASUREMENT, after, make_attempt, make_search, make_trial
+
+ARCHITECTURE = make_trial().architecture
+OTHER = replace(ARCHITECTURE, num_layers=5)
+
+
+def give(store, order, *, seconds=5, by="ann"):
+    return store.give_order("search-1", order, at=after(seconds), by=by)
+
+
+def running(store, lease, state=SearchState.RUNNING, **changes):
+    """Make search-1 run with trials 0 (running, in an open attempt) and 1 (proposed), which differ."""
+    store.save_search(make_search(state=state, **changes), lease)
+    store.save_trial(make_trial(1, architecture=OTHER), lease)
+    store.save_trial(make_trial().started(after(1)), lease)
+    store.save_attempt(make_attempt(), lease)
+
+
+def last_order(store):
+    events = [event for event in store.events() if event.kind == "order"]
+    return events[-1].data if events else None
+
+
+# Pause and resume
+
+
+def test_a_queued_search_that_nobody_holds_is_paused_at_once_and_queued_again(store):
+    store.add_search(make_search())
+    assert give(store, Pause()).state is SearchState.PAUSED
+    assert store.unclaimed(after(100)) == []
+    assert store.claim("search-1", "runner", at=after(6), until=after(60)) is None
+    resumed = give(store, Resume())
+    assert resumed == make_search()
+    assert store.unclaimed(after(100)) == [resumed]
+    assert store.claim("search-1", "runner", at=after(6), until=after(60))
+
+
+def test_a_held_search_is_asked_to_pause_and_its_runner_may_hold_it_until_it_has(store, lease):
+    running(store, lease)
+    asked = give(store, Pause())
+    assert (asked.state, asked.orders.is_paused) == (SearchState.RUNNING, True)
+    store.save_search(make_search(state=SearchState.PAUSED), lease)
+    assert store.get_search("search-1") == make_search(state=SearchState.PAUSED, orders=asked.orders)
+    assert store.claim("search-1", "runner", at=after(10), until=after(90)) == lease
+    assert store.claim("search-1", "another", at=after(100), until=after(190)) is None
+
+
+@pytest.mark.parametrize("order", [Resume(), Cancel()])
+def test_a_search_that_is_wanted_again_while_it_pauses_is_queued_by_its_runner(store, lease, order):
+    running(store, lease)
+    give(store, Pause())
+    give(store, order)
+    store.save_search(make_search(state=SearchState.PAUSED), lease)
+    assert store.get_search("search-1").state is SearchState.QUEUED
+
+
+def test_pausing_twice_and_resuming_what_is_not_paused_change_nothing(store, lease):
+    running(store, lease)
+    give(store, Pause())
+    before = store.events()
+    give(store, Pause(), by="bob")
+    assert store.events() == before
+    give(store, Resume())
+    before = store.events()
+    give(store, Resume())
+    assert store.events() == before
+
+
+def test_a_paused_search_is_cancelled_at_once_with_its_trials(store, lease):
+    running(store, lease)
+    give(store, Pause())
+    store.save_search(make_search(state=SearchState.PAUSED), lease)
+    assert give(store, Cancel()).state is SearchState.CANCELLED
+    assert {trial.state for trial in store.trials("search-1")} == {TrialState.CANCELLED}
+    assert all(attempt.ended_at == after(5) for attempt in store.attempts("search-1"))
+
+
+# Kill
+
+
+@pytest.mark.parametrize("state", [state for state in SearchState if not state.is_final])
+def test_a_search_is_killed_at_once_whoever_holds_it(store, lease, state):
+    running(store, lease, state)
+    killed = give(store, Kill())
+    assert (killed.state, killed.finished_at) == (SearchState.CANCELLED, after(5))
+    assert (killed.cancel_requested, killed.orders.is_killed) == (True, True)
+    assert {trial.state for trial in store.trials("search-1")} == {TrialState.CANCELLED}
+    assert all(attempt.ended_at == after(5) for attempt in store.attempts("search-1"))
+    with pytest.raises(LostLease):
+        store.save_trial(make_trial(7), lease)
+    with pytest.raises(LostLease):
+        store.save_search(make_search(), lease)
+    store.release(lease)
+    before = store.events()
+    assert give(store, Kill()) == killed
+    assert store.events() == before
+
+
+@pytest.mark.parametrize(
+    "order", [Kill(), Pause(), Resume(), Extend(max_parallel=5), Enqueue(architecture=OTHER)]
+)
+@pytest.mark.parametrize("state", [SearchState.SUCCEEDED, SearchState.FAILED])
+def test_nothing_is_ordered_of_what_has_ended(store, order, state):
+    store.add_search(make_search(state=state))
+    with pytest.raises(Conflict, match=f"search search-1: is {state} and cannot be"):
+        give(store, order)
+    assert store.get_search("search-1") == make_search(state=state)
+
+
+def test_a_search_that_is_being_cancelled_is_not_paused(store, lease):
+    running(store, lease)
+    give(store, Cancel())
+    with pytest.raises(Conflict, match="is being cancelled and cannot be paused"):
+        give(store, Pause())
+
+
+# Extend
+
+
+def test_limits_are_changed_beside_the_spec(store, lease):
+    running(store, lease)
+    extended = give(store, Extend(num_trials=50, max_parallel=4))
+    assert extended.spec == make_search().spec
+    assert extended.spec_by_now == replace(extended.spec, num_trials=50, max_parallel=4)
+    assert last_order(store) == {"order": "extend", "by": "ann", "num_trials": 50, "max_parallel": 4}
+    assert give(store, Extend(max_parallel=1)).orders == replace(extended.orders, max_parallel=1)
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        (Extend(num_trials=1), r"num_trials: found 1, allowed: 2 to 100000, of which the first are proposed"),
+        (Extend(num_trials=100_001), "num_trials: found 100001, allowed: 2 to 100000"),
+        (Extend(num_trials=1, max_parallel=0), "; max_parallel: found 0, allowed: 1 to 10000"),
+    ],
+)
+def test_limits_out_of_range_are_refused(store, lease, order, message):
+    running(store, lease)
+    with pytest.raises(InvalidOrder, match=message):
+        give(store, order)
+
+
+@pytest.mark.parametrize("order", [Extend(num_trials=50), Enqueue(architecture=replace(OTHER, num_layers=3))])
+def test_no_trial_is_added_once_the_winner_is_settled(store, lease, order):
+    running(store, lease, SearchState.COMPLETING)
+    with pytest.raises(Conflict, match="the winner is settled; allowed: nas clone search-1"):
+        give(store, order)
+    running(store, lease)
+    store.save_trial(make_trial(2, role=TrialRole.RANDOM_INDICES), lease)
+    with pytest.raises(Conflict, match="the winner is settled"):
+        give(store, order)
+    assert give(store, Extend(max_parallel=3)).orders.max_parallel == 3
+
+
+def test_a_search_does_not_complete_over_an_order_that_came_meanwhile(store, lease):
+    running(store, lease)
+    decided = store.get_search("search-1")
+    ordered = give(store, Extend(num_trials=50))
+    completing = decided.moved(SearchState.COMPLETING, after(6))
+    with pytest.raises(StaleOrders):
+        store.save_search(completing, lease)
+    assert store.get_search("search-1") == ordered
+    store.save_search(replace(completing, orders=ordered.orders), lease)
+    assert store.get_search("search-1").state is SearchState.COMPLETING
+
+
+def test_no_write_of_a_runner_touches_orders(store, lease):
+    running(store, lease)
+    ordered = give(store, Extend(num_trials=50)).orders
+    store.save_search(make_search(state=SearchState.RUNNING, parent_loss=1.5), lease)
+    assert store.get_search("search-1").orders == ordered
+
+
+# Enqueue
+
+
+def test_architectures_are_enqueued_in_order_and_dropped_once_they_are_tried(store, lease):
+    store.save_trial(make_trial(1, architecture=OTHER), lease)
+    third, fourth = (replace(ARCHITECTURE, num_layers=layers) for layers in (3, 6))
+    give(store, Enqueue(architecture=third))
+    orders = give(store, Enqueue(architecture=fourth), by="bob").orders
+    assert [(each.architecture, each.by) for each in orders.enqueued] == [(third, "ann"), (fourth, "bob")]
+    store.save_trial(make_trial(2, architecture=third, enqueued_by="ann"), lease)
+    fifth = replace(ARCHITECTURE, num_layers=7)
+    orders = give(store, Enqueue(architecture=fifth)).orders
+    assert [each.architecture for each in orders.enqueued] == [fourth, fifth]
+    assert last_order(store)["architecture"]["num_layers"] == 7
+
+
+def test_what_is_tried_or_enqueued_is_not_enqueued_again(store, lease):
+    running(store, lease)
+    with pytest.raises(Conflict, match=rf"architecture {OTHER.name}: is trial 1 already, which is PROPOSED"):
+        give(store, Enqueue(architecture=OTHER))
+    third = replace(ARCHITECTURE, num_layers=3)
+    give(store, Enqueue(architecture=third))
+    with pytest.raises(Conflict, match="is enqueued already"):
+        give(store, Enqueue(architecture=third))
+
+
+def test_what_is_enqueued_is_bounded_and_cannot_be_cut_off(store):
+    store.add_search(make_search())
+    for layers in range(1, MAX_ENQUEUED + 1):
+        give(store, Enqueue(architecture=replace(ARCHITECTURE, num_layers=layers)))
+    with pytest.raises(Conflict, match="allowed: 100 at a time"):
+        give(store, Enqueue(architecture=replace(ARCHITECTURE, num_layers=1000)))
+    with pytest.raises(InvalidOrder, match="allowed: 100 to"):
+        give(store, Extend(num_trials=99))
+
+
+# Stop a trial
+
+
+def test_a_trial_is_asked_to_end(store, lease):
+    running(store, lease)
+    assert give(store, StopTrial(trial_number=0)).orders.stopped == (0,)
+    assert store.trials("search-1")[0].state is TrialState.RUNNING
+    assert store.events()[-1].trial_number == 0
+    assert last_order(store) == {"order": "stop_trial", "by": "ann", "trial_number": 0}
+    before = store.events()
+    give(store, StopTrial(trial_number=0))
+    assert store.events() == before
+    store.save_trial(make_trial().cancelled(after(7)), lease)
+    assert give(store, StopTrial(trial_number=0)).orders.stopped == (0,)
+    assert give(store, StopTrial(trial_number=1)).orders.stopped == (1,)
+
+
+def test_a_trial_of_a_paused_search_ends_at_once(store, lease):
+    running(store, lease)
+    give(store, Pause())
+    store.save_search(make_search(state=SearchState.PAUSED), lease)
+    give(store, StopTrial(trial_number=1))
+    assert store.trials("search-1")[1].state is TrialState.CANCELLED
+    with pytest.raises(LostLease):
+        store.save_trial(make_trial(), lease)
+
+
+def test_a_trial_that_has_ended_or_never_was_is_not_stopped(store, lease):
+    running(store, lease)
+    completed = make_trial().started(after(1)).completed(MEASUREMENT, "student", after(2))
+    store.save_trial(completed, lease)
+    with pytest.raises(Conflict, match="trial 0: is COMPLETED and cannot be stopped"):
+        give(store, StopTrial(trial_number=0))
+    with pytest.raises(NotFound, match="trial 7: not found"):
+        give(store, StopTrial(trial_number=7))
+
+
+def test_the_queue_holds_what_waits_oldest_first(store):
+    for number, state in enumerate(
+        (SearchState.QUEUED, SearchState.PAUSED, SearchState.QUEUED, SearchState.FAILED)
+    ):
+        store.add_search(make_search(f"s{number}", state=state, created_at=after(-number)))
+    assert store.queue(10) == ["s2", "s0"]
+    assert store.queue(1) == ["s2"]
