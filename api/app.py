@@ -143,10 +143,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             "content": {media_type: {"schema": edit} for media_type in PATCH_TYPES},
         }
         for verb, model in (("extend", "Limits"), ("enqueue", "Sizes")):
-            asked = {"schema": {"$ref": COMPONENTS.format(model=model)}}
+            asked = {"$ref": COMPONENTS.format(model=model)}
             document["paths"][f"/api/v1/searches/{{search_id}}:{verb}"]["post"]["requestBody"] = {
                 "required": True,
-                "content": dict.fromkeys(SPEC_TYPES, asked),
+                "content": {media_type: {"schema": asked} for media_type in SPEC_TYPES},
             }
         for path in document["paths"].values():
             for method, operation in path.items():
