@@ -142,8 +142,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document["paths"]["/api/v1/searches/{search_id}"]["patch"]["requestBody"] = {
             "content": {media_type: {"schema": edit} for media_type in PATCH_TYPES},
         }
-        for verb, model in (("extend", "Limits"), ("enqueue", "Sizes")):
-            asked = {"$ref": COMPONENTS.format(model=model)}
+        for verb, name in (("extend", "Limits"), ("enqueue", "Sizes")):
+            asked = {"$ref": COMPONENTS.format(model=name)}
             document["paths"][f"/api/v1/searches/{{search_id}}:{verb}"]["post"]["requestBody"] = {
                 "required": True,
                 "content": {media_type: {"schema": asked} for media_type in SPEC_TYPES},
