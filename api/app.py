@@ -142,11 +142,11 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document["paths"]["/api/v1/searches/{search_id}"]["patch"]["requestBody"] = {
             "content": {media_type: {"schema": edit} for media_type in PATCH_TYPES},
         }
-        for verb, schema in (("extend", "Limits"), ("enqueue", "Sizes")):
-            asked = {"schema": {"$ref": COMPONENTS.format(model=schema)}}
+        for verb, name in (("extend", "Limits"), ("enqueue", "Sizes")):
+            asked = {"$ref": COMPONENTS.format(model=name)}
             document["paths"][f"/api/v1/searches/{{search_id}}:{verb}"]["post"]["requestBody"] = {
                 "required": True,
-                "content": dict.fromkeys(SPEC_TYPES, asked),
+                "content": {media_type: {"schema": asked} for media_type in SPEC_TYPES},
             }
         for path in document["paths"].values():
             for method, operation in path.items():

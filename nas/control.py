@@ -122,7 +122,8 @@ def read_order(text: str) -> Any:
 def _whole_numbers(data: Any, names: Sequence[str], what: str) -> dict[str, int]:
     allowed = f"a mapping of any of {', '.join(names)}"
     if not isinstance(data, Mapping) or not data:
-        raise InvalidOrder(((what, f"found {shown(data)}, allowed: {allowed}"),))
+        found = "nothing" if data in (None, {}) else shown(data)
+        raise InvalidOrder(((what, f"found {found}, allowed: {allowed}"),))
     problems = [(str(name), f"unknown, allowed: {', '.join(names)}") for name in data if name not in names]
     problems += [
         (name, f"found {shown(data[name])}, allowed: a whole number above 0")

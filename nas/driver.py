@@ -109,6 +109,10 @@ class Driver:
         """Whether nothing is handed out any more, whatever is left to do."""
         return self.is_cancelled or self.is_paused or self.failure is not None
 
+    def is_handed_out(self, trial_number: int) -> bool:
+        """Return whether a trial is to run."""
+        return trial_number in self._handed_out
+
     # What to run
 
     def next_trial(self) -> Trial | Next:

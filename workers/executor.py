@@ -10,7 +10,6 @@ twice, and because the driver should know of every attempt.
 """
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -30,6 +29,7 @@ from workers.nodes import elsewhere, name_of
 from workers.report import Began, Evaluate, Refused, Report
 from workers.scratch import scratch_directory
 from workers.trainable import REPORT, TRIAL, TrialTrainable
+from workers.tune_settings import quiet_tune
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class TuneExecutor:
             Exception: What the driver raised, such as LostLease.
         """
         dispatches = _Dispatches(driver, self._should_stop, self._refused, self._log_tail, self._no_place)
-        _quiet_tune(max_pending=self._max_parallel)
+        quiet_tune(max_pending=self._max_parallel)
         while not dispatches.is_over:
             num_begun = dispatches.num_begun
             try:
@@ -102,6 +102,7 @@ class TuneExecutor:
             if dispatches.takes_new_nodes():
                 dispatches.lose_all(FailureKind.UNFIT_NODE, "Ray Tune is started anew without a node")
             dispatches.raise_driver_error()
+            dispatches.leave_hung()
 
     def _run_tune(self, dispatches: "_Dispatches") -> None:
         trainable = tune.with_parameters(TrialTrainable, make_evaluate=self._make_evaluate, root=self._root)
@@ -139,6 +140,8 @@ class _Dispatch:
     worker: str | None = None
     """None until one has begun."""
     since: float = field(default_factory=time.monotonic)
+    ended_at: float | None = None
+    """When it was first seen to run though its trial is to end."""
 
 
 class _Dispatches:
@@ -160,6 +163,7 @@ class _Dispatches:
         self._looked_at = time.monotonic()
         self._refused = refused
         self._has_refused = False
+        self._has_hung = False
         self.num_begun = 0
         """Executions that a worker has begun."""
         self._driver = driver
@@ -179,7 +183,7 @@ class _Dispatches:
     @property
     def must_pause(self) -> bool:
         """Whether to end what still runs, to go on with or without it."""
-        return self._has_refused or self.must_stop
+        return self._has_refused or self._has_hung or self.must_stop
 
     def takes_new_nodes(self) -> bool:
         """Return whether a node was refused since this was asked last."""
@@ -240,6 +244,17 @@ class _Dispatches:
             self._error = error
         if self._driver.is_leaving:
             self._done_at = now
+        for each in self._in_flight.values():
+            if not self._driver.is_handed_out(each.trial.number):
+                each.ended_at = each.ended_at or now
+                self._has_hung = self._has_hung or now - each.ended_at > GRACE_SECONDS
+
+    def leave_hung(self) -> None:
+        """Go on without workers that do not end though their trials did, once Tune and all workers have ended."""
+        if self._has_hung:
+            self._has_hung = False
+            self._in_flight.clear()
+            self._driver.leave()
 
     def reported(self, tune_id: str, report: Report) -> bool:
         """Tell the driver of a report; return whether the trial goes on."""
@@ -373,17 +388,3 @@ class _Stopper(tune.Stopper):  # type: ignore[misc]
 
 def _trial_directory(trial: TuneTrial) -> str:
     return f"{trial.config[TRIAL].number:04d}-{trial.trial_id}"
-
-
-def _quiet_tune(*, max_pending: int) -> None:
-    """Set what Tune takes from the environment only."""
-    os.environ.update(
-        TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
-        TUNE_DISABLE_AUTO_INIT="1",
-        RAY_AIR_NEW_OUTPUT="0",
-        TUNE_PRINT_ALL_TRIAL_ERRORS="0",
-        TUNE_DISABLE_SIGINT_HANDLER="1",
-        TUNE_GLOBAL_CHECKPOINT_S="31536000",
-        TUNE_MAX_PENDING_TRIALS_PG=str(max_pending),
-    )
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)

@@ -11,7 +11,7 @@ from nas import wording
 from nas.axes import AXIS_NAMES
 from nas.control import parse_limits, parse_sizes
 from nas.errors import Conflict, InvalidOrder, NotFound, StoreUnavailable
-from nas.orders import Enqueued
+from nas.orders import EXTENDABLE, Enqueued
 from nas.search import Search
 from nas.service import SearchService
 from nas.space import search_space
@@ -19,7 +19,9 @@ from nas.standing import SearchView
 
 Act = Callable[[], Any]
 """What is done once it is confirmed; called in a thread."""
-AXIS_LABELS = {
+LABELS = {
+    "num_trials": "Architectures to try in all",
+    "max_parallel": "Trials at a time",
     "num_layers": "Layers",
     "hidden_size": "Hidden size",
     "intermediate_size": "Neurons of the MLP",
@@ -53,7 +55,7 @@ class ControlPanel:
                 with self._waiting:
                     ui.icon("hourglass_top", size="18px").classes("soft")
                     self._why = ui.label().style("overflow-wrap: anywhere")
-                with ui.row().classes("gap-1"):
+                with ui.row().classes("gap-1 ml-auto"):
                     self._pause = _button("Pause", "pause", self._ask_to_pause)
                     self._resume = _button("Resume", "play_arrow", self._do_resume)
                     self._extend = _button("Change limits", "tune", self._ask_for_limits)
@@ -77,6 +79,7 @@ class ControlPanel:
         if lines != self._shown:
             self._shown = lines
             self._orders.clear()
+            self._orders.visible = bool(lines)
             with self._orders:
                 for line in lines:
                     ui.label(line)
@@ -120,8 +123,8 @@ class ControlPanel:
             "The spec stays as it was asked; what is changed stands beside it. How long trials train cannot be changed: "
             "clone the search for that.",
         ) as form:
-            trials = form.number("Architectures to try in all", now.num_trials)
-            parallel = form.number("Trials at a time", now.max_parallel)
+            trials = form.number(LABELS["num_trials"], now.num_trials)
+            parallel = form.number(LABELS["max_parallel"], now.max_parallel)
 
         def act() -> None:
             given = {"num_trials": trials.value, "max_parallel": parallel.value}
@@ -137,9 +140,7 @@ class ControlPanel:
         ) as form:
             choices = {name: space.choices(name) for name in AXIS_NAMES}
             fields = {
-                name: ui.select(list(sizes), label=AXIS_LABELS[name])
-                .props("outlined dense")
-                .classes("w-full")
+                name: ui.select(list(sizes), label=LABELS[name]).props("outlined dense").classes("w-full")
                 for name, sizes in choices.items()
                 if len(sizes) > 1
             }
@@ -231,7 +232,7 @@ class _Form:
     def _tell(self, problems: Mapping[str, str], colour: str) -> None:
         with self._problems:
             for title, detail in problems.items():
-                banner("error", AXIS_LABELS.get(title, title), detail, colour)
+                banner("error", LABELS.get(title, title), detail, colour)
 
 
 def _button(text: str, icon: str, act: Callable[[], Awaitable[None]]) -> ui.button:
@@ -246,8 +247,8 @@ def _lines(search: Search, pending: list[Enqueued]) -> list[str]:
     """Return what was ordered, where that is not seen elsewhere."""
     asked, now = search.spec, search.spec_by_now
     lines = [
-        f"{words}: {getattr(now, name)}, asked were {getattr(asked, name)}"
-        for name, words in (("num_trials", "Architectures to try"), ("max_parallel", "Trials at a time"))
+        f"{LABELS[name]}: {getattr(now, name)}, asked were {getattr(asked, name)}"
+        for name in EXTENDABLE
         if getattr(now, name) != getattr(asked, name)
     ]
     for each in pending:

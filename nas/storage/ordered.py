@@ -164,7 +164,7 @@ def _(_order: Resume, present: Present) -> Ordered | None:
 @ordered.register
 def _(order: Extend, present: Present) -> Ordered | None:
     least = {"num_trials": max(1, len(present.searched) + len(present.enqueued)), "max_parallel": 1}
-    why = {"num_trials": ", of which the first are proposed or enqueued", "max_parallel": ""}
+    why = {"num_trials": ", as many as are proposed or enqueued,", "max_parallel": ""}
     now, changes, problems = present.search.spec_by_now, {}, []
     for name, lowest in least.items():
         value = getattr(order, name)
@@ -173,7 +173,7 @@ def _(order: Extend, present: Present) -> Ordered | None:
         if lowest <= value <= MOST[name]:
             changes[name] = value
         else:
-            problems.append((name, f"found {value}, allowed: {lowest} to {MOST[name]}{why[name]}"))
+            problems.append((name, f"found {value}, allowed: {lowest}{why[name]} to {MOST[name]}"))
     if problems:
         raise InvalidOrder(tuple(problems))
     if "num_trials" in changes:

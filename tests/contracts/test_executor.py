@@ -15,7 +15,7 @@ import pytest
 from nas.driver import Driver
 from nas.errors import LostLease
 from nas.frontier import best_trial
-from nas.orders import Cancel
+from nas.orders import Cancel, Kill, Pause, Resume, StopTrial
 from nas.search import Comparisons, Rungs, SearchState
 from nas.storage.memory import InMemoryStore
 from nas.trial import FailureKind, TrialRole, TrialState
@@ -209,6 +209,55 @@ def test_a_cancel_under_way_ends_what_runs(bench):
     assert driver.is_cancelled
     assert TrialState.CANCELLED in {trial.state for trial in bench.trials}
     assert len(bench.trials) < 30
+
+
+def test_a_pause_under_way_ends_what_runs_and_the_next_run_ends_as_if_it_had_not_been(bench):
+    bench = bench(max_parallel=1)
+
+    def pause():
+        bench.store.give_order("s1", Pause(), at=now())
+        time.sleep(1.0)
+
+    driver = bench.run(StoreThatEnds(bench.store, 5, pause))
+    assert driver.is_paused
+    assert TrialState.RUNNING not in {trial.state for trial in bench.trials}
+    assert all(attempt.ended_at and attempt.failure is None for attempt in bench.attempts())
+    bench.store.save_search(bench.store.get_search("s1").moved(SearchState.PAUSED, now()), bench.lease)
+    bench.store.give_order("s1", Resume(), at=now())
+    bench.search, bench.lease = taken_over(bench.store, now, owner="runner 2")
+    bench.run()
+    bench.assert_nothing_is_open()
+    assert len(bench.trials) == 6
+    for stretches in bench.simulation.trained().values():
+        assert [before for before, _ in stretches] == [0, *(after for _, after in stretches[:-1])]
+
+
+def test_one_trial_is_stopped_under_way_and_the_others_go_on(bench):
+    bench = bench(num_trials=4)
+
+    def stop():
+        bench.store.give_order("s1", StopTrial(trial_number=0), at=now())
+        time.sleep(1.0)
+
+    driver = bench.run(StoreThatEnds(bench.store, 3, stop))
+    bench.assert_nothing_is_open()
+    assert driver.failure is None
+    states = [trial.state for trial in bench.trials]
+    assert states.index(TrialState.CANCELLED) == 0
+    assert states.count(TrialState.CANCELLED) == 1
+    assert len(bench.trials) == 4
+
+
+def test_a_kill_under_way_ends_the_run(bench):
+    bench = bench(num_trials=30)
+
+    def kill():
+        bench.store.give_order("s1", Kill(), at=now())
+
+    with pytest.raises(LostLease):
+        bench.run(StoreThatEnds(bench.store, 5, kill))
+    bench.assert_nothing_is_open()
+    assert bench.store.get_search("s1").state is SearchState.CANCELLED
 
 
 def test_a_runner_that_lost_its_search_ends_and_the_next_goes_on(bench):

@@ -141,8 +141,11 @@ def test_limits_are_changed_beside_the_spec(store, lease):
 @pytest.mark.parametrize(
     ("order", "message"),
     [
-        (Extend(num_trials=1), r"num_trials: found 1, allowed: 2 to 100000, of which the first are proposed"),
-        (Extend(num_trials=100_001), "num_trials: found 100001, allowed: 2 to 100000"),
+        (
+            Extend(num_trials=1),
+            r"num_trials: found 1, allowed: 2, as many as are proposed or enqueued, to 100000",
+        ),
+        (Extend(num_trials=100_001), "num_trials: found 100001, allowed: 2, as many as"),
         (Extend(num_trials=1, max_parallel=0), "; max_parallel: found 0, allowed: 1 to 10000"),
     ],
 )
@@ -215,7 +218,7 @@ def test_what_is_enqueued_is_bounded_and_cannot_be_cut_off(store):
         give(store, Enqueue(architecture=replace(ARCHITECTURE, num_layers=layers)))
     with pytest.raises(Conflict, match="allowed: 100 at a time"):
         give(store, Enqueue(architecture=replace(ARCHITECTURE, num_layers=1000)))
-    with pytest.raises(InvalidOrder, match="allowed: 100 to"):
+    with pytest.raises(InvalidOrder, match="allowed: 100, as many as"):
         give(store, Extend(num_trials=99))
 
 

@@ -20,7 +20,7 @@ from nas.finals import Evaluation
 from nas.frontier import finalists
 from nas.log_ranges import LogRanges
 from nas.logs import log_path
-from nas.orders import Cancel, Kill, Pause, Resume
+from nas.orders import Cancel, Extend, Kill, Pause, Resume
 from nas.search import Resources, Rungs, SearchState
 from nas.settings import Settings
 from nas.storage.sql import open_store
@@ -160,6 +160,27 @@ def test_killed_by_order_it_is_over_though_a_worker_hangs(home):
     assert process.wait(60) == NOT_OURS
     _soon(lambda: _is_gone(worker), "a hung worker outlives its search")
     assert home.store.get_search(search_id) == killed
+
+
+@pytest.mark.searches
+def test_more_trials_at_once_than_ray_was_started_for_run_in_the_next_process(home):
+    """Nothing that ran is lost: its attempt ends without a failure, and its trial goes on."""
+    search_id = home.create(num_trials=6)
+    process = home.start(search_id)
+    _once(lambda: len(home.store.points(search_id)) >= 2, process)
+    home.store.give_order(search_id, Extend(max_parallel=9), at=utc_now())
+    assert process.wait(60) == 0
+    assert "more trials are wanted at once than Ray was started for" in home.log
+    assert all(attempt.ended_at and not attempt.failure for attempt in home.store.attempts(search_id))
+    before = len(home.store.attempts(search_id))
+    assert home.run(search_id) == 0
+    assert home.store.get_search(search_id).state is SearchState.SUCCEEDED
+    attempts = home.store.attempts(search_id)
+    assert any(
+        each.started_at < other.ended_at and other.started_at < each.ended_at and each != other
+        for each in attempts[before:]
+        for other in attempts[before:]
+    ), "trials ran at once"
 
 
 def test_each_attempt_keeps_a_log_where_the_service_sees_it(home, finished):

@@ -79,8 +79,10 @@ def test_final_states_are_those_without_moves():
 def test_every_state_that_is_not_final_can_be_taken_up_again_or_ended():
     """A crash must leave no state from which there is no way on."""
     for state in SearchState:
-        if not state.is_final:
-            assert {SearchState.PREPARING, SearchState.FAILED, SearchState.CANCELLED} <= LEGAL_MOVES[state]
+        if not state.is_final and state is not SearchState.PAUSED:
+            ways = {SearchState.PREPARING, SearchState.PAUSED, SearchState.FAILED, SearchState.CANCELLED}
+            assert ways <= LEGAL_MOVES[state]
+    assert LEGAL_MOVES[SearchState.PAUSED] == {SearchState.QUEUED, SearchState.CANCELLED}
 
 
 def test_a_search_keeps_its_first_start_and_drops_progress_at_its_end():

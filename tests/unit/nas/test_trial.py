@@ -12,6 +12,7 @@ FAILURE = Failure(kind=FailureKind.ERROR, message="it broke")
 MOVES = {
     "started": lambda trial: trial.started(after(1)),
     "saved": lambda trial: trial.saved("later state"),
+    "interrupted": lambda trial: trial.interrupted(),
     "waiting": lambda trial: trial.waiting("state"),
     "advanced": lambda trial: trial.advanced(),
     "completed": lambda trial: trial.completed(MEASUREMENT, "student", after(9)),
@@ -20,8 +21,17 @@ MOVES = {
     "cancelled": lambda trial: trial.cancelled(after(9)),
 }
 LEGAL = {
-    TrialState.PROPOSED: {"started", "failed", "cancelled"},
-    TrialState.RUNNING: {"started", "saved", "waiting", "advanced", "completed", "failed", "cancelled"},
+    TrialState.PROPOSED: {"started", "waiting", "failed", "cancelled"},
+    TrialState.RUNNING: {
+        "started",
+        "saved",
+        "interrupted",
+        "waiting",
+        "advanced",
+        "completed",
+        "failed",
+        "cancelled",
+    },
     TrialState.WAITING: {"started", "advanced", "stopped", "failed", "cancelled"},
     TrialState.COMPLETED: set(),
     TrialState.STOPPED: set(),

@@ -8,15 +8,17 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import ray
 
 from nas.clock import utc_now
 from nas.driver import Driver
-from nas.orders import Cancel
-from nas.search import Rungs
+from nas.orders import Cancel, StopTrial
+from nas.search import Resources, Rungs
 from nas.storage.memory import InMemoryStore
 from nas.trial import TrialState
 from tests.fakes import Simulation, running_search, small_spec
-from tests.simulated import make_simulated
+from tests.simulated import evaluated, make_simulated
+from workers.cluster import no_place
 from workers.executor import TuneExecutor, _Stopper
 from workers.report import TrialReport
 
@@ -42,6 +44,17 @@ def _hung(_trial):
 def make_hung():
     """Trials that report once and never again."""
     return _hung
+
+
+def _first_hangs(simulation, trial):
+    if trial.number == 0:
+        yield from _hung(trial)
+    yield from evaluated(simulation, trial)
+
+
+def make_first_hangs(simulation):
+    """Trials of which the first hangs."""
+    return partial(_first_hangs, simulation)
 
 
 def _broken(_trial):
@@ -118,6 +131,47 @@ def test_a_hung_worker_does_not_outlive_its_search(bench, monkeypatch):
     while Path(f"/proc/{pid}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.searches
+def test_a_hung_worker_whose_trial_is_stopped_costs_the_others_no_place(bench, monkeypatch):
+    monkeypatch.setattr("workers.executor.GRACE_SECONDS", 1.0)
+    search = bench(max_parallel=2, num_trials=4)
+    thread = _when_running(
+        search, lambda: search.store.give_order("s1", StopTrial(trial_number=0), at=utc_now())
+    )
+    search.run(partial(make_first_hangs, search.simulation))
+    thread.join()
+    states = [trial.state for trial in search.trials]
+    assert (states[0], len(states)) == (TrialState.CANCELLED, 4)
+    assert set(states[1:]) <= {TrialState.COMPLETED, TrialState.STOPPED}
+    assert all(attempt.failure is None for attempt in search.store.attempts("s1"))
+    for stretches in search.simulation.trained().values():
+        assert len(stretches) == len(set(stretches))
+
+
+def test_a_trial_that_finds_no_place_is_told_of_and_orders_are_seen_meanwhile(bench, monkeypatch):
+    """Each of two asks for all CPUs that there are."""
+    for name in ("PATIENCE_SECONDS", "LOOK_SECONDS", "GRACE_SECONDS"):
+        monkeypatch.setattr(f"workers.executor.{name}", 0.2)
+    cpus = ray.cluster_resources()["CPU"]
+    search = bench(max_parallel=2, resources=Resources(cpus=cpus))
+    told = []
+
+    def cancel_once_told():
+        while not told:
+            progress = search.store.get_search("s1").progress
+            stage = progress.stage if progress else ""
+            told.extend([stage] if stage.startswith("waiting for room") else [])
+            time.sleep(0.05)
+        search.store.give_order("s1", Cancel(), at=utc_now())
+
+    thread = threading.Thread(target=cancel_once_told, daemon=True)
+    thread.start()
+    search.run(make_forever, no_place=lambda count: no_place(search.spec.resources, count=count))
+    thread.join()
+    assert f"asks Ray for {cpus:g} CPU; free now: " in told[0]
+    assert {trial.state for trial in search.trials} == {TrialState.CANCELLED}
 
 
 def test_a_failed_trial_takes_the_end_of_the_log_along(bench):

@@ -1,0 +1,134 @@
+"""The commands for searches under way as users call them, and the client behind them, against a real server."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from api.app import create_app
+from nas.axes import AXIS_NAMES
+from nas.client import Client
+from nas.connection import ClientError
+from nas.layout import attempt_log
+from nas.search import SearchState
+from nas.service import SearchService
+from nas.space import search_space
+from nas.storage.memory import InMemoryStore
+from tests.fakes import ManualClock
+from tests.unit.api.live import serving
+from tests.unit.api.seeded import NOW, Played, demo_spec
+
+NAS = Path(sys.executable).with_name("nas")
+
+
+class Served:
+    """A server and what is behind it."""
+
+    def __init__(self, address, store, service, root):
+        self.address = address
+        self.store = store
+        self.service = service
+        self.root = root
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    root = tmp_path_factory.mktemp("artifacts")
+    store = InMemoryStore()
+    service = SearchService(store, artifact_root=root)
+    with serving(create_app(service)) as address:
+        yield Served(address, store, service, root)
+
+
+@pytest.fixture
+def search(served):
+    return served.service.create(demo_spec())
+
+
+@pytest.fixture
+def client(served):
+    with Client(served.address) as client:
+        yield client
+
+
+@pytest.fixture
+def nas(served, tmp_path):
+    def call(*arguments, code=0):
+        environment = os.environ | {
+            "NAS_SERVER_URL": served.address,
+            "NAS_HOME": str(tmp_path),
+            "NAS_OWNER": "ann",
+        }
+        ended = subprocess.run(
+            [NAS, *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == code, ended.stderr
+        return ended.stdout if code == 0 else ended.stderr
+
+    return call
+
+
+def sizes_of(spec):
+    largest = search_space(spec).largest
+    return {name: getattr(largest, name) for name in AXIS_NAMES}
+
+
+def test_a_search_is_paused_resumed_and_killed(served, search, nas):
+    assert nas("pause", search.id) == "paused\n"
+    assert served.store.get_search(search.id).state is SearchState.PAUSED
+    told = json.loads(nas("resume", search.id, "--json"))
+    assert (told["id"], told["state"], told["waiting"]["kind"]) == (search.id, "QUEUED", "queue")
+    assert nas("kill", search.id) == "killed\n"
+    assert "is CANCELLED and cannot be paused" in nas("pause", search.id, code=1)
+    orders = [event.data for event in served.store.events(search_id=search.id) if event.kind == "order"]
+    assert {order["by"] for order in orders} == {"ann"}
+
+
+def test_limits_are_changed_and_architectures_enqueued(served, search, nas):
+    assert nas("extend", search.id, "--num-trials", "20", "--max-parallel", "3") == "20 trials, 3 at a time\n"
+    assert "allowed: --num-trials, --max-parallel" in nas("extend", search.id, code=2)
+    assert "found 0, allowed: a whole number above 0" in nas("extend", search.id, "--num-trials", "0", code=2)
+    assigned = [f"{name}={size}" for name, size in sizes_of(search.spec).items()]
+    largest = search_space(search.spec).largest
+    assert nas("enqueue", search.id, *assigned) == f"enqueued: {largest.name}\n"
+    assert "is enqueued already" in nas("enqueue", search.id, *assigned, code=1)
+    assert "num_layers: found 99, allowed: 4, 5, 6; the nearest" in nas(
+        "enqueue", search.id, "num_layers=99", code=2
+    )
+    assert "layers: unknown, allowed: num_layers" in nas("enqueue", search.id, "layers=9", code=2)
+
+
+def test_the_client_says_the_same(served, search, client):
+    assert client.pause_search(search.id, by="bob").search.state is SearchState.PAUSED
+    view = client.enqueue_architecture(search.id, sizes_of(search.spec), by="bob")
+    assert view == served.service.get(search.id)
+    assert view.search.orders.enqueued[0].by == "bob"
+    assert client.extend_search(search.id, max_parallel=9).search.spec_by_now.max_parallel == 9
+    assert client.resume_search(search.id).waiting.position == served.store.queue(99).index(search.id) + 1
+    with pytest.raises(ClientError) as caught:
+        client.extend_search(search.id)
+    assert (caught.value.status, caught.value.code) == (422, "invalid_order")
+    assert client.kill_search(search.id).search.orders.is_killed
+
+
+def test_a_trial_is_stopped_and_the_log_of_its_attempt_read(served, search, nas, client):
+    Played(served.store, ManualClock(NOW), search.id).train(num_points=3)
+    running = next(trial for trial in served.store.trials(search.id) if not trial.state.is_final)
+    assert "is stopped, or will be" in nas("stop-trial", search.id, str(running.number))
+    assert served.store.get_search(search.id).orders.stopped == (running.number,)
+    assert "trial 99: not found" in nas("stop-trial", search.id, "99", code=1)
+    path = attempt_log(served.root, search.id, running.number, 1)
+    path.parent.mkdir(parents=True)
+    lines = "".join(f"line {number} of a long log\n" for number in range(10_000))
+    path.write_text(lines)
+    log = partial(nas, "logs", search.id, "--trial", str(running.number))
+    assert log() == log("--attempt", "1") == lines
+    assert "attempt 7: not found" in log("--attempt", "7", code=1)
+    assert "found without --trial" in nas("logs", search.id, "--attempt", "1", code=2)
+    assert client.read_attempt_log(search.id, running.number, 1, offset=7, limit=3).text == "of "
+    with pytest.raises(ClientError, match="log"):
+        client.read_search_log(search.id)
