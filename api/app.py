@@ -20,6 +20,7 @@ from api.observe import Observed
 from api.routes import events, health, searches, trials
 from api.schemas.base import Problem
 from api.schemas.searches import SearchEdit
+from api.tailer import Tailer
 from nas.service import SearchService
 from nas.spec import SPEC_ADAPTER
 
@@ -64,6 +65,7 @@ def create_app(
     app.state.metrics = Metrics(service)
     app.state.service = service
     app.state.stopping = threading.Event()  # set by the server's owner, so that open streams end
+    app.state.tailer = Tailer(service, app.state.stopping)
     errors.install(app)
     templates: dict[str, str] = {}
     for module, prefix in ((health, ""), (searches, PREFIX), (trials, PREFIX), (events, PREFIX)):
