@@ -21,6 +21,7 @@ from api.routes import control, events, health, searches, trials
 from api.schemas.base import Problem
 from api.schemas.control import Limits, Sizes
 from api.schemas.searches import SearchEdit
+from api.tailer import Tailer
 from nas.service import SearchService
 from nas.spec import SPEC_ADAPTER
 
@@ -65,6 +66,7 @@ def create_app(
     app.state.metrics = Metrics(service)
     app.state.service = service
     app.state.stopping = threading.Event()  # set by the server's owner, so that open streams end
+    app.state.tailer = Tailer(service, app.state.stopping)
     errors.install(app)
     templates: dict[str, str] = {}
     for module in (health, searches, trials, control, events):

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -12,6 +11,7 @@ from fastapi import Depends, Header, HTTPException, Path, Query, Request
 from pydantic import AfterValidator, BeforeValidator
 
 from api.metrics import Metrics
+from api.tailer import Tailer
 from nas.edits import MAX_OWNER_LENGTH, MAX_TAG_LENGTH, MAX_TAGS, Edit, read_edit
 from nas.errors import InvalidRequest
 from nas.listing import SearchFilter, TrialFilter
@@ -43,10 +43,10 @@ def metrics_of(request: Request) -> Metrics:
     return metrics
 
 
-def stopping_of(request: Request) -> threading.Event:
-    """Return the event that is set once the server is to end."""
-    stopping: threading.Event = request.app.state.stopping
-    return stopping
+def tailer_of(request: Request) -> Tailer:
+    """Return the one reader of what happens."""
+    tailer: Tailer = request.app.state.tailer
+    return tailer
 
 
 async def whole_body(request: Request) -> bytes:
@@ -225,7 +225,7 @@ def page_size(default: int, most: int) -> Callable[[int], int]:
     return size
 
 
-Stopping = Annotated[threading.Event, Depends(stopping_of)]
+Events = Annotated[Tailer, Depends(tailer_of)]
 Numbers = Annotated[Metrics, Depends(metrics_of)]
 Service = Annotated[SearchService, Depends(service_of)]
 Spec = Annotated[SearchSpec, Depends(submitted_spec)]

@@ -1,26 +1,22 @@
 """What happens, as server-sent events under ``/api/v1``: of one search to its end, or of all for ever."""
 
-import asyncio
 import logging
-import threading
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Query
-from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api.dependencies import SearchId, Service, Stopping
+from api.dependencies import Events, SearchId, Service
 from api.errors import problems
 from api.schemas.events import EventResource
+from api.tailer import Tailer
 from nas.errors import StoreUnavailable
-from nas.service import SearchService
 
 logger = logging.getLogger(__name__)
 router = APIRouter(tags=["events"])
 
-EVENTS_PER_READ = 500
-POLL_SECONDS = 0.5
 After = Annotated[
     int | Literal["now"],
     Query(
@@ -57,13 +53,13 @@ KnownSearch = Annotated[str, Depends(known)]
     responses=problems(404, 422, 503),
 )
 async def stream_events(
-    service: Service, stopping: Stopping, search_id: KnownSearch, cursor: Cursor
+    tailer: Events, search_id: KnownSearch, cursor: Cursor
 ) -> AsyncIterator[EventResource]:
     """Follow a search: all events from the beginning or after a cursor, until the search is final.
 
     A stream that ends earlier, because the server does, is gone on with by `Last-Event-ID`.
     """
-    async for event in _follow(service, stopping, cursor, search_id):
+    async for event in _told(tailer, cursor, search_id):
         yield event  # type: ignore[misc]
 
 
@@ -73,43 +69,24 @@ async def stream_events(
     response_class=EventSourceResponse,
     responses=problems(422, 503),
 )
-async def stream_all_events(
-    service: Service, stopping: Stopping, cursor: Cursor
-) -> AsyncIterator[EventResource]:
+async def stream_all_events(tailer: Events, cursor: Cursor) -> AsyncIterator[EventResource]:
     """Follow all searches: all events from the beginning or after a cursor, until the server ends.
 
     It is gone on with by `Last-Event-ID`.
     """
-    async for event in _follow(service, stopping, cursor, None):
+    async for event in _told(tailer, cursor, None):
         yield event  # type: ignore[misc]
 
 
-async def _follow(
-    service: SearchService, stopping: threading.Event, cursor: int, search_id: str | None
-) -> AsyncIterator[ServerSentEvent]:
+async def _told(tailer: Tailer, cursor: int, search_id: str | None) -> AsyncIterator[ServerSentEvent]:
     """Yield events after ``cursor``; of one search until it is final.
 
     Ends early when the server is to end or the database is away: the reader goes on later.
     """
-    is_final = False
-    while not stopping.is_set():
-        try:
-            events = await run_in_threadpool(
-                service.events, after=cursor, search_id=search_id, limit=EVENTS_PER_READ
-            )
-            for event in events:
-                cursor = event.sequence
+    try:
+        async with aclosing(tailer.follow(cursor, search_id)) as events:
+            async for event in events:
                 resource = EventResource.model_validate(event)
-                yield ServerSentEvent(id=str(cursor), event=event.kind, data=resource)
-            if events:
-                continue
-            if is_final:
-                return
-            if search_id is not None:
-                # Once it is final, one more read sends what was committed together with its end.
-                is_final = (await run_in_threadpool(service.search, search_id)).state.is_final
-        except StoreUnavailable as error:
-            logger.warning("a stream of events ends early: %s", error)
-            return
-        if not is_final:
-            await asyncio.sleep(POLL_SECONDS)
+                yield ServerSentEvent(id=str(event.sequence), event=event.kind, data=resource)
+    except StoreUnavailable as error:
+        logger.warning("a stream of events ends early: %s", error)
