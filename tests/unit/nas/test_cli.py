@@ -342,7 +342,7 @@ def test_download(nas, server, tmp_path):
 
 def test_unknown_search_and_absent_server(nas):
     assert _errors(nas("show", "nope", code=1)) == ["search nope: not found"]
-    (error,) = _errors(nas("list", "--server", "http://127.0.0.1:9", code=1))
+    (error,) = _errors(nas("list", "--server", "http://127.0.0.1:9", code=4))
     assert "nas serve" in error
 
 
