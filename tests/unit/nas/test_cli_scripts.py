@@ -90,6 +90,17 @@ def test_json_of_what_is_made_and_changed(nas, server):
     assert json.loads(nas("cancel", made["id"], "--json"))["state"] == "CANCELLED"
 
 
+def test_json_of_a_study(nas, server, monkeypatch):
+    monkeypatch.setenv("NAS_HOME", str(server.home))
+    search_id = server.id("succeeded")
+    told = json.loads(nas("study", search_id, "--json"))
+    assert told == {
+        "study_name": search_id,
+        "storage": f"sqlite:///{server.home}/optuna.db",
+        "num_trials": len(server.store.trials(search_id)),
+    }
+
+
 def test_json_of_what_is_here(nas, server, tmp_path):
     search_id = server.id("succeeded")
     taken = json.loads(nas("download", search_id, "-o", "model", "--json"))
