@@ -3,54 +3,54 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nas.connection import Connection
+from nas.answers import FoundSearch
+from nas.client_calls import Calls
 from nas.log_ranges import DEFAULT_BYTES, LogRange
-from nas.spec import load
-from nas.standing import SearchView
+from nas.parameters import SearchId
 
 
-class ControlCalls:
-    """Calls on ``_connection``; raises ClientError throughout. ``by`` says who wants it, in people's words."""
+class ControlCalls(Calls):
+    """Pause, resume, extend and kill searches, have architectures tried; ``by`` says who wants it, in people's words."""
 
-    _connection: Connection
-
-    def pause_search(self, search_id: str, *, by: str = "") -> SearchView:
+    def pause_search(self, search_id: SearchId, *, by: str = "") -> FoundSearch:
         """Give back what a search uses, and leave it alone until it is resumed."""
         return self._order(f"{search_id}:pause", by)
 
-    def resume_search(self, search_id: str, *, by: str = "") -> SearchView:
+    def resume_search(self, search_id: SearchId, *, by: str = "") -> FoundSearch:
         """Queue a paused search again; it ends as if it had never been paused."""
         return self._order(f"{search_id}:resume", by)
 
-    def kill_search(self, search_id: str, *, by: str = "") -> SearchView:
+    def kill_search(self, search_id: SearchId, *, by: str = "") -> FoundSearch:
         """End a search now, whatever its workers do; ``cancel`` ends it in order."""
         return self._order(f"{search_id}:kill", by)
 
     def extend_search(
         self,
-        search_id: str,
+        search_id: SearchId,
         *,
         num_trials: int | None = None,
         max_parallel: int | None = None,
         by: str = "",
-    ) -> SearchView:
+    ) -> FoundSearch:
         """Let a search try more or fewer architectures, or more or fewer at a time; None leaves a limit."""
         limits = {"num_trials": num_trials, "max_parallel": max_parallel}
         return self._order(
             f"{search_id}:extend", by, {key: value for key, value in limits.items() if value is not None}
         )
 
-    def enqueue_architecture(self, search_id: str, sizes: Mapping[str, int], *, by: str = "") -> SearchView:
+    def enqueue_architecture(
+        self, search_id: SearchId, sizes: Mapping[str, int], *, by: str = ""
+    ) -> FoundSearch:
         """Have the architecture with these sizes of the searched axes tried before the next proposal."""
         return self._order(f"{search_id}:enqueue", by, dict(sizes))
 
-    def stop_trial(self, search_id: str, trial_number: int, *, by: str = "") -> SearchView:
+    def stop_trial(self, search_id: SearchId, trial_number: int, *, by: str = "") -> FoundSearch:
         """End one trial; the search goes on without it."""
         return self._order(f"{search_id}/trials/{trial_number}:stop", by)
 
     def read_attempt_log(
         self,
-        search_id: str,
+        search_id: SearchId,
         trial_number: int,
         attempt_number: int,
         *,
@@ -60,26 +60,25 @@ class ControlCalls:
         """Return a part of what one attempt of a trial logged and printed."""
         return self._range(f"{search_id}/trials/{trial_number}/attempts/{attempt_number}/log", offset, limit)
 
-    def read_search_log(self, search_id: str, *, offset: int = 0, limit: int = DEFAULT_BYTES) -> LogRange:
+    def read_search_log(
+        self, search_id: SearchId, *, offset: int = 0, limit: int = DEFAULT_BYTES
+    ) -> LogRange:
         """Return a part of what the workers of a search printed."""
         return self._range(f"{search_id}/log", offset, limit)
 
-    def attempt_log(self, search_id: str, trial_number: int, attempt_number: int) -> Iterator[str]:
+    def attempt_log(self, search_id: SearchId, trial_number: int, attempt_number: int) -> Iterator[LogRange]:
         """Yield what one attempt logged and printed so far, from its beginning, part by part."""
         offset = 0
         while True:
             part = self.read_attempt_log(search_id, trial_number, attempt_number, offset=offset)
-            yield part.text
+            yield part
             if part.next_offset in {offset, part.total_bytes}:
                 return
             offset = part.next_offset
 
-    def _order(self, path: str, by: str, content: Mapping[str, Any] | None = None) -> SearchView:
-        parameters = {"by": by} if by else {}
+    def _order(self, path: str, by: str, content: Mapping[str, Any] | None = None) -> FoundSearch:
         body = {} if content is None else {"json": content}
-        data = self._connection.call("POST", f"/searches/{path}", params=parameters, **body)
-        return load(SearchView, {**data, "search": data})
+        return self._ask(FoundSearch, "POST", f"/searches/{path}", params={"by": by or None}, **body)
 
     def _range(self, path: str, offset: int, limit: int) -> LogRange:
-        asked = {"offset": offset, "limit": limit}
-        return load(LogRange, self._connection.call("GET", f"/searches/{path}", params=asked))
+        return self._ask(LogRange, "GET", f"/searches/{path}", params={"offset": offset, "limit": limit})

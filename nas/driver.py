@@ -274,7 +274,7 @@ class Driver:
             self._ledger.save(trial.advanced())
             return
         assert trial.checkpoint is not None, "a point at a rung comes with a checkpoint"
-        waiting = trial.waiting(trial.checkpoint)
+        waiting = trial.parked(trial.checkpoint)
         decisions = self._decide(waiting)
         if trial.number in decisions.advance:
             self._ledger.save(trial.advanced())
@@ -347,7 +347,7 @@ class Driver:
             was_running = trial.state in {TrialState.RUNNING, TrialState.PROPOSED}
             if was_running and self._is_measured(trial) and not self._is_at_last_rung(trial):
                 assert trial.checkpoint is not None, "it is stored before the point at a rung"
-                self._ledger.save(trial.waiting(trial.checkpoint))
+                self._ledger.save(trial.parked(trial.checkpoint))
 
     def beat(self) -> None:
         """Obey what was ordered and store the progress, now and then; to be called also while nothing comes back."""

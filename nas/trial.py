@@ -168,7 +168,7 @@ class Trial:
         """The worker has written a student that the trial can go on from."""
         return self._moved((TrialState.RUNNING,), checkpoint=checkpoint)
 
-    def waiting(self, checkpoint: str) -> "Trial":
+    def parked(self, checkpoint: str) -> "Trial":
         """The trial has reached its rung and waits there to be compared."""
         return self._moved(
             (TrialState.PROPOSED, TrialState.RUNNING), state=TrialState.WAITING, checkpoint=checkpoint

@@ -454,7 +454,7 @@ def test_time_left_follows_from_the_pace_and_what_is_expected_yet(service, histo
     for number in (1, 2):
         trial = history.begin(make_trial(number))
         history.reach(trial, 2048, 3.0, seconds=20)
-        trial = trial.waiting(f"trials/{number}")
+        trial = trial.parked(f"trials/{number}")
         history.save(trial if number == 2 else trial.stopped(history.clock.now))
     view = service.get("search-1")
     assert view.tokens_done == 4096 + 2048 + 2048
