@@ -67,7 +67,9 @@ def report(
         console.print(Text(wording.visible(search.notes.rstrip())), soft_wrap=True)
     if search.failure:
         console.print(Text(f"failed: {search.failure.message}", style="red"), soft_wrap=True)
-    if search.progress and not search.state.is_final:
+    if view.waiting:
+        console.print(Text(f"waits: {view.waiting.text}", style="yellow"), soft_wrap=True)
+    elif search.progress and not search.state.is_final:
         left = f", {wording.remaining(view.eta_seconds)}" if view.eta_seconds is not None else ""
         console.print(Text(f"{wording.progress(search.progress)}{left}"), soft_wrap=True)
     if records:
@@ -164,6 +166,9 @@ class Narrator:
             self._tell_search(event.data)
         elif event.kind == "trial":
             self._tell_trial(load(Trial, event.data))
+        elif event.kind == "order":
+            whom = f" by {event.data['by']}" if event.data["by"] else ""
+            self._say(Text(f"ordered{whom}: {event.data['order'].replace('_', ' ')}"))
 
     def _tell_search(self, data: Any) -> None:
         state = SearchState(data["state"])

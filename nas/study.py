@@ -66,6 +66,7 @@ def _study_trial(
         "parameters": trial.architecture.parameter_count,
         "loss_before_retraining": measured.loss_before_retraining if measured else losses.get(0),
         "checkpoint": trial.checkpoint,
+        "enqueued_by": trial.enqueued_by,
         "failure": trial.failure.message if trial.failure else None,
     }
     told = create_trial(

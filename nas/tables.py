@@ -40,6 +40,7 @@ COLOURS = {
     SearchState.SUCCEEDED: "green",
     SearchState.FAILED: "red",
     SearchState.CANCELLED: "yellow",
+    SearchState.PAUSED: "yellow",
     TrialState.COMPLETED: "green",
 }
 

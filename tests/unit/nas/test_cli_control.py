@@ -80,6 +80,7 @@ def sizes_of(spec):
 def test_a_search_is_paused_resumed_and_killed(served, search, nas):
     assert nas("pause", search.id) == "paused\n"
     assert served.store.get_search(search.id).state is SearchState.PAUSED
+    assert f"waits: paused, until somebody resumes it: nas resume {search.id}" in nas("show", search.id)
     told = json.loads(nas("resume", search.id, "--json"))
     assert (told["id"], told["state"], told["waiting"]["kind"]) == (search.id, "QUEUED", "queue")
     assert nas("kill", search.id) == "killed\n"
