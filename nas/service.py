@@ -18,6 +18,7 @@ from nas.disk import tree_bytes
 from nas.edits import Edit
 from nas.errors import Conflict, LogUnavailable, NotFound, UnknownCursor
 from nas.estimate import Estimate, Rate, estimate, measured_rate
+from nas.history_service import HistoryService
 from nas.layout import search_directory
 from nas.listing import (
     EVERY_SEARCH,
@@ -61,6 +62,7 @@ class SearchService:
         self._artifact_root = artifact_root
         self._logs = logs
         self._clock = clock
+        self.history = HistoryService(store, self.get, self.trials)
 
     def create(
         self,

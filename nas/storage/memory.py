@@ -16,6 +16,7 @@ from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.search import Event, Search
 from nas.spec import dump
 from nas.storage import changes
+from nas.storage.history_memory import MemoryHistory
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.totals import Totals
 from nas.trial import Attempt, Trial
@@ -43,6 +44,7 @@ class InMemoryStore:
         self._keyed: dict[str, tuple[RequestKey, str]] = {}
         """Requests that made a search, with its id, by their key."""
         self._events: list[Event] = []
+        self.history = MemoryHistory(self._lock, self.get_search, self.trials, self.points)
 
     def add_search(self, search: Search, key: RequestKey | None = None) -> Search:
         """See SearchStore."""
@@ -143,6 +145,8 @@ class InMemoryStore:
         with self._held(lease, trial.search_id) as record:
             if changed := changes.saved_trial(record.trials.get(trial.number), trial):
                 record.trials[trial.number] = changed
+                if changed.state.is_final:
+                    self.history.add(record.search, changed)
                 self._tell(trial.search_id, "trial", trial.number, dump(changed))
 
     def trials(self, search_id: str) -> list[Trial]:

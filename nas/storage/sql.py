@@ -21,6 +21,7 @@ from nas.spec import dump, load
 from nas.storage import changes, tables
 from nas.storage.counts import counted
 from nas.storage.engine import Database
+from nas.storage.history_sql import SqlHistory, record
 from nas.storage.queries import listed_searches
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.totals import Totals
@@ -46,6 +47,7 @@ class SqlStore:
 
     def __init__(self, url: str, clock: Clock = utc_now) -> None:
         self._database = Database(url)
+        self.history = SqlHistory(self._database)
         self._clock = clock
         self._migrations = Config()
         self._migrations.set_main_option("script_location", "nas.storage:migrations")
@@ -161,10 +163,12 @@ class SqlStore:
 
     def save_trial(self, trial: Trial, lease: Lease) -> None:
         """See SearchStore."""
-        with self._held(lease, trial.search_id) as (connection, _):
+        with self._held(lease, trial.search_id) as (connection, search):
             row = _find(connection, tables.trials, search_id=trial.search_id, number=trial.number)
             if changed := changes.saved_trial(load(Trial, row) if row else None, trial):
                 _put(connection, tables.trials, _row(changed), is_new=row is None)
+                if changed.state.is_final:
+                    record(connection, search, changed)
                 self._tell(connection, trial.search_id, "trial", trial.number, dump(changed))
 
     def trials(self, search_id: str) -> list[Trial]:

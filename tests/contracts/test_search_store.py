@@ -18,14 +18,10 @@ from nas.finals import Evaluated
 from nas.listing import SearchFilter, SearchOrder
 from nas.search import SearchState
 from nas.spec import dump, load
-from nas.storage import tables
-from nas.storage.memory import InMemoryStore
-from nas.storage.sql import open_store
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.totals import Totals
 from nas.trial import Failure, FailureKind, Point, TrialState
 from tests import searches
-from tests.postgres import private_server
 from tests.searches import (
     MEASUREMENT,
     after,
@@ -39,33 +35,6 @@ from tests.searches import (
 
 FAILURE = Failure(kind=FailureKind.ERROR, message="it broke", traceback="Traceback\n  ...")
 by_law = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture(scope="module")
-def sqlite(tmp_path_factory):
-    store = open_store(f"sqlite:///{tmp_path_factory.mktemp('store')}/deep/nas.db")
-    yield store
-    store.close()
-
-
-@pytest.fixture(scope="module")
-def postgresql():
-    with private_server() as server:
-        store = open_store(server.new_database())
-        yield store
-        store.close()
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def store(request):
-    """An empty store."""
-    if request.param == "memory":
-        return InMemoryStore()
-    opened = request.getfixturevalue(request.param)
-    with opened._database.writing() as connection:
-        for table in reversed(tables.metadata.sorted_tables):
-            connection.execute(table.delete())
-    return opened
 
 
 @pytest.fixture

@@ -1,0 +1,60 @@
+"""Learning curves in few points: pure.
+
+Each bucket of a curve keeps its least and its greatest loss, so that no peak is lost on the way (what plotting
+tools call min-max decimation).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nas.trial import Point, Trial
+
+LEAST_POINTS = 4
+"""The first, the last and the two extremes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """The points of one trial, or those of them that tell most."""
+
+    trial: Trial
+    points: tuple[Point, ...]
+    """By tokens; the first and the last are always among them."""
+    num_points: int
+    """That there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """The curves of the trials that were asked for, or of those that are furthest."""
+
+    curves: tuple[Curve, ...]
+    """By the trial's number."""
+    num_trials: int
+    """Of the search; where nobody chose, trials beyond the limit have no curve here."""
+
+
+def thinned(points: Sequence[Point], most: int) -> tuple[Point, ...]:
+    """Return at most so many points of a curve, in their order: the ends and the extremes of each part of it."""
+    assert most >= LEAST_POINTS, f"{most} points"
+    if len(points) <= most:
+        return tuple(points)
+    inner = points[1:-1]
+    num_buckets = (most - 2) // 2
+    kept = {0, len(points) - 1}
+    for number in range(num_buckets):
+        begin, end = (len(inner) * at // num_buckets for at in (number, number + 1))
+        bucket = range(begin + 1, end + 1)
+        kept.add(min(bucket, key=lambda at: points[at].loss))
+        kept.add(max(bucket, key=lambda at: points[at].loss))
+    return tuple(points[at] for at in sorted(kept))
+
+
+def furthest(trials: Sequence[Trial], most: int) -> list[Trial]:
+    """Return at most so many trials: completed ones by loss, then those at the highest rungs, then the first."""
+
+    def order(trial: Trial) -> tuple[float, int, int]:
+        measured = trial.measurement
+        return (measured.loss if measured else float("inf"), -trial.rung, trial.number)
+
+    return sorted(sorted(trials, key=order)[:most], key=lambda trial: trial.number)
