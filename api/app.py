@@ -17,7 +17,7 @@ from api.guard import Guard
 from api.headers import DOCS_PATH, Headed
 from api.metrics import Metrics
 from api.observe import Observed
-from api.routes import events, health, searches, trials
+from api.routes import events, health, history, results, searches, trials
 from api.schemas.base import Problem
 from api.schemas.searches import SearchEdit
 from nas.service import SearchService
@@ -66,7 +66,8 @@ def create_app(
     app.state.stopping = threading.Event()  # set by the server's owner, so that open streams end
     errors.install(app)
     templates: dict[str, str] = {}
-    for module, prefix in ((health, ""), (searches, PREFIX), (trials, PREFIX), (events, PREFIX)):
+    versioned = (searches, trials, results, history, events)
+    for module, prefix in ((health, ""), *((module, PREFIX) for module in versioned)):
         routes = [route for route in module.router.routes if isinstance(route, APIRoute)]
         for route in routes:
             if VERB in route.path_format:  # by another method, it would be taken for an id

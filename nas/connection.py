@@ -5,7 +5,7 @@ make something carry a key by which the server knows them again.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,9 @@ MAX_RETRIES = 3
 """Of a request whose connection was lost, or whose server could not serve for the moment."""
 MAX_PAUSE_SECONDS = 30.0
 """Of what a server asks to wait before the next try."""
-MEDIA_TYPES = ("application/json", "application/x-tar", "text/event-stream")
+MEDIA_TYPES = (
+    "application/json", "application/x-tar", "text/event-stream", "text/csv", "application/jsonl",
+)  # fmt: skip
 """What a search server answers with."""
 
 
@@ -89,13 +91,18 @@ class Connection:
 
     @contextmanager
     def stream(
-        self, path: str, *, headers: dict[str, str] | None = None, silence_seconds: float = TIMEOUT_SECONDS
+        self,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        silence_seconds: float = TIMEOUT_SECONDS,
     ) -> Iterator[httpx.Response]:
         """Give an answer while it arrives; it is broken off after so long without a byte."""
         timeout = httpx.Timeout(TIMEOUT_SECONDS, read=silence_seconds)
         with (
             self._named_errors(),
-            self._http.stream("GET", path, headers=headers, timeout=timeout) as response,
+            self._http.stream("GET", path, headers=headers, params=params, timeout=timeout) as response,
         ):
             _check(response)
             yield response

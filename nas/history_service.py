@@ -11,7 +11,7 @@ from nas.exports import Row, history_row, point_row, trial_row
 from nas.frontier import pareto_front
 from nas.history import EVERYTHING, Entry, HistoryFilter, HistoryOrder, ParentSummary, Place
 from nas.listing import EVERY_SEARCH, SearchFilter
-from nas.series import Curve, Series, furthest, thinned
+from nas.series import Series, curve, furthest
 from nas.side_by_side import MOST_SEARCHES, SideBySide, beside, side_by_side
 from nas.standing import SearchView, TrialRecord, records_of
 from nas.storage.store import SearchStore
@@ -84,14 +84,8 @@ class HistoryService:
                 raise NotFound(f"search {search_id}: trial {missing[0]}: not found")
             chosen = [by_number[number] for number in sorted(set(numbers))]
         points = self._store.history.points_of(search_id, [trial.number for trial in chosen])
-        curves = tuple(
-            Curve(
-                trial=record.trial,
-                points=thinned(record.points, max_points),
-                num_points=len(record.points),
-            )
-            for record in records_of(chosen, points, ())
-        )
+        records = records_of(chosen, points, ())
+        curves = tuple(curve(record.trial, record.points, max_points) for record in records)
         return Series(curves=curves, num_trials=len(trials))
 
     def trial_rows(self, search_id: str) -> Iterator[Row]:

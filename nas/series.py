@@ -7,7 +7,7 @@ tools call min-max decimation).
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.trial import Point, Trial
+from nas.trial import Point, Trial, TrialRole, TrialState
 
 LEAST_POINTS = 4
 """The first, the last and the two extremes."""
@@ -17,7 +17,11 @@ LEAST_POINTS = 4
 class Curve:
     """The points of one trial, or those of them that tell most."""
 
-    trial: Trial
+    trial_number: int
+    architecture: str
+    """Its name."""
+    role: TrialRole
+    state: TrialState
     points: tuple[Point, ...]
     """By tokens; the first and the last are always among them."""
     num_points: int
@@ -32,6 +36,18 @@ class Series:
     """By the trial's number."""
     num_trials: int
     """Of the search; where nobody chose, trials beyond the limit have no curve here."""
+
+
+def curve(trial: Trial, points: Sequence[Point], most: int) -> Curve:
+    """Return the curve of a trial in at most so many of its points."""
+    return Curve(
+        trial_number=trial.number,
+        architecture=trial.architecture.name,
+        role=trial.role,
+        state=trial.state,
+        points=thinned(points, most),
+        num_points=len(points),
+    )
 
 
 def thinned(points: Sequence[Point], most: int) -> tuple[Point, ...]:
