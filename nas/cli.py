@@ -1,10 +1,10 @@
 """The script ``nas``: run a search here, serve searches, or talk to a server.
 
-Exit codes: 0 done; 1 it failed; 2 wrong usage or a spec that cannot be run; 130 interrupted. Errors are
-lines on stderr that begin with ``error:``.
+Exit codes: 0 done; 1 it failed; 2 wrong usage or a spec that cannot be run; 3 the search was cancelled; 4 no
+server answers; 130 interrupted. Errors are lines on stderr that begin with ``error:``, or with ``--json`` one
+JSON object.
 """
 
-import json
 import logging
 import os
 import sys
@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from typer.core import TyperGroup
 
-from minitron.errors import MinitronError
 from nas import display
+from nas.cli_complete import spec_files
 from nas.cli_history import history_commands
-from nas.cli_remote import FAILED, Owner, SearchId, SpecFile, Tags, leave, remote, said_at_first
-from nas.connection import ClientError
-from nas.errors import InvalidEdit, InvalidRequest, InvalidSettings, InvalidSpec, SearchError
+from nas.cli_options import Owner, SearchId, SpecFile, Tags, said_at_first
+from nas.cli_output import INTERRUPTED, Json, Told, exit_code, leave, print_error, print_json, print_line
+from nas.cli_remote import remote
+from nas.cli_winner import winner
+from nas.errors import InvalidSpec
 from nas.estimate_rows import estimate_rows
 from nas.settings import Settings
 from nas.spec import dump, load_spec
-
-BAD_INPUT, INTERRUPTED = 2, 130
 
 
 class _Commands(TyperGroup):
@@ -36,17 +37,15 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             code = INTERRUPTED
-        except (SearchError, MinitronError) as error:
-            for line in _lines(error):
-                typer.echo(f"error: {line}", err=True)
-            code = BAD_INPUT if _is_input(error) else FAILED
+        except Told as error:
+            print_error(ctx, error)
+            code = exit_code(error)
         raise typer.Exit(code)
 
 
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Search for the best smaller language model under a budget.",
 )
@@ -77,7 +76,10 @@ def _root(
 
 @app.command()
 def run(
-    spec: Annotated[Path | None, typer.Argument(metavar="SPEC", help="A spec in YAML or JSON.")] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Argument(metavar="SPEC", help="A spec in YAML or JSON.", autocompletion=spec_files),
+    ] = None,
     *,
     owner: Owner = None,
     tags: Tags = None,
@@ -86,8 +88,9 @@ def run(
     host: Host = None,
     port: Port = None,
     opens: Open = False,
+    as_json: Json = False,
 ) -> None:
-    """Run one search here, to its leaderboard."""
+    """Run one search here, to its leaderboard; with --json each event is one line."""
     if (spec is None) == (resume is None):
         raise InvalidSpec((("SPEC", "found neither or both, allowed: a file, or else --resume ID"),))
     task = load_spec(spec) if spec else resume
@@ -100,7 +103,8 @@ def run(
 
     try:
         settings = _settings(host=host, port=port, open=opens or None)
-        search = local_run.run(task, settings, display.terminal(), serves=serve, said=said)
+        console, tell = (Console(quiet=True), print_line) if as_json else (display.terminal(), None)
+        search = local_run.run(task, settings, console, serves=serve, said=said, tell=tell)
     except local_run.Interrupted as interrupted:
         typer.echo(f"go on with: nas run --resume {interrupted.search_id}", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -118,14 +122,14 @@ def plan(
             "measured earlier."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the estimate as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what a search would cost, and whether it can run; nothing is started or stored."""
     from nas import local_run
 
     found = local_run.plan(load_spec(spec), _settings(device_flops=device_flops))
     if as_json:
-        typer.echo(json.dumps(dump(found), indent=1))
+        print_json(found)
     else:
         display.terminal().print(display.estimate_table(estimate_rows(found)))
 
@@ -137,12 +141,16 @@ def study(
     storage: Annotated[
         str | None, typer.Option(metavar="URL", help="An Optuna storage; default NAS_OPTUNA_STORAGE.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Write or complete the Optuna study of a search that runs or ran here, and say how to open it."""
     from nas import local_run
 
     url, num_trials = local_run.write_study(search_id, _settings(optuna_storage=storage))
-    display.study(display.terminal(), search_id, url, num_trials)
+    if as_json:
+        print_json({"study_name": search_id, "storage": url, "num_trials": num_trials})
+    else:
+        display.study(display.terminal(), search_id, url, num_trials)
 
 
 @app.command()
@@ -156,6 +164,7 @@ def gc(
         int | None,
         typer.Option(min=0, help="Keep at most so much that searches share; default NAS_CACHE_BYTES."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Show what takes space below the artifact root and what may go, then delete that if told to."""
     from nas import collect
@@ -163,14 +172,19 @@ def gc(
     settings = _settings()
     limit = settings.cache_bytes if cache_bytes is None else cache_bytes
     found = collect.collect(settings, cache_bytes=limit, keeps_students=not students)
-    display.disk(display.terminal(), settings.artifact_root, found.usage, found.items)
-    if delete:
-        remaining = collect.delete(found.items)
-        typer.echo(f"deleted {len(found.items) - len(remaining)} of {len(found.items)}")
-        for item in remaining:
-            typer.echo(f"stays: {item.path}: came into use meanwhile, or cannot be deleted", err=True)
+    if not as_json:
+        display.disk(display.terminal(), settings.artifact_root, found.usage, found.items)
+    remaining = collect.delete(found.items) if delete else found.items
+    num_deleted = len(found.items) - len(remaining)
+    if as_json:
+        told = {"artifact_root": str(settings.artifact_root), "usage": dump(found.usage)}
+        print_json(told | {"items": [dump(item) for item in found.items], "num_deleted": num_deleted})
+    elif delete:
+        typer.echo(f"deleted {num_deleted} of {len(found.items)}")
     elif found.items:
         typer.echo("nothing is deleted yet; do so with: nas gc --delete")
+    for item in remaining if delete else ():
+        typer.echo(f"stays: {item.path}: came into use meanwhile, or cannot be deleted", err=True)
 
 
 @app.command()
@@ -186,6 +200,7 @@ def serve(host: Host = None, port: Port = None, opens: Open = False) -> None:
 def main() -> None:
     """Run the command line."""
     app.add_typer(remote)
+    app.add_typer(winner)
     app.add_typer(history_commands)
     app()
 
@@ -193,14 +208,3 @@ def main() -> None:
 def _settings(**options: Any) -> Settings:
     """Return the settings, with those options in place of them that were given."""
     return Settings(**{name: value for name, value in options.items() if value is not None})
-
-
-def _lines(error: Exception) -> list[str]:
-    problems = error.problems if isinstance(error, InvalidSpec | InvalidEdit | ClientError) else ()
-    return [f"{field}: {reason}" for field, reason in problems] or [str(error)]
-
-
-def _is_input(error: Exception) -> bool:
-    if isinstance(error, ClientError):
-        return error.status is not None and error.status in {400, 413, 415, 422}
-    return isinstance(error, InvalidSpec | InvalidEdit | InvalidRequest | InvalidSettings)

@@ -1,31 +1,34 @@
 """The commands of ``nas`` for what was measured over all searches: history, compare, export."""
 
-import json
+import re
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from minitron.files import new_file
 from nas import display
-from nas.axes import AXIS_NAMES, AxisName
-from nas.cli_remote import SearchId, Server
-from nas.client import Client
+from nas.axes import AXIS_NAMES
+from nas.cli_options import SearchId, Server, connected
+from nas.cli_output import Json, print_json
+from nas.client import pages
 from nas.clock import utc_now
 from nas.display_history import comparison, history_table, parents_table
 from nas.errors import InvalidRequest
 from nas.exports import Format
-from nas.history import Between, HistoryFilter, HistoryOrder
-from nas.listing import SearchFilter
-from nas.settings import Settings
+from nas.history import HistoryOrder
+from nas.parameters import Archived
 from nas.spec import dump
 
 history_commands = typer.Typer()
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+MOST_AT_ONCE, MOST_PARENTS = 500, 200
+"""That a server gives at once."""
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Write to this file, which must not exist yet.")
 ]
@@ -80,45 +83,53 @@ def history(
         HistoryOrder, typer.Option(help="A minus puts the greatest first.")
     ] = HistoryOrder.NEWEST,
     limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50,
+    form: Annotated[
+        Format | None, typer.Option("--format", help="Print all of them, as a table for other programs.")
+    ] = None,
     as_json: Json = False,
     server: Server = None,
 ) -> None:
     """List what was ever measured, over all searches, newest first."""
-    searches = SearchFilter(
-        parent=parent,
-        owner=owner,
-        tags=tuple(tags) if tags else None,
-        text=text,
-        archived=None if every else False,
-    )
-    which = HistoryFilter(
-        searches=searches,
-        search_id=search,
-        parent_key=parent_key,
-        data_key=data_key,
-        recipe_key=recipe_key,
-        architecture=architecture,
-        axes=tuple(_between(each) for each in axis or ()),
-        min_parameters=min_parameters,
-        max_parameters=max_parameters,
-        max_loss=max_loss,
-        after=after.replace(tzinfo=UTC) if after else None,
-        before=before.replace(tzinfo=UTC) if before else None,
-        partial=False if whole else None,
-    )
-    with _client(server) as client:
-        if parents:
-            found: list[Any] = client.list_parents(searches)
-            shown = parents_table(found, utc_now())
+    shelf: Archived = "any" if every else "false"
+    searches: dict[str, Any] = {
+        "parent": parent,
+        "owner": owner,
+        "tag": tags,
+        "text": text,
+        "archived": shelf,
+    }
+    which: dict[str, Any] = {
+        **searches,
+        "search": search,
+        "parent_key": parent_key,
+        "data_key": data_key,
+        "recipe_key": recipe_key,
+        "architecture": architecture,
+        "axis": [_between(each) for each in axis or ()] or None,
+        "min_parameters": min_parameters,
+        "max_parameters": max_parameters,
+        "max_loss": max_loss,
+        "measured_after": after.replace(tzinfo=UTC) if after else None,
+        "measured_before": before.replace(tzinfo=UTC) if before else None,
+        "partial": "false" if whole else "any",
+        "order_by": order_by,
+    }
+    with connected(server) as client:
+        if form:
+            _print(client.export_history(**which, format=form))
+        elif parents:
+            listed = client.list_parents(**searches, page_size=MOST_PARENTS)
+            if as_json:
+                print_json(listed)
+            else:
+                _show(parents_table(listed.parents, utc_now()), is_empty=not listed.parents)
         else:
-            found = list(client.list_history(which, order=order_by, limit=limit))
-            shown = history_table(found, utc_now())
-    if as_json:
-        typer.echo(json.dumps([dump(each) for each in found], indent=1))
-    elif found:
-        display.terminal().print(shown)
-    else:
-        typer.echo("nothing of the kind was measured")
+            asked = pages(client.list_history, **which, page_size=min(limit, MOST_AT_ONCE))
+            found = list(islice((each for page in asked for each in page.measurements), limit))
+            if as_json:
+                print_json({"measurements": [dump(each) for each in found]})
+            else:
+                _show(history_table([each.entry for each in found], utc_now()), is_empty=not found)
 
 
 @history_commands.command()
@@ -129,12 +140,12 @@ def compare(
     server: Server = None,
 ) -> None:
     """Show searches side by side: what was asked otherwise, what each found, whether their losses compare."""
-    with _client(server) as client:
+    with connected(server) as client:
         found = client.compare_searches(searches)
     if as_json:
-        typer.echo(json.dumps(dump(found), indent=1))
+        print_json(found)
     else:
-        comparison(display.terminal(), found)
+        comparison(display.terminal(), found.side_by_side)
 
 
 @history_commands.command()
@@ -147,30 +158,35 @@ def export(
     server: Server = None,
 ) -> None:
     """Print the trials of a search, or their points, as CSV or JSON lines."""
-    with _client(server) as client:
-        pieces = client.export_search(search_id, rows=rows.value, form=form)
-        # What cannot be had is told before there is a file.
-        pieces = chain([next(pieces, b"")], pieces)
+    with connected(server) as client:
+        pieces = client.export_search(search_id, rows=rows.value, format=form)
         if output is None:
-            for piece in pieces:
-                sys.stdout.buffer.write(piece)
+            _print(pieces)
             return
         if output.exists():
             raise InvalidRequest("output", f"found {output}, which exists, allowed: a file that does not")
-        with new_file(output) as scratch, scratch.open("wb") as file:
+        with new_file(output) as scratch, scratch.open("w", encoding="utf-8", newline="") as file:
             file.writelines(pieces)
 
 
-def _between(text: str) -> tuple[AxisName, Between]:
+def _print(pieces: Iterator[str]) -> None:
+    """Print a table as it arrives, its line ends as they are."""
+    for piece in pieces:
+        sys.stdout.buffer.write(piece.encode())
+    sys.stdout.buffer.flush()
+
+
+def _show(table: Table, *, is_empty: bool) -> None:
+    if is_empty:
+        typer.echo("nothing of the kind was measured")
+    else:
+        display.terminal().print(table)
+
+
+def _between(text: str) -> str:
+    """Return sizes on an axis as REST asks for them."""
     name, _, sizes = text.partition("=")
-    least, dots, most = sizes.partition("..")
-    is_whole = all(part == "" or (part.isascii() and part.isdecimal()) for part in (least, most))
-    found = next((each for each in AXIS_NAMES if each == name), None)
-    if found is None or not dots or not is_whole:
+    if name not in AXIS_NAMES or not re.fullmatch(r"[0-9]{0,18}\.\.[0-9]{0,18}", sizes):
         allowed = f"AXIS=LEAST..MOST with AXIS of {', '.join(AXIS_NAMES)}"
         raise InvalidRequest("axis", f"found {text!r}, allowed: {allowed}")
-    return found, Between(least=int(least) if least else None, most=int(most) if most else None)
-
-
-def _client(server: str | None) -> Client:
-    return Client(server or Settings().server_url)
+    return f"{name}:{sizes}"

@@ -1,12 +1,11 @@
-"""The commands of ``nas`` that talk to a server; ``cli.py`` joins them to those that need none."""
+"""The commands of ``nas`` that ask a server about searches; ``cli.py`` joins them to the others."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -14,37 +13,26 @@ from rich.text import Text
 
 from nas import display, wording
 from nas.admission import resolved
-from nas.client import Client
+from nas.answers import FoundSearch
+from nas.cli_options import Key, Owner, SearchId, Server, SpecFile, Tags, connected, said_at_first
+from nas.cli_output import Json, leave, print_json, print_line
+from nas.client import Client, pages
 from nas.clock import utc_now
 from nas.connection import ClientError
 from nas.edits import Edit
 from nas.errors import InvalidEdit, SearchError
-from nas.listing import SearchFilter, SearchOrder
+from nas.listing import SearchOrder
+from nas.parameters import Archived
 from nas.patch import patch_of, patched_spec, refilled
-from nas.search import Search, SearchState
-from nas.settings import Settings
-from nas.spec import load_spec, spec_to_json
+from nas.search import SearchState
+from nas.spec import dump, spec_to_json
 from nas.text import yaml_of
 
-FAILED = 1
-"""Exit code of a command that did not do what was asked."""
-
 remote = typer.Typer()
-SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A spec in YAML or JSON.")]
-SearchId = Annotated[str, typer.Argument(metavar="ID", help="The id of a search.")]
-Server = Annotated[str | None, typer.Option(help="Address of the server; default NAS_SERVER_URL.")]
-Key = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="Submit once under this key, however often it is called.")
-]
-Owner = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Whose it is; default NAS_OWNER, else the login name.")
-]
-Tags = Annotated[
-    list[str] | None, typer.Option("--tag", metavar="WORD", help="A word to find it by; may be given again.")
-]
 MAX_TRIES = 5
 """Of an edit that others are faster than."""
-UNARCHIVED = SearchFilter(archived=False)
+MOST_AT_ONCE = 200
+"""Searches that a server gives at once."""
 
 
 def _filter(which: str) -> Any:
@@ -62,14 +50,15 @@ def submit(
     *,
     owner: Owner = None,
     tags: Tags = None,
-    server: Server = None,
     key: Key = None,
+    as_json: Json = False,
+    server: Server = None,
 ) -> None:
     """Submit a search to a server and print its id."""
     said = said_at_first(owner, tags)
-    with _client(server) as client:
-        search = client.create(resolved(load_spec(spec)), said=said, key=key).search
-    typer.echo(search.id)
+    with connected(server) as client:
+        search = client.submit(spec, owner=said.owner, tag=said.tags, idempotency_key=key)
+    _print_made(search, as_json=as_json)
 
 
 @remote.command("list")
@@ -87,45 +76,79 @@ def list_searches(
     every: Annotated[bool, typer.Option("--all", help="Archived searches too.")] = False,
     order_by: Annotated[SearchOrder, typer.Option(help="A minus puts the last first.")] = SearchOrder.NEWEST,
     limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50,
+    as_json: Json = False,
     server: Server = None,
 ) -> None:
     """List the searches of a server that are not archived, newest first."""
-    which = SearchFilter(
-        owner=owner,
-        tags=tuple(tags) if tags else None,
-        text=text,
-        archived=None if every else archived,
-        states=tuple(state) if state else None,
-        name=name,
-        parent=parent,
-        created_after=created_after.replace(tzinfo=UTC) if created_after else None,
-        created_before=created_before.replace(tzinfo=UTC) if created_before else None,
-    )
-    with _client(server) as client:
-        views = client.list_searches(which, order=order_by, limit=limit)
-    if views:
-        display.terminal().print(display.searches_table(views, utc_now()))
-    elif which != UNARCHIVED:
+    which: dict[str, Any] = {
+        "state": state,
+        "name": name,
+        "parent": parent,
+        "created_after": created_after.replace(tzinfo=UTC) if created_after else None,
+        "created_before": created_before.replace(tzinfo=UTC) if created_before else None,
+        "owner": owner,
+        "tag": tags,
+        "text": text,
+    }
+    shelf: Archived = "any" if every else "true" if archived else "false"
+    with connected(server) as client:
+        asked = pages(
+            client.list_searches,
+            **which,
+            archived=shelf,
+            order_by=order_by,
+            page_size=min(limit, MOST_AT_ONCE),
+        )
+        found = list(islice((search for page in asked for search in page.searches), limit))
+    if as_json:
+        print_json({"searches": [dump(search) for search in found]})
+    elif found:
+        display.terminal().print(display.searches_table([search.view for search in found], utc_now()))
+    elif archived or every or any(value is not None for value in which.values()):
         typer.echo("no such searches")
     else:
         typer.echo("no searches yet, or all are archived (--all); submit one with: nas submit SPEC")
 
 
 @remote.command()
-def show(search_id: SearchId, server: Server = None) -> None:
+def show(search_id: SearchId, *, as_json: Json = False, server: Server = None) -> None:
     """Show a search with its leaderboard."""
-    with _client(server) as client:
-        _show(client, search_id)
+    with connected(server) as client:
+        if as_json:
+            trials = [dump(trial) for trial in client.trials(search_id)]
+            print_json(dump(client.get_search(search_id)) | {"trials": trials})
+        else:
+            _show(client, search_id)
 
 
 @remote.command()
-def watch(search_id: SearchId, server: Server = None) -> None:
-    """Follow a search until it ends, then show it."""
-    with _client(server) as client:
-        with display.Narrator(display.terminal(), lambda: client.get(search_id)) as narrator:
-            for event in client.events(search_id):
+def watch(search_id: SearchId, *, as_json: Json = False, server: Server = None) -> None:
+    """Follow a search until it ends, then show it; the exit code says how it ended.
+
+    With --json each event is one line.
+    """
+    with connected(server) as client:
+        if as_json:
+            for event in client.stream_events(search_id):
+                print_line(event)
+            leave(client.get_search(search_id))
+            return
+        with display.Narrator(display.terminal(), lambda: client.get_search(search_id).view) as narrator:
+            for event in client.stream_events(search_id):
                 narrator.tell(event)
         leave(_show(client, search_id))
+
+
+@remote.command()
+def wait(search_id: SearchId, *, as_json: Json = False, server: Server = None) -> None:
+    """Wait in silence until a search ends: exit code 0 when it succeeded, 1 when it failed, 3 when cancelled."""
+    with connected(server) as client:
+        for _ in client.stream_events(search_id):
+            continue
+        search = client.get_search(search_id)
+    if as_json:
+        print_json(search)
+    leave(search)
 
 
 @remote.command()
@@ -133,11 +156,15 @@ def logs(
     search_id: SearchId,
     *,
     tail: Annotated[int, typer.Option(min=1, help="At most this many lines.")] = 100,
+    as_json: Json = False,
     server: Server = None,
 ) -> None:
     """Print the end of the log of a search's worker."""
-    with _client(server) as client:
-        found = client.log(search_id, num_lines=tail)
+    with connected(server) as client:
+        found = client.get_log(search_id, tail=tail)
+    if as_json:
+        print_json(found)
+        return
     if found.source == "failure":
         typer.echo("as stored with the failure; the log itself is on another machine", err=True)
     for line in found.lines:
@@ -145,13 +172,16 @@ def logs(
 
 
 @remote.command()
-def cancel(search_id: SearchId, server: Server = None) -> None:
+def cancel(search_id: SearchId, *, as_json: Json = False, server: Server = None) -> None:
     """Ask for the end of a search; what it measured is kept."""
-    with _client(server) as client:
-        search = client.cancel(search_id).search
-    typer.echo(
-        "cancelled" if search.state is SearchState.CANCELLED else "cancelling: its workers are stopping"
-    )
+    with connected(server) as client:
+        search = client.cancel_search(search_id)
+    if as_json:
+        print_json(search)
+    elif search.state is SearchState.CANCELLED:
+        typer.echo("cancelled")
+    else:
+        typer.echo("cancelling: its workers are stopping")
 
 
 @remote.command()
@@ -172,6 +202,7 @@ def edit(
     archive: Annotated[
         bool | None, typer.Option("--archive/--unarchive", help="Leave it out of lists, or not.")
     ] = None,
+    as_json: Json = False,
     server: Server = None,
 ) -> None:
     """Say what a search is about, at any time, and print what is said of it."""
@@ -179,12 +210,15 @@ def edit(
         allowed = "--tag, --untag, --notes, --owner, --archive, --unarchive"
         raise InvalidEdit((("edit", f"found nothing to say, allowed: {allowed}"),))
     said = Edit(owner=owner, notes=_from_stdin() if notes == "-" else notes, archived=archive)
-    with _client(server) as client:
+    with connected(server) as client:
         if tags or untags:
             search = _retagged(client, search_id, said, tags or (), untags or ())
         else:
-            search = client.edit(search_id, said).search
-    typer.echo("; ".join(wording.said(search)) or "nobody says anything of it")
+            search = client.edit_search(search_id, said)
+    if as_json:
+        print_json(search)
+    else:
+        typer.echo("; ".join(wording.said(search)) or "nobody says anything of it")
 
 
 @remote.command()
@@ -200,88 +234,44 @@ def clone(
     ] = None,
     owner: Owner = None,
     tags: Tags = None,
-    server: Server = None,
     key: Key = None,
+    as_json: Json = False,
+    server: Server = None,
 ) -> None:
     """Submit a search like another, with some fields changed, and print its id.
 
     Relative paths count from here, as in a spec that is submitted.
     """
     patch, said = patch_of(assignments or []), said_at_first(owner, tags)
-    with _client(server) as client:
-        spec = spec_to_json(resolved(patched_spec(client.get(search_id).search.spec, patch)))
+    with connected(server) as client:
+        spec = spec_to_json(resolved(patched_spec(client.get_search(search_id).spec, patch)))
         if output is None:
-            typer.echo(client.clone(search_id, refilled(patch, spec), said=said, key=key).search.id)
+            search = client.clone_search(
+                search_id, refilled(patch, spec), owner=said.owner, tag=said.tags, idempotency_key=key
+            )
+            _print_made(search, as_json=as_json)
             return
     _write_new(output, yaml_of(spec))
+    if as_json:
+        print_json({"output": str(output), "spec": spec})
 
 
-@remote.command()
-def download(
-    search_id: SearchId,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Directory to make; default winner-ID.")
-    ] = None,
-    server: Server = None,
-) -> None:
-    """Download the winner of a search: an ordinary Hugging Face checkpoint directory."""
-    directory = output or Path(f"winner-{search_id}")
-    with _client(server) as client:
-        client.download(search_id, directory)
-    display.take_home(display.terminal(), directory)
-
-
-@remote.command()
-def push(
-    search_id: SearchId,
-    *,
-    repo: Annotated[
-        str | None,
-        typer.Option(metavar="ORG/NAME", help="Where to; default minitron-nas-ID of the token's owner."),
-    ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Only for whom you let in.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be uploaded, and stop.")] = False,
-    server: Server = None,
-) -> None:
-    """Upload the winner of a search, with its card, to the Hugging Face hub."""
-    from nas import push as hub
-
-    if not dry_run:
-        hub.require_token()
-    target = repo or f"{'OWNER' if dry_run else hub.owner()}/minitron-nas-{search_id}"
-    with _winner(search_id, server) as directory:
-        upload = hub.planned_upload(directory, target, is_private=private)
-        display.terminal().print(display.upload(upload), soft_wrap=True)
-        address = "" if dry_run else hub.push(upload, f"Winner of search {search_id}")
-    typer.echo(address or "dry run: nothing was uploaded")
-
-
-def said_at_first(owner: str | None, tags: Sequence[str] | None) -> Edit:
-    """Return what is said of a search that is submitted here."""
-    return Edit(owner=Settings().owner if owner is None else owner, tags=tuple(tags or ()))
-
-
-def leave(search: Search) -> None:
-    """Leave with the exit code of how a search ended; a failure is told last, where it is seen."""
-    if search.failure:
-        typer.echo(f"error: search {search.id} failed: {search.failure.message}", err=True)
-    if search.state is not SearchState.SUCCEEDED:
-        raise typer.Exit(FAILED)
-
-
-def _client(server: str | None) -> Client:
-    return Client(server or Settings().server_url)
+def _print_made(search: FoundSearch, *, as_json: bool) -> None:
+    if as_json:
+        print_json(search)
+    else:
+        typer.echo(search.id)
 
 
 def _retagged(
     client: Client, search_id: str, said: Edit, added: Sequence[str], removed: Sequence[str]
-) -> Search:
+) -> FoundSearch:
     """Edit a search and its tags; those that others change meanwhile stay as they say."""
     for left in reversed(range(MAX_TRIES)):
-        search = client.get(search_id).search
+        search = client.get_search(search_id)
         tags = (*(tag for tag in search.tags if tag not in removed), *added)
         try:
-            return client.edit(search_id, replace(said, tags=tags), version=search.version).search
+            return client.edit_search(search_id, replace(said, tags=tags), if_match=search.etag)
         except ClientError as error:
             if error.code != "stale_version" or not left:
                 raise
@@ -295,15 +285,18 @@ def _from_stdin() -> str:
         raise InvalidEdit((("notes", "found bytes that are not UTF-8, allowed: Markdown"),)) from None
 
 
-def _show(client: Client, search_id: str) -> Search:
-    view = client.get(search_id)
-    display.report(display.terminal(), view, client.trials(search_id), client.comparison(search_id))
-    display.evidence(display.terminal(), view.search)
-    if taken := client.disk_bytes(search_id):
-        display.terminal().print(Text(f"its files take {wording.in_bytes(taken)}; see nas gc"))
-    if view.search.winner:
-        display.terminal().print(Text(f"the winner: nas download {search_id}"))
-    return view.search
+def _show(client: Client, search_id: str) -> FoundSearch:
+    search, console = client.get_search(search_id), display.terminal()
+    records = [trial.record for trial in client.trials(search_id)]
+    display.report(console, search.view, records, search.comparison)
+    display.evidence(console, search)
+    if search.disk_bytes:
+        console.print(
+            Text(f"its files take {wording.in_bytes(search.disk_bytes)}; see nas gc"), soft_wrap=True
+        )
+    if search.winner:
+        console.print(Text(f"the winner: nas download {search_id}"), soft_wrap=True)
+    return search
 
 
 def _write_new(path: Path, text: str) -> None:
@@ -314,21 +307,3 @@ def _write_new(path: Path, text: str) -> None:
         raise SearchError(f"output: {path}: exists, allowed: a file that does not") from None
     except OSError as error:
         raise SearchError(f"output: {path}: {error.strerror}") from error
-
-
-@contextmanager
-def _winner(search_id: str, server: str | None) -> Iterator[Path]:
-    """Give the winner's directory: the one here, or a copy of the server's for as long as it is needed."""
-    settings = Settings()
-    if server is None:
-        from nas.local_run import local_winner
-
-        here = local_winner(search_id, settings)
-        if here is not None:
-            yield here
-            return
-    settings.home.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="push-", dir=settings.home) as scratch, _client(server) as client:
-        directory = Path(scratch) / "winner"
-        client.download(search_id, directory)
-        yield directory

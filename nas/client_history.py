@@ -1,125 +1,156 @@
-"""The calls of the client for what was measured: the history, searches side by side, fronts, curves, tables.
-
-Each is named as its operation of the REST interface; knows addresses and parameters, no database.
-"""
+"""The client's calls about what was measured: the history, searches side by side, fronts, curves, tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
-from nas.connection import Connection
+from pydantic import Field
+
+from nas.answers_history import FoundFront, FoundSideBySide, HistoryPage, ParentList
+from nas.axes import AXIS_NAMES
+from nas.client_calls import Calls, given
 from nas.exports import Format
-from nas.history import EVERYTHING, Entry, HistoryFilter, HistoryOrder, ParentSummary
-from nas.listing import EVERY_SEARCH, SearchFilter
-from nas.series import Series
-from nas.side_by_side import SideBySide
-from nas.spec import dump, load
-from nas.trial import Trial
+from nas.history import HistoryOrder
+from nas.parameters import Archived, OwnerName, PageSize, PageToken, SearchId, TagNames, TextPart
+from nas.search import SearchState
+from nas.series import LEAST_POINTS, MOST_CURVES, MOST_POINTS, Series
+from nas.side_by_side import MOST_SEARCHES
 
-PER_PAGE = 500
+ContentKey = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+ShapeName = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
+Sizes = Annotated[
+    Sequence[Annotated[str, Field(pattern=rf"^({'|'.join(AXIS_NAMES)}):[0-9]{{0,18}}\.\.[0-9]{{0,18}}$")]],
+    Field(max_length=2 * len(AXIS_NAMES)),
+]
+"""Sizes on axes, both ends included and either left out: ``num_layers:4..6``, ``hidden_size:..512``."""
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Compared = Annotated[Sequence[SearchId], Field(min_length=1, max_length=MOST_SEARCHES)]
+TrialNumbers = Annotated[Sequence[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=MOST_CURVES)]
+MaxPoints = Annotated[int, Field(ge=LEAST_POINTS, le=MOST_POINTS)]
+MaxTrials = Annotated[int, Field(ge=1, le=MOST_CURVES)]
 
 
-class HistoryCalls:
-    """Mixed into the client; raises ClientError throughout."""
-
-    _connection: Connection
+class HistoryCalls(Calls):
+    """Look back over all searches, compare some, and take tables along."""
 
     def list_history(
         self,
-        which: HistoryFilter = EVERYTHING,
         *,
-        order: HistoryOrder = HistoryOrder.NEWEST,
-        limit: int | None = 50,
-    ) -> Iterator[Entry]:
-        """Yield measurements in order, a page at a time; with no limit, all of them."""
-        left = float("inf") if limit is None else limit
-        asked = _asked(which) | {"order_by": order.value}
-        while left > 0:
-            asked["page_size"] = min(left, PER_PAGE)
-            page = self._connection.call("GET", "/history", params=asked)
-            for each in page["measurements"]:
-                yield load(Entry, {**each, "measured": each})
-            left -= len(page["measurements"])
-            if page["next_page_token"] is None:
-                return
-            asked["page_token"] = page["next_page_token"]
+        state: Sequence[SearchState] | None = None,
+        name: TextPart | None = None,
+        parent: TextPart | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        owner: OwnerName | None = None,
+        tag: TagNames | None = None,
+        archived: Archived = "false",
+        text: TextPart | None = None,
+        search: SearchId | None = None,
+        parent_key: ContentKey | None = None,
+        data_key: ContentKey | None = None,
+        recipe_key: ContentKey | None = None,
+        reuse_key: ContentKey | None = None,
+        architecture: ShapeName | None = None,
+        axis: Sizes | None = None,
+        min_parameters: Count | None = None,
+        max_parameters: Count | None = None,
+        max_loss: float | None = None,
+        measured_after: datetime | None = None,
+        measured_before: datetime | None = None,
+        partial: Literal["false", "true", "any"] = "any",
+        order_by: HistoryOrder = HistoryOrder.NEWEST,
+        page_size: PageSize = 50,
+        page_token: PageToken | None = None,
+    ) -> HistoryPage:
+        """Return a page of what trials came to, over all searches; ``pages`` goes through all pages.
 
-    def list_parents(self, which: SearchFilter = EVERY_SEARCH) -> list[ParentSummary]:
-        """Return what was measured of each parent, that of the latest measurement first; at most 200."""
-        found = self._connection.call(
-            "GET", "/history/parents", params=_of_searches(which) | {"page_size": 200}
-        )
-        return [load(ParentSummary, each) for each in found["parents"]]
+        The first nine say of which searches, as ``list_searches`` has them; the server gives at most 500 at once.
+        """
+        return self._ask(HistoryPage, "GET", "/history", params=_asked(locals()))
 
-    def compare_searches(self, search_ids: Sequence[str]) -> SideBySide:
-        """Return up to eight searches beside one another."""
-        found = self._connection.call("GET", "/compare", params={"search": list(search_ids)})
-        searches = [
-            {**each, "view": {**each["search"], "search": each["search"]}} for each in found["searches"]
-        ]
-        return load(SideBySide, {**found, "searches": searches})
+    def list_parents(
+        self,
+        *,
+        state: Sequence[SearchState] | None = None,
+        name: TextPart | None = None,
+        parent: TextPart | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        owner: OwnerName | None = None,
+        tag: TagNames | None = None,
+        archived: Archived = "false",
+        text: TextPart | None = None,
+        page_size: PageSize = 50,
+    ) -> ParentList:
+        """Return what was measured of each parent by such searches, that of the latest measurement first."""
+        return self._ask(ParentList, "GET", "/history/parents", params=_asked(locals()))
 
-    def get_front(self, search_id: str) -> list[Trial]:
-        """Return the completed trials that no smaller or equal one beats, from small to large."""
-        found = self._connection.call("GET", f"/searches/{search_id}/front")
-        return [load(Trial, each) for each in found["trials"]]
+    def export_history(
+        self,
+        *,
+        state: Sequence[SearchState] | None = None,
+        name: TextPart | None = None,
+        parent: TextPart | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        owner: OwnerName | None = None,
+        tag: TagNames | None = None,
+        archived: Archived = "false",
+        text: TextPart | None = None,
+        search: SearchId | None = None,
+        parent_key: ContentKey | None = None,
+        data_key: ContentKey | None = None,
+        recipe_key: ContentKey | None = None,
+        reuse_key: ContentKey | None = None,
+        architecture: ShapeName | None = None,
+        axis: Sizes | None = None,
+        min_parameters: Count | None = None,
+        max_parameters: Count | None = None,
+        max_loss: float | None = None,
+        measured_after: datetime | None = None,
+        measured_before: datetime | None = None,
+        partial: Literal["false", "true", "any"] = "any",
+        format: Format = Format.CSV,  # noqa: A002 - as REST calls it
+        order_by: HistoryOrder = HistoryOrder.OLDEST,
+    ) -> Iterator[str]:
+        """Yield all that ``list_history`` lists as a table for other programs, as it arrives."""
+        return self._table("/history/export", _asked(locals()))
+
+    def compare_searches(self, search: Compared) -> FoundSideBySide:
+        """Return up to eight searches beside one another: what differs, what each found, whether losses compare."""
+        return self._ask(FoundSideBySide, "GET", "/compare", params={"search": list(search)})
+
+    def get_front(self, search_id: SearchId) -> FoundFront:
+        """Return the completed trials that no smaller or equal one beats."""
+        return self._ask(FoundFront, "GET", f"/searches/{search_id}/front")
 
     def get_series(
         self,
-        search_id: str,
+        search_id: SearchId,
         *,
-        trials: Sequence[int] | None = None,
-        max_points: int = 200,
-        max_trials: int = 50,
+        trial: TrialNumbers | None = None,
+        max_points: MaxPoints = 200,
+        max_trials: MaxTrials = 50,
     ) -> Series:
-        """Return learning curves by trial number, down-sampled: of these trials, or of those that are furthest."""
-        asked = {"trial": trials, "max_points": max_points, "max_trials": max_trials}
-        return load(
-            Series, self._connection.call("GET", f"/searches/{search_id}/series", params=_given(asked))
-        )
+        """Return learning curves, down-sampled: of these trials, or of those that are furthest."""
+        asked = {"trial": trial, "max_points": max_points, "max_trials": max_trials}
+        return self._ask(Series, "GET", f"/searches/{search_id}/series", params=asked)
 
     def export_search(
-        self, search_id: str, *, rows: Literal["trials", "points"] = "trials", form: Format = Format.CSV
-    ) -> Iterator[bytes]:
-        """Yield the table of a search's trials or points, as it arrives."""
-        return self._table(f"/searches/{search_id}/export", {"rows": rows, "format": form.value})
+        self,
+        search_id: SearchId,
+        *,
+        rows: Literal["trials", "points"] = "trials",
+        format: Format = Format.CSV,  # noqa: A002 - as REST calls it
+    ) -> Iterator[str]:
+        """Yield the trials of a search or their points as a table for other programs, as it arrives."""
+        return self._table(f"/searches/{search_id}/export", {"rows": rows, "format": format.value})
 
-    def export_history(
-        self, which: HistoryFilter = EVERYTHING, *, form: Format = Format.CSV
-    ) -> Iterator[bytes]:
-        """Yield the table of measurements, as it arrives."""
-        return self._table("/history/export", _asked(which) | {"format": form.value})
-
-    def _table(self, path: str, asked: Mapping[str, Any]) -> Iterator[bytes]:
-        with self._connection.stream(path, params=asked) as response:
-            yield from response.iter_bytes()
+    def _table(self, path: str, asked: Mapping[str, Any]) -> Iterator[str]:
+        with self._connection.stream(path, params=given(asked)) as response:
+            yield from response.iter_text()
 
 
-def _asked(which: HistoryFilter) -> dict[str, Any]:
-    """Return the parameters of a filter."""
-    asked = dump(which)
-    renamed = {"search": "search_id", "measured_after": "after", "measured_before": "before"}
-    partial = {None: "any", True: "true", False: "false"}[which.partial]
-    same = (
-        "parent_key", "data_key", "recipe_key", "reuse_key", "architecture", "min_parameters", "max_parameters",
-        "max_loss",
-    )  # fmt: skip
-    axes = [
-        f"{name}:{'' if sizes.least is None else sizes.least}..{'' if sizes.most is None else sizes.most}"
-        for name, sizes in which.axes
-    ]
-    parameters = {name: asked[name] for name in same} | {
-        name: asked[field] for name, field in renamed.items()
-    }
-    return _of_searches(which.searches) | _given(parameters | {"axis": axes or None, "partial": partial})
-
-
-def _of_searches(which: SearchFilter) -> dict[str, Any]:
-    """Return the parameters of a filter of searches."""
-    asked = dump(which)
-    asked["state"], asked["tag"] = asked.pop("states"), asked.pop("tags")
-    asked["archived"] = "any" if which.archived is None else which.archived
-    return _given(asked)
-
-
-def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in parameters.items() if value is not None}
+def _asked(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a request from all that a method was given."""
+    return {name: value for name, value in arguments.items() if name != "self"}

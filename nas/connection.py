@@ -5,7 +5,7 @@ make something carry a key by which the server knows them again.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,10 +21,12 @@ MAX_RETRIES = 3
 """Of a request whose connection was lost, or whose server could not serve for the moment."""
 MAX_PAUSE_SECONDS = 30.0
 """Of what a server asks to wait before the next try."""
+JSON = "application/json"
 MEDIA_TYPES = (
-    "application/json", "application/x-tar", "text/event-stream", "text/csv", "application/jsonl",
+    "application/jsonl", "application/openmetrics-text", "application/x-ndjson", "application/x-tar", "text/csv",
+    "text/event-stream", "text/plain",
 )  # fmt: skip
-"""What a search server answers with."""
+"""What a search server answers with, where it does not answer with JSON."""
 
 
 class ClientError(SearchError):
@@ -56,14 +58,25 @@ class ServerAbsent(ClientError):
 
 
 class Connection:
-    """To one server; raises ClientError throughout."""
+    """To one server; raises ClientError throughout.
 
-    def __init__(self, server_url: str) -> None:
+    ``timeout_seconds`` bounds each try of a request, ``retry_seconds`` how long it is tried again.
+    """
+
+    def __init__(
+        self,
+        server_url: str,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        retry_seconds: float | None = None,
+    ) -> None:
         self._url = server_url.rstrip("/")
+        self._timeout_seconds = timeout_seconds
+        self._retry_seconds = RETRY_SECONDS if retry_seconds is None else retry_seconds
         try:
             # The server is near: proxies that the environment names for the web are not for it.
             self._http = httpx.Client(
-                base_url=f"{self._url}/api/v1", timeout=TIMEOUT_SECONDS, trust_env=False
+                base_url=f"{self._url}/api/v1", timeout=timeout_seconds, trust_env=False
             )
         except httpx.InvalidURL as error:
             raise ClientError(f"server: found {server_url!r}, allowed: an address ({error})") from None
@@ -74,45 +87,52 @@ class Connection:
 
     def call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         """Send a request, again if need be, and return the JSON of its answer."""
-        num_tries, begun = 0, time.monotonic()
-        while True:
-            num_tries += 1
-            try:
-                return self._answer(method, path, arguments)
-            except ClientError as error:
-                # A server that was never there is told at once; one that was may be starting again.
-                is_restarting = isinstance(error, ServerAbsent) and num_tries > 1
-                may_pass = error.pause is not None or is_restarting
-                pause = max(error.pause or 0.0, num_tries / 2)
-                is_late = time.monotonic() + pause > begun + RETRY_SECONDS
-                if not may_pass or is_late or num_tries > MAX_RETRIES:
-                    raise
-                time.sleep(pause)
+        content: dict[str, Any] = self._answer(method, path, arguments, (JSON,)).json()
+        return content
+
+    def ask_server(self, path: str) -> httpx.Response:
+        """Return what the server answers beside its interface, as at ``/healthz``."""
+        return self._answer("GET", f"{self._url}{path}", {}, (JSON, *MEDIA_TYPES))
 
     @contextmanager
     def stream(
         self,
         path: str,
         *,
+        params: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
-        params: Mapping[str, Any] | None = None,
         silence_seconds: float = TIMEOUT_SECONDS,
     ) -> Iterator[httpx.Response]:
         """Give an answer while it arrives; it is broken off after so long without a byte."""
-        timeout = httpx.Timeout(TIMEOUT_SECONDS, read=silence_seconds)
+        timeout = httpx.Timeout(self._timeout_seconds, read=silence_seconds)
         with (
             self._named_errors(),
-            self._http.stream("GET", path, headers=headers, params=params, timeout=timeout) as response,
+            self._http.stream("GET", path, params=params, headers=headers, timeout=timeout) as response,
         ):
-            _check(response)
+            _check(response, MEDIA_TYPES)
             yield response
 
-    def _answer(self, method: str, path: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        with self._named_errors():
-            response = self._http.request(method, path, **arguments)
-        _check(response)
-        content: dict[str, Any] = response.json()
-        return content
+    def _answer(
+        self, method: str, path: str, arguments: dict[str, Any], allowed: tuple[str, ...]
+    ) -> httpx.Response:
+        """Send a request, again if need be."""
+        num_tries, begun = 0, time.monotonic()
+        while True:
+            num_tries += 1
+            try:
+                with self._named_errors():
+                    response = self._http.request(method, path, **arguments)
+                _check(response, allowed)
+                return response
+            except ClientError as error:
+                # A server that was never there is told at once; one that was may be starting again.
+                is_restarting = isinstance(error, ServerAbsent) and num_tries > 1
+                may_pass = error.pause is not None or is_restarting
+                pause = max(error.pause or 0.0, num_tries / 2)
+                is_late = time.monotonic() + pause > begun + self._retry_seconds
+                if not may_pass or is_late or num_tries > MAX_RETRIES:
+                    raise
+                time.sleep(pause)
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -129,10 +149,10 @@ class Connection:
             ) from error
 
 
-def _check(response: httpx.Response) -> None:
+def _check(response: httpx.Response, allowed: tuple[str, ...]) -> None:
     """Raise what a refusal says, in the words of its problem if it is one."""
     media_type = response.headers.get("content-type", "").partition(";")[0]
-    if response.is_success and media_type in MEDIA_TYPES:
+    if response.is_success and media_type in allowed:
         return
     response.read()
     pause = _pause(response) if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else None

@@ -1,6 +1,7 @@
 """What the command line prints: tables, the leaderboard and its verdict, and work while it goes on."""
 
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -32,17 +33,16 @@ COLOURS = {
     SearchState.CANCELLED: "yellow",
     TrialState.COMPLETED: "green",
 }
-PLAIN_WIDTH = 160
-"""Columns where there is no terminal: wide enough that no row of a table is wrapped."""
+PLAIN_WIDTH = 2_000
+"""Columns where there is no terminal and COLUMNS says nothing: no row of a table is wrapped."""
 LINE_SECONDS = 5.0
 """How often, at most, progress is a line of its own where no terminal can redraw one."""
 
 
 def terminal() -> Console:
-    """Return where the command line prints."""
-    return Console(
-        width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, markup=False, emoji=False
-    )
+    """Return where the command line prints: NO_COLOR and COLUMNS are heeded, and where it is piped it is plain."""
+    width = None if sys.stdout.isatty() else shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 def searches_table(views: Iterable[SearchView], now: datetime) -> Table:

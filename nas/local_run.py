@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +54,11 @@ def run(
     *,
     serves: bool,
     said: Edit | None = None,
+    tell: Callable[[Event], object] | None = None,
 ) -> Search:
     """Run a new search of a spec, or go on with the one that has an id, and print all there is to tell.
 
-    ``said`` is said of a new search. With ``serves`` the dashboard is open meanwhile, and stays so until interrupted. Returns the
+    ``said`` is said of a new search, and ``tell`` is told each event. With ``serves`` the dashboard is open meanwhile, and stays so until interrupted. Returns the
     search as it ended.
 
     Raises:
@@ -77,7 +78,7 @@ def run(
             store, logs=settings.log_directory, environment=settings.environment(), only=search.id
         )
         try:
-            _follow(service, supervisor, search, console)
+            _follow(service, supervisor, search, console, tell)
         except KeyboardInterrupt:
             raise Interrupted(search.id) from None
         except StoreUnavailable as error:
@@ -149,7 +150,13 @@ def _present_store(settings: Settings) -> SearchStore:
     return InMemoryStore() if is_new else open_store(settings.database_url)
 
 
-def _follow(service: SearchService, supervisor: Supervisor, search: Search, console: Console) -> None:
+def _follow(
+    service: SearchService,
+    supervisor: Supervisor,
+    search: Search,
+    console: Console,
+    tell: Callable[[Event], object] | None,
+) -> None:
     console.print(display.heading(search), soft_wrap=True)
     if search.state.is_final:
         return
@@ -159,6 +166,8 @@ def _follow(service: SearchService, supervisor: Supervisor, search: Search, cons
         with display.Narrator(console, lambda: service.get(search.id)) as narrator:
             for event in _events(service, search.id, supervisor):
                 narrator.tell(event)
+                if tell:
+                    tell(event)
     except BaseException:
         _say(console, "stopping; the search stays resumable")
         raise

@@ -11,6 +11,8 @@ from nas.trial import Point, Trial, TrialRole, TrialState
 
 LEAST_POINTS = 4
 """The first, the last and the two extremes."""
+MOST_POINTS = 1000
+MOST_CURVES = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,7 @@ class Curve:
 class Series:
     """The curves of the trials that were asked for, or of those that are furthest."""
 
+    search_id: str
     curves: tuple[Curve, ...]
     """By the trial's number."""
     num_trials: int

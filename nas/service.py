@@ -18,7 +18,6 @@ from nas.disk import tree_bytes
 from nas.edits import Edit
 from nas.errors import Conflict, LogUnavailable, NotFound, UnknownCursor
 from nas.estimate import Estimate, Rate, estimate, measured_rate
-from nas.history_service import HistoryService
 from nas.layout import search_directory
 from nas.listing import (
     EVERY_SEARCH,
@@ -33,6 +32,7 @@ from nas.listing import (
 from nas.logs import LogTail, log_path, read_tail, stored_tail
 from nas.parent import architecture_of
 from nas.patch import patched_spec
+from nas.retrospect import Retrospect
 from nas.search import Event, Search, SearchSpec, SearchState
 from nas.standing import SearchView, TrialRecord, records_of, view_of
 from nas.storage.store import RequestKey, SearchStore
@@ -45,7 +45,7 @@ _ID_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
 """Digits and letters that are not mistaken for one another."""
 
 
-class SearchService:
+class SearchService(Retrospect):
     """The use cases. Unknown ids raise NotFound."""
 
     def __init__(
@@ -62,7 +62,6 @@ class SearchService:
         self._artifact_root = artifact_root
         self._logs = logs
         self._clock = clock
-        self.history = HistoryService(store, self.get, self.trials)
 
     def create(
         self,

@@ -98,7 +98,7 @@ def list_history(
     """
     asked = {"list": "history", "order_by": order_by, **dump(which)}
     after = place_in(page_token, asked, PLACES) if page_token else None
-    entries = service.history.measurements(which, order=order_by, after=after, limit=size + 1)
+    entries = service.list_measurements(which, order=order_by, after=after, limit=size + 1)
     return HistoryPage(
         measurements=[MeasuredResource.of(entry) for entry in entries[:size]],
         next_page_token=token_of(entries[size - 1].measured.place, asked) if len(entries) > size else None,
@@ -110,7 +110,7 @@ def list_parents(
     service: Service, which: WhichSearches, size: Annotated[int, Depends(page_size(50, 200))]
 ) -> ParentList:
     """List the parents that students were measured of, that of the latest measurement first."""
-    parents = service.history.parents(which, limit=size + 1)
+    parents = service.list_parents(which, limit=size + 1)
     return ParentList(
         parents=[ParentResource.model_validate(each) for each in parents[:size]],
         is_whole=len(parents) <= size,
@@ -129,7 +129,7 @@ def export_history(
     service: Service, which: Which, form: Form = Format.CSV, order_by: OrderBy = HistoryOrder.OLDEST
 ) -> StreamingResponse:
     """Answer with a table of measurements."""
-    return table(service.history.history_rows(which, order=order_by), HISTORY_COLUMNS, form, "history")
+    return table(service.history_rows(which, order=order_by), HISTORY_COLUMNS, form, "history")
 
 
 def between(text: str) -> tuple[AxisName, Between]:

@@ -10,13 +10,10 @@ from api.errors import problems
 from api.schemas.history import FrontResource, SeriesResource, SideBySideResource
 from api.tables import TABLE, Form, described, table
 from nas.exports import POINT_COLUMNS, TRIAL_COLUMNS, Format
-from nas.series import LEAST_POINTS
+from nas.series import LEAST_POINTS, MOST_CURVES, MOST_POINTS
 from nas.side_by_side import MOST_SEARCHES
 
 router = APIRouter(tags=["results"])
-
-MOST_CURVES = 200
-MOST_POINTS = 1000
 
 
 @router.get("/compare", operation_id="compare_searches", responses=problems(404, 422, 503))
@@ -28,13 +25,13 @@ def compare_searches(
     ],
 ) -> SideBySideResource:
     """Compare searches: what was asked otherwise, what each found, and whether their losses may be compared."""
-    return SideBySideResource.of(service.history.compare(search))
+    return SideBySideResource.of(service.compare(search))
 
 
 @router.get("/searches/{search_id}/front", operation_id="get_front", responses=problems(404, 422, 503))
 def get_front(service: Service, search_id: SearchId) -> FrontResource:
     """Read the completed trials that no smaller or equal one beats."""
-    return FrontResource.of(search_id, service.history.front(search_id))
+    return FrontResource.of(search_id, service.front(search_id))
 
 
 @router.get("/searches/{search_id}/series", operation_id="get_series", responses=problems(404, 422, 503))
@@ -54,8 +51,8 @@ def get_series(
     max_trials: Annotated[int, Query(ge=1, le=MOST_CURVES, description="Where none are named.")] = 50,
 ) -> SeriesResource:
     """Read learning curves, down-sampled."""
-    found = service.history.series(search_id, numbers=trial, max_points=max_points, max_trials=max_trials)
-    return SeriesResource.of(search_id, found)
+    found = service.series(search_id, numbers=trial, max_points=max_points, max_trials=max_trials)
+    return SeriesResource.model_validate(found)
 
 
 @router.get(
@@ -75,5 +72,5 @@ def export_search(
     """Answer with a table of trials or of points."""
     name = f"{rows}-{search_id}"
     if rows == "trials":
-        return table(service.history.trial_rows(search_id), TRIAL_COLUMNS, form, name)
-    return table(service.history.point_rows(search_id), POINT_COLUMNS, form, name)
+        return table(service.trial_rows(search_id), TRIAL_COLUMNS, form, name)
+    return table(service.point_rows(search_id), POINT_COLUMNS, form, name)

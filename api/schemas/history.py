@@ -7,7 +7,6 @@ from api.schemas.base import Resource
 from api.schemas.searches import SearchResource
 from api.schemas.trials import ArchitectureResource, PointResource, TrialResource
 from nas.history import Entry
-from nas.series import Series
 from nas.side_by_side import Reason, SideBySide
 from nas.trial import Trial, TrialRole, TrialState
 
@@ -125,12 +124,6 @@ class SeriesResource(Resource):
     """Of the search; there may be fewer curves."""
     curves: list[CurveResource]
     """By the trial's number."""
-
-    @classmethod
-    def of(cls, search_id: str, series: Series) -> "SeriesResource":
-        """Return the resource of curves."""
-        curves = [CurveResource.model_validate(curve) for curve in series.curves]
-        return cls(search_id=search_id, num_trials=series.num_trials, curves=curves)
 
 
 class BesideResource(Resource):

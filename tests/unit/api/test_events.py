@@ -168,7 +168,7 @@ def test_the_client_goes_on_over_connections_that_are_cut(tmp_path):
     with serving(create_app(service)) as address:
         cutter = Cutter(address, (4000 * 2**number for number in itertools.count()))
         with cutter.running() as relay, Client(relay) as client:
-            for event in client.events(played.id):
+            for event in client.stream_events(played.id):
                 seen.append(event)
                 if len(seen) == 5:
                     played.train().succeed(tmp_path)
@@ -198,7 +198,7 @@ def test_a_stream_ends_while_the_database_is_away_and_its_reader_goes_on_later(t
     played = Played(store, ManualClock(NOW), service.create(demo_spec(num_trials=2)).id).train(num_points=3)
     seen = []
     with serving(create_app(service)) as address, Client(address) as client:
-        for event in client.events(played.id):
+        for event in client.stream_events(played.id):
             seen.append(event)
             if len(seen) == 4:
                 played.train().succeed(tmp_path)

@@ -1,8 +1,10 @@
 """What people ask of all that was measured: the history, searches side by side, fronts, curves, tables to take along.
 
-Knows a store and how to ask where a search stands; no HTTP, no database. Unknown ids raise NotFound.
+A part of the service: knows a store and how to ask where a search stands; no HTTP, no database. Unknown ids raise
+NotFound.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -23,20 +25,20 @@ TRIALS_PER_READ = 50
 """Whose points are read with them."""
 
 
-class HistoryService:
-    """The use cases; ``view`` and ``records`` are those of the service that this is a part of."""
+class Retrospect(ABC):
+    """The use cases that look back."""
 
-    def __init__(
-        self,
-        store: SearchStore,
-        view: Callable[[str], SearchView],
-        records: Callable[[str], list[TrialRecord]],
-    ) -> None:
-        self._store = store
-        self._view = view
-        self._records = records
+    _store: SearchStore
 
-    def measurements(
+    @abstractmethod
+    def get(self, search_id: str) -> SearchView:
+        """Return a search and where it stands."""
+
+    @abstractmethod
+    def trials(self, search_id: str) -> list[TrialRecord]:
+        """Return the trials of a search by number."""
+
+    def list_measurements(
         self,
         which: HistoryFilter = EVERYTHING,
         *,
@@ -47,7 +49,7 @@ class HistoryService:
         """Return measurements in order, from the one that comes after that of a trial."""
         return self._store.history.measurements(which, order=order, after=after, limit=limit)
 
-    def parents(self, which: SearchFilter = EVERY_SEARCH, *, limit: int = 100) -> list[ParentSummary]:
+    def list_parents(self, which: SearchFilter = EVERY_SEARCH, *, limit: int = 100) -> list[ParentSummary]:
         """Return what was measured of each parent, that of the latest measurement first."""
         return self._store.history.parents(which, limit=limit)
 
@@ -60,7 +62,7 @@ class HistoryService:
         distinct = tuple(dict.fromkeys(search_ids))
         if not 1 <= len(distinct) <= MOST_SEARCHES:
             raise InvalidRequest("search", f"found {len(distinct)}, allowed: 1 to {MOST_SEARCHES}")
-        return side_by_side([beside(self._view(each), self._records(each)) for each in distinct])
+        return side_by_side([beside(self.get(each), self.trials(each)) for each in distinct])
 
     def front(self, search_id: str) -> tuple[Trial, ...]:
         """Return the completed trials of a search that no smaller or equal one beats, from small to large."""
@@ -86,7 +88,7 @@ class HistoryService:
         points = self._store.history.points_of(search_id, [trial.number for trial in chosen])
         records = records_of(chosen, points, ())
         curves = tuple(curve(record.trial, record.points, max_points) for record in records)
-        return Series(curves=curves, num_trials=len(trials))
+        return Series(search_id=search_id, curves=curves, num_trials=len(trials))
 
     def trial_rows(self, search_id: str) -> Iterator[Row]:
         """Return the trials of a search as rows of ``TRIAL_COLUMNS``, read page by page; it is there when this returns."""
@@ -117,7 +119,7 @@ class HistoryService:
     ) -> Iterator[Row]:
         """Return measurements as rows of ``HISTORY_COLUMNS``; as ``trial_rows``."""
         pages = _pages(
-            lambda after: self.measurements(
+            lambda after: self.list_measurements(
                 which, order=order, after=after.measured.place if after else None, limit=ROWS_PER_READ
             )
         )

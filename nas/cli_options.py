@@ -1,0 +1,37 @@
+"""Arguments and options that several commands of ``nas`` take, each described once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas.cli_complete import search_ids, spec_files
+from nas.client import Client
+from nas.edits import Edit
+from nas.settings import Settings
+
+SpecFile = Annotated[
+    Path, typer.Argument(metavar="SPEC", help="A spec in YAML or JSON.", autocompletion=spec_files)
+]
+SearchId = Annotated[str, typer.Argument(metavar="ID", help="The id of a search.", autocompletion=search_ids)]
+Server = Annotated[str | None, typer.Option(help="Address of the server; default NAS_SERVER_URL.")]
+Key = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Submit once under this key, however often it is called.")
+]
+Owner = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Whose it is; default NAS_OWNER, else the login name.")
+]
+Tags = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="WORD", help="A word to find it by; may be given again.")
+]
+
+
+def connected(server: str | None) -> Client:
+    """Return a client of the server that an option names, or else the environment."""
+    return Client(server)
+
+
+def said_at_first(owner: str | None, tags: Sequence[str] | None) -> Edit:
+    """Return what is said of a search that is submitted here."""
+    return Edit(owner=Settings().owner if owner is None else owner, tags=tuple(tags or ()))
