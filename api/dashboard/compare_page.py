@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from urllib.parse import urlencode
 
 from fastapi.concurrency import run_in_threadpool
@@ -51,6 +52,7 @@ class _Page:
                 on_change=self._choose,
             ).classes("w-full")
             self._choice.props(f"use-chips dense outlined max-values={MOST_SEARCHES}")
+        self._unknown = ui.column().classes("w-full")
         self._body = ui.column().classes("w-full gap-4")
 
     async def begin(self) -> None:
@@ -58,9 +60,13 @@ class _Page:
         try:
             offered = await run_in_threadpool(self._offered)
         except StoreUnavailable:
-            offered = {}
+            offered = {each: each for each in self._chosen}
+        unknown = [each for each in self._chosen if each not in offered]
         self._chosen = [each for each in self._chosen if each in offered]
         self._choice.set_options(offered, value=list(self._chosen))
+        if unknown:
+            with self._unknown:
+                banner("travel_explore", "Some of these searches are not here", ", ".join(unknown), AMBER)
         await self._show()
 
     def _offered(self) -> dict[str, str]:
@@ -69,10 +75,8 @@ class _Page:
         found = {view.search.id: view.search for view in latest}
         for search_id in self._chosen:
             if search_id not in found:
-                try:
+                with suppress(NotFound):
                     found[search_id] = self._service.search(search_id)
-                except NotFound:
-                    ui.notify(f"There is no search {search_id}", type="warning")
         return {search_id: _offer(search) for search_id, search in found.items()}
 
     async def _choose(self) -> None:

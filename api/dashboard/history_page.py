@@ -10,10 +10,19 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 from starlette.datastructures import QueryParams
 
+from api.dashboard.history_tables import (
+    CELLS,
+    COLUMNS,
+    PARENT_CELL,
+    PARENT_COLUMNS,
+    SORTED_BY,
+    parent_row,
+    student_row,
+    summary,
+)
 from api.dashboard.said_panel import words_in
-from api.dashboard.theme import ROLE_COLOURS, frame, message, panel
+from api.dashboard.theme import frame, message, panel
 from nas import wording
-from nas.clock import utc_now
 from nas.edits import MAX_TAGS
 from nas.errors import StoreUnavailable
 from nas.exports import Format
@@ -25,51 +34,6 @@ ROWS_PER_PAGE = 25
 MAX_PARENTS = 50
 MAX_ASKED = 200
 MOST = 2**63 - 1
-SORTED_BY = {"at": "at", "loss": "loss", "parameters": "num_parameters"}
-"""Fields that the history is ordered by, by the column that shows them."""
-PARENT_COLUMNS = [
-    {"name": "parent", "label": "Parent", "field": "parent", "align": "left"},
-    {"name": "searches", "label": "Searches", "field": "searches", "align": "right"},
-    {"name": "measurements", "label": "Students measured", "field": "measurements", "align": "right"},
-    {"name": "tokens", "label": "Tokens trained", "field": "tokens", "align": "right"},
-    {"name": "best", "label": "Lowest loss", "field": "best", "align": "right"},
-    {"name": "last", "label": "Latest", "field": "last", "align": "right"},
-]
-COLUMNS: list[dict[str, Any]] = [
-    {"name": "parent", "label": "Parent", "field": "parent", "align": "left"},
-    {
-        "name": "architecture",
-        "label": "Architecture",
-        "field": "architecture",
-        "align": "left",
-        "classes": "mono",
-    },
-    {"name": "parameters", "label": "Parameters", "field": "parameters", "align": "right", "sortable": True},
-    {"name": "before", "label": "Loss pruned", "field": "before", "align": "right"},
-    {"name": "loss", "label": "Loss trained", "field": "loss", "align": "right", "sortable": True},
-    {"name": "tokens", "label": "Tokens", "field": "tokens", "align": "right"},
-    {"name": "role", "label": "Role", "field": "role", "align": "left"},
-    {"name": "search", "label": "Search, trial", "field": "search", "align": "left"},
-    {"name": "owner", "label": "Owner", "field": "owner", "align": "left"},
-    {"name": "at", "label": "Measured", "field": "at", "align": "right", "sortable": True},
-    {"name": "use", "label": "", "field": "use", "align": "left"},
-]
-CELLS = {
-    "parent": '<div :title="props.row.parent_name">{{ props.row.parent }}</div>',
-    "loss": '<span :class="{soft: props.row.partial}">{{ props.row.loss }}</span>',
-    "tokens": '<div>{{ props.row.tokens }}</div><div v-if="props.row.partial" class="soft">ended early</div>',
-    "role": '<span class="chip" :style="`color: ${props.row.role_colour}`">{{ props.row.role }}</span>',
-    "search": '<a class="quiet text-primary" :href="props.row.href">{{ props.row.search }}</a>'
-    '<div class="soft mono">trial {{ props.row.trial }}</div>',
-    "use": '<a class="quiet text-primary" :href="`/launch?clone=${props.row.search_id}`" '
-    ':aria-label="`New search like ${props.row.search_id}`">Use in a new search</a>'
-    '<div v-if="props.row.reusable" class="soft" '
-    'title="Stands for a trial of the same parent, data, recipe and architecture">reusable</div>',
-}
-PARENT_CELL = (
-    '<a class="quiet font-medium text-primary" :href="props.row.href" :title="props.row.name">'
-    "{{ props.row.parent }}</a>"
-)
 
 
 async def build(service: SearchService, notice: str | None, asked: QueryParams) -> None:
@@ -88,7 +52,7 @@ class _Page:
     def __init__(self, service: SearchService, asked: QueryParams) -> None:
         self._service = service
         self._parent_key = asked.get("parent_key") or None
-        self._order = HistoryOrder.NEWEST
+        self._order = self._drawn_for = HistoryOrder.NEWEST
         self._places: list[Place | None] = [None]
         self._next: Place | None = None
         self._parents = ui.column().classes("w-full")
@@ -200,14 +164,14 @@ class _Page:
                     name = wording.parent(chosen.parent) if chosen else "One parent"
                     ui.label(name).classes("font-semibold")
                     if chosen:
-                        ui.label(_summary(chosen)).classes("soft")
+                        ui.label(summary(chosen)).classes("soft")
                     ui.link("All parents", "/history").classes("quiet text-primary")
             elif parents:
                 self._parents_table(parents)
 
     def _parents_table(self, parents: Sequence[ParentSummary]) -> None:
         with panel("Parents"):
-            rows = [_parent_row(each) for each in parents[:MAX_PARENTS]]
+            rows = [parent_row(each) for each in parents[:MAX_PARENTS]]
             table = ui.table(columns=PARENT_COLUMNS, rows=rows, row_key="key").classes("w-full")
             table.props("flat dense hide-pagination")
             table.add_slot("body-cell-parent", f'<q-td :props="props">{PARENT_CELL}</q-td>')
@@ -220,9 +184,9 @@ class _Page:
             with self._body:
                 _nothing(is_asked=self._which() != HistoryFilter(searches=SearchFilter(archived=False)))
             return
-        rows = [_row(entry) for entry in entries]
-        if self._table is None:
-            self._make_table()
+        rows = [student_row(entry) for entry in entries]
+        if self._table is None or self._drawn_for != self._order:
+            self._make_table()  # anew where the order is another: browsers keep to the one that they were given first
         assert self._table
         self._table.rows = rows
         first = (len(self._places) - 1) * ROWS_PER_PAGE
@@ -234,6 +198,7 @@ class _Page:
 
     def _make_table(self) -> None:
         self._clear()
+        self._drawn_for = self._order
         columns = [column for column in COLUMNS if column["name"] != "parent" or not self._parent_key]
         descending = self._order.is_descending
         by = next(name for name, field in SORTED_BY.items() if field == self._order.field)
@@ -263,8 +228,6 @@ class _Page:
         field = SORTED_BY.get(asked.get("sortBy") or "at", "at")
         self._order = HistoryOrder(f"{'-' if asked.get('descending') else ''}{field}")
         self._places = [None]
-        if self._table:
-            self._table.pagination = {**self._table.pagination, "sortBy": asked.get("sortBy"), "descending": asked.get("descending")}  # fmt: skip
         await self.show()
 
     async def _go_on(self) -> None:
@@ -297,48 +260,3 @@ def _nothing(*, is_asked: bool) -> None:
         "history", "Nothing is measured yet", "Every trial that ends stands here, of whatever search."
     ):
         ui.button("New search", on_click=lambda: ui.navigate.to("/launch")).props("no-caps unelevated")
-
-
-def _summary(each: ParentSummary) -> str:
-    return (
-        f"{each.num_measurements:,} students of {each.num_searches:,} searches, "
-        f"{wording.count(each.num_tokens)} tokens, lowest loss {wording.loss(each.best_loss)}"
-    )
-
-
-def _parent_row(each: ParentSummary) -> dict[str, Any]:
-    return {
-        "key": each.parent_key,
-        "name": each.parent,
-        "parent": wording.parent(each.parent),
-        "href": f"/history?{urlencode({'parent_key': each.parent_key})}",
-        "searches": f"{each.num_searches:,}",
-        "measurements": f"{each.num_measurements:,}",
-        "tokens": wording.count(each.num_tokens),
-        "best": wording.loss(each.best_loss),
-        "last": wording.ago(each.last_at, utc_now()),
-    }
-
-
-def _row(entry: Entry) -> dict[str, Any]:
-    found = entry.measured
-    return {
-        "key": f"{found.search_id} {found.trial_number}",
-        "parent": wording.parent(found.parent),
-        "parent_name": found.parent,
-        "architecture": found.architecture.name,
-        "parameters": f"{found.num_parameters:,}",
-        "before": wording.loss(found.loss_before),
-        "loss": wording.loss(found.loss),
-        "reusable": found.is_reusable,
-        "tokens": f"{found.num_tokens:,}",
-        "partial": found.is_partial,
-        "role": wording.ROLES[found.role],
-        "role_colour": ROLE_COLOURS[found.role],
-        "search": entry.search_name or found.search_id,
-        "search_id": found.search_id,
-        "trial": found.trial_number,
-        "href": f"/searches/{found.search_id}?trial={found.trial_number}",
-        "owner": entry.owner,
-        "at": wording.ago(found.at, utc_now()),
-    }
