@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from nas.answers import AnsweredTrial, FoundSearch, NamedArchitecture
 from nas.history import Entry, Measured, ParentSummary
 from nas.side_by_side import Beside, Difference, Incomparable, SideBySide
-from nas.trial import Point
+from nas.trial import Point, Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,11 @@ class FoundFront:
     """After which they were measured; None while no trial has completed."""
     trials: tuple[AnsweredTrial, ...]
 
+    @property
+    def front(self) -> tuple[Trial, ...]:
+        """The trials as the domain has them."""
+        return tuple(map(_plain, self.trials))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundBeside:
@@ -85,7 +90,7 @@ class FoundSideBySide:
         searches = tuple(
             Beside(
                 view=each.search.view,
-                front=each.front,
+                front=tuple(map(_plain, each.front)),
                 curve=each.curve,
                 num_tokens=each.num_tokens,
                 compute_seconds=each.compute_seconds,
@@ -93,3 +98,7 @@ class FoundSideBySide:
             for each in self.searches
         )
         return SideBySide(searches=searches, differences=self.differences, incomparable=self.incomparable)
+
+
+def _plain(trial: AnsweredTrial) -> Trial:
+    return Trial(**{each.name: getattr(trial, each.name) for each in fields(Trial)})
