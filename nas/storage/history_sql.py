@@ -1,11 +1,12 @@
 """What was measured over all searches, as SQL: filtered, ordered and added up where it is stored."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    FromClause,
     RowMapping,
     Select,
     Table,
@@ -40,6 +41,9 @@ from nas.storage.store import TrialPoint
 from nas.storage.tables import measurements, points, search_sums, searches, trials
 from nas.trial import Point, Trial
 
+MOST_FEW = 100
+"""Searches whose measurements are sorted for a page."""
+
 
 def record(connection: Connection, search: RowMapping, trial: Trial) -> None:
     """List a trial that becomes final in this transaction, from the row of its search."""
@@ -64,21 +68,32 @@ def _add(connection: Connection, found: Measured) -> None:
         connection.execute(search_sums.update().where(key).values(values))
 
 
-def listed(which: HistoryFilter, order: HistoryOrder, after: RowMapping | None) -> Select[Any]:
+def listed(
+    which: HistoryFilter,
+    order: HistoryOrder,
+    after: RowMapping | None,
+    searches_of: Sequence[str] | None = None,
+) -> Select[Any]:
     """Return the query for the measurements asked for, in order, that come after a row.
 
+    ``searches_of`` are the searches that the filter admits, where these are few: then all that they hold is sorted.
     Each condition on searches is asked of the one search of a row that is read in order: a join could be begun at
     the searches, and then all that they hold would have to be sorted.
     """
-    found = measurements.c
+    source: FromClause = measurements
+    if searches_of is not None:
+        theirs = select(measurements).where(measurements.c.search_id.in_(searches_of))
+        # Read first: by another index it might be all that others measured too.
+        source = theirs.cte("theirs").prefix_with("MATERIALIZED")
+    found = source.c
     by = (found[order.field], found.search_id, found.trial_number)
     told = (
         searches.c.owner, searches.c.tags, searches.c.parent_loss, text_of("name").label("search_name"),
     )  # fmt: skip
     query = (
-        select(measurements, *told)
-        .outerjoin(searches, searches.c.id == found.search_id)
-        .where(*_conditions(which, order))
+        select(source, *told)
+        .select_from(source.outerjoin(searches, searches.c.id == found.search_id))
+        .where(*_conditions(source, which, order, is_narrowed=searches_of is not None))
         .order_by(*(each.desc() if order.is_descending else each for each in by))
     )
     if after is None:
@@ -88,8 +103,11 @@ def listed(which: HistoryFilter, order: HistoryOrder, after: RowMapping | None) 
     return query.where(here < there if order.is_descending else here > there)
 
 
-def _conditions(which: HistoryFilter, order: HistoryOrder) -> list[ColumnElement[bool]]:
-    found = measurements.c
+def _conditions(
+    source: FromClause, which: HistoryFilter, order: HistoryOrder, *, is_narrowed: bool
+) -> list[ColumnElement[bool]]:
+    """Return what is asked of rows of ``source``, which may hold those of the searches asked for alone."""
+    found = source.c
 
     def beside(name: str) -> ColumnElement[Any]:
         """Return a column to be compared on the way: read from its index, a page would be all that fits, sorted."""
@@ -111,9 +129,21 @@ def _conditions(which: HistoryFilter, order: HistoryOrder) -> list[ColumnElement
     conditions += [column <= most for column, _, most in ranges if most is not None]
     if which.before is not None:
         conditions.append(found.at < which.before)
-    if asked := admitted(which.searches):
+    if not is_narrowed and (asked := admitted(which.searches)):
         conditions.append(_of_such(measurements, asked))
     return conditions
+
+
+def few_searches(connection: Connection, which: HistoryFilter) -> list[str] | None:
+    """Return the searches that a filter admits, None where they are many.
+
+    Of many, a page is soon found in the order of the history; of few, that order may have to be read to its end.
+    """
+    asked = admitted(which.searches)
+    if not asked:
+        return None
+    found = list(connection.scalars(select(searches.c.id).where(*asked).limit(MOST_FEW + 1)))
+    return found if len(found) <= MOST_FEW else None
 
 
 def _of_such(table: Table, conditions: list[ColumnElement[bool]]) -> ColumnElement[bool]:
@@ -140,7 +170,8 @@ class SqlHistory:
         """See HistoryStore."""
         with self._database.reading() as connection:
             there = _measured_row(connection, after) if after else None
-            rows = connection.execute(listed(which, order, there).limit(limit)).mappings()
+            few = few_searches(connection, which)
+            rows = connection.execute(listed(which, order, there, few).limit(limit)).mappings()
             return [
                 Entry(
                     measured=measured_in(row),

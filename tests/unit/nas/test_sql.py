@@ -22,7 +22,7 @@ from nas.history import HistoryFilter, HistoryOrder, keys_of
 from nas.listing import SearchFilter, SearchOrder
 from nas.search import SearchState
 from nas.storage import engine, sql, tables
-from nas.storage.history_sql import listed
+from nas.storage.history_sql import MOST_FEW, few_searches, listed
 from nas.storage.memory import InMemoryStore
 from nas.storage.queries import listed_searches
 from nas.storage.sql import SqlStore, open_store
@@ -312,6 +312,24 @@ def test_a_page_of_measurements_is_read_from_an_index_in_its_order(tmp_path, ope
     assert not any("TEMP B-TREE" in step for step in steps), steps
     others = [step for step in steps[1:] if step.startswith(("SEARCH", "SCAN"))]
     assert all("sqlite_autoindex_searches_1 (id=?)" in step for step in others), steps
+
+
+@pytest.mark.parametrize("order", HistoryOrder)
+def test_what_few_searches_measured_is_found_by_them(tmp_path, opened, order):
+    """However long the history of others is."""
+    store = opened(f"sqlite:///{tmp_path}/nas.db")
+    which = HistoryFilter(searches=SearchFilter(owner="Ann"), parent_key="p")
+    steps = explained(store, listed(which, order, PLACE, ["s0", "s1"]).limit(50))
+    assert "SEARCH measurements USING INDEX sqlite_autoindex_measurements_1 (search_id=?)" in steps
+    assert sum("measurements" in step for step in steps) == 1, steps
+    store.add_search(make_search("s0", owner="Ann"))
+    for number in range(1, MOST_FEW + 2):
+        store.add_search(make_search(f"s{number}"))
+    with store._database.reading() as connection:
+        assert few_searches(connection, which) == ["s0"]
+        assert few_searches(connection, HistoryFilter()) is None
+        assert few_searches(connection, HistoryFilter(searches=SearchFilter(archived=False))) is None
+        assert few_searches(connection, HistoryFilter(searches=SearchFilter(owner="Nobody"))) == []
 
 
 def explained(store, query):
