@@ -27,6 +27,7 @@ from nas.errors import InvalidSpec
 from nas.estimate_rows import estimate_rows
 from nas.settings import Settings
 from nas.spec import dump, load_spec
+from nas.tables import estimate_table
 
 
 class _Commands(TyperGroup):
@@ -131,7 +132,7 @@ def plan(
     if as_json:
         print_json(found)
     else:
-        display.terminal().print(display.estimate_table(estimate_rows(found)))
+        display.terminal().print(estimate_table(estimate_rows(found)))
 
 
 @app.command()

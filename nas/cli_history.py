@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from minitron.files import new_file
 from nas import display
@@ -25,6 +24,7 @@ from nas.exports import Format
 from nas.history import HistoryOrder
 from nas.parameters import Archived
 from nas.spec import dump
+from nas.tables import FittedTable
 
 history_commands = typer.Typer()
 MOST_AT_ONCE, MOST_PARENTS = 500, 200
@@ -176,7 +176,7 @@ def _print(pieces: Iterator[str]) -> None:
     sys.stdout.buffer.flush()
 
 
-def _show(table: Table, *, is_empty: bool) -> None:
+def _show(table: FittedTable, *, is_empty: bool) -> None:
     if is_empty:
         typer.echo("nothing of the kind was measured")
     else:

@@ -26,6 +26,7 @@ from nas.parameters import Archived
 from nas.patch import patch_of, patched_spec, refilled
 from nas.search import SearchState
 from nas.spec import dump, spec_to_json
+from nas.tables import searches_table
 from nas.text import yaml_of
 
 remote = typer.Typer()
@@ -103,7 +104,7 @@ def list_searches(
     if as_json:
         print_json({"searches": [dump(search) for search in found]})
     elif found:
-        display.terminal().print(display.searches_table([search.view for search in found], utc_now()))
+        display.terminal().print(searches_table([search.view for search in found], utc_now()))
     elif archived or every or any(value is not None for value in which.values()):
         typer.echo("no such searches")
     else:

@@ -86,8 +86,9 @@ class Connection:
         self._http.close()
 
     def call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        """Send a request, again if need be, and return the JSON of its answer."""
-        content: dict[str, Any] = self._answer(method, path, arguments, (JSON,)).json()
+        """Send a request, again if need be, and return the JSON of its answer; without any, nothing."""
+        response = self._answer(method, path, arguments, (JSON,))
+        content: dict[str, Any] = {} if response.status_code == httpx.codes.NO_CONTENT else response.json()
         return content
 
     def ask_server(self, path: str) -> httpx.Response:
@@ -152,7 +153,7 @@ class Connection:
 def _check(response: httpx.Response, allowed: tuple[str, ...]) -> None:
     """Raise what a refusal says, in the words of its problem if it is one."""
     media_type = response.headers.get("content-type", "").partition(";")[0]
-    if response.is_success and media_type in allowed:
+    if response.is_success and (media_type in allowed or response.status_code == httpx.codes.NO_CONTENT):
         return
     response.read()
     pause = _pause(response) if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else None

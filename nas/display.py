@@ -1,40 +1,32 @@
-"""What the command line prints: tables, the leaderboard and its verdict, and work while it goes on."""
+"""What the command line prints: a search, the leaderboard and its verdict, and work while it goes on."""
 
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 from rich.text import Text
 
 from minitron.progress import Progress as Stage
 from nas import wording
 from nas.clock import utc_now
 from nas.disk import Item, Usage
-from nas.finals import Evaluated, overtaking, score_rows
+from nas.finals import overtaking
 from nas.frontier import Comparison
-from nas.leaderboard import Line, leaderboard, num_planned
+from nas.leaderboard import leaderboard
 from nas.push import Upload
 from nas.search import Event, Search, SearchState
 from nas.spec import load
 from nas.standing import SearchView, TrialRecord
-from nas.trial import Trial, TrialState
+from nas.tables import PLAIN_WIDTH, FittedTable, leaderboard_table, scores_table, state_text
+from nas.trial import Trial
 
-COLOURS = {
-    SearchState.SUCCEEDED: "green",
-    SearchState.FAILED: "red",
-    SearchState.CANCELLED: "yellow",
-    TrialState.COMPLETED: "green",
-}
-PLAIN_WIDTH = 2_000
-"""Columns where there is no terminal and COLUMNS says nothing: no row of a table is wrapped."""
 LINE_SECONDS = 5.0
 """How often, at most, progress is a line of its own where no terminal can redraw one."""
 
@@ -45,72 +37,9 @@ def terminal() -> Console:
     return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
-def searches_table(views: Iterable[SearchView], now: datetime) -> Table:
-    """Return searches, one a row."""
-    table = _table(
-        "id", "name", "state", "parent", ">best loss", ">parent's", ">trials", "created", "owner", "tags"
-    )
-    for view in views:
-        search = view.search
-        done = sum(number for state, number in view.counts.items() if state.is_final)
-        table.add_row(
-            search.id,
-            search.spec.name,
-            _state(search.state).append(", archived" if search.archived else "", style="dim"),
-            wording.parent(search.spec.parent),
-            wording.loss(view.best_loss),
-            wording.loss(search.parent_loss),
-            f"{done}/{num_planned(search)}",
-            wording.ago(search.created_at, now),
-            search.owner,
-            wording.tags(search.tags),
-        )
-    return table
-
-
-def leaderboard_table(lines: Sequence[Line]) -> Table:
-    """Return trials, the best first; losses in nats per held-out token."""
-    table = _table(
-        ">rank", ">trial", "architecture", ">parameters", "role", ">loss before", ">after", ">tokens", "state"
-    )
-    for line in lines:
-        trial = line.record.trial
-        table.add_row(
-            str(line.rank or ""),
-            str(trial.number),
-            trial.architecture.name,
-            f"{trial.architecture.parameter_count:,}",
-            wording.ROLES[trial.role],
-            wording.loss(line.loss_before),
-            wording.loss(line.loss if line.num_tokens else None),
-            f"{line.num_tokens:,}",
-            _state(trial.state),
-            style="bold" if line.rank == 1 else None,
-        )
-    return table
-
-
-def scores_table(evaluated: Sequence[Evaluated]) -> Table:
-    """Return what teacher and finalists scored at tasks, a row for each score."""
-    table = _table("task", *(f">{wording.model(each.trial_number)}" for each in evaluated))
-    for row in score_rows(evaluated):
-        table.add_row(wording.score_name(row), *(f"{value:.4f}" for value in row.values))
-    return table
-
-
-def estimate_table(rows: Iterable[tuple[str, str]]) -> Table:
-    """Return what a search would cost, a row for each thing."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for what, how_much in rows:
-        table.add_row(what, how_much)
-    return table
-
-
 def disk(console: Console, root: Path, used: Usage, items: Sequence[Item]) -> None:
     """Print what takes space below the artifact root, and what of it may go."""
-    table = _table("below the artifact root", ">bytes")
+    table = FittedTable("below the artifact root", ">bytes")
     for name, size in used.shared.items():
         table.add_row(name, wording.in_bytes(size))
     for search_id, size in used.searches.items():
@@ -121,7 +50,7 @@ def disk(console: Console, root: Path, used: Usage, items: Sequence[Item]) -> No
     if not items:
         console.print(Text("nothing of it may go"))
         return
-    going = _table("may go", ">bytes", "because")
+    going = FittedTable("may go", ">bytes", "because")
     for item in items:
         going.add_row(str(item.path.relative_to(root)), wording.in_bytes(item.num_bytes), item.reason)
     going.add_row("in all", wording.in_bytes(sum(item.num_bytes for item in items)), "", style="bold")
@@ -135,7 +64,7 @@ def report(
     search = view.search
     console.print(heading(search), soft_wrap=True)
     if search.notes:
-        console.print(Text(search.notes.rstrip()), soft_wrap=True)
+        console.print(Text(wording.visible(search.notes.rstrip())), soft_wrap=True)
     if search.failure:
         console.print(Text(f"failed: {search.failure.message}", style="red"), soft_wrap=True)
     if search.progress and not search.state.is_final:
@@ -164,10 +93,10 @@ def evidence(console: Console, search: Search) -> None:
 
 def heading(search: Search) -> Text:
     """Return what a search is and where it stands, in one line."""
-    name = f" ({search.spec.name})" if search.spec.name else ""
+    name = f" ({wording.visible(search.spec.name)})" if search.spec.name else ""
     return Text.assemble(
-        (f"search {search.id}{name}", "bold"), ": ", _state(search.state),
-        f"; {search.spec.parent}, {wording.count(search.parent_parameters)} parameters, "
+        (f"search {search.id}{name}", "bold"), ": ", state_text(search.state),
+        f"; {wording.visible(search.spec.parent)}, {wording.count(search.parent_parameters)} parameters, "
         f"budget {wording.budget(search.spec.budget)}; {search.num_feasible:,} architectures fit",
         f"; cloned from {search.cloned_from}" if search.cloned_from else "",
         *(f"; {part}" for part in wording.said(search)),
@@ -240,7 +169,7 @@ class Narrator:
         state = SearchState(data["state"])
         if state is not self._state:
             self._state = state
-            self._say(Text.assemble("state: ", _state(state)))
+            self._say(Text.assemble("state: ", state_text(state)))
             if state is SearchState.RUNNING and data["parent_loss"] is not None:
                 self._say(Text(f"parent's held-out loss: {wording.loss(data['parent_loss'])}"))
         if data["progress"] is not None:
@@ -284,7 +213,7 @@ class Narrator:
         self._ended.add(trial.number)
         parts: list[str | tuple[str, str] | Text] = [
             f"trial {trial.number} {trial.architecture.name}, {wording.ROLES[trial.role]}: ",
-            _state(trial.state),
+            state_text(trial.state),
         ]
         if trial.measurement:
             measured = trial.measurement
@@ -333,15 +262,3 @@ def _verdict(view: SearchView, comparison: Comparison) -> list[str]:
 def _against(loss: float, comparison: Comparison) -> str:
     difference = comparison.winner_loss - loss
     return f"{abs(difference):.4f} {'lower' if difference <= 0 else 'higher'}"
-
-
-def _state(state: SearchState | TrialState) -> Text:
-    colour = "red" if state.value == "FAILED" else COLOURS.get(state, "")
-    return Text(state.value.lower(), style=colour)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
-    return table

@@ -12,11 +12,12 @@ from rich.text import Text
 from nas import wording
 from nas.history import Entry, ParentSummary
 from nas.side_by_side import Beside, SideBySide
+from nas.tables import FittedTable
 
 
-def parents_table(parents: Iterable[ParentSummary], now: datetime) -> Table:
+def parents_table(parents: Iterable[ParentSummary], now: datetime) -> FittedTable:
     """Return parents, one a row."""
-    table = _table("parent", ">searches", ">measurements", ">tokens", ">best loss", "latest", "key")
+    table = FittedTable("parent", ">searches", ">measurements", ">tokens", ">best loss", "latest", "key")
     for each in parents:
         table.add_row(
             wording.parent(each.parent),
@@ -30,9 +31,9 @@ def parents_table(parents: Iterable[ParentSummary], now: datetime) -> Table:
     return table
 
 
-def history_table(entries: Iterable[Entry], now: datetime) -> Table:
+def history_table(entries: Iterable[Entry], now: datetime) -> FittedTable:
     """Return measurements, one a row; losses in nats per held-out token."""
-    table = _table(
+    table = FittedTable(
         "parent", "architecture", ">parameters", ">loss before", ">loss", ">tokens", "role", "search", ">trial",
         "owner", "ended",
     )  # fmt: skip

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from unicodedata import category
 
 from minitron.hub import PREFIX
 from minitron.progress import Progress
@@ -28,6 +29,14 @@ ROLES = {
     TrialRole.RANDOM_ARCHITECTURE: "random architecture",
     TrialRole.RANDOM_INDICES: "random indices",
 }
+
+
+def visible(text: str) -> str:
+    """Return what somebody wrote without what moves a terminal, for which a sign stands."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if category(each) == "Cc" and each not in "\n\t" else each
+        for each in text
+    )
 
 
 def count(number: float) -> str:

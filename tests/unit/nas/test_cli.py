@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from nas.search import SearchState
-from nas.spec import load_spec
+from nas.spec import dump, load_spec
 from nas.storage.sql import SqlStore
 from nas.supervisor import STORE_FULL
 from tests.hub import FakeHub, serving
@@ -342,7 +342,7 @@ def test_download(nas, server, tmp_path):
 
 def test_unknown_search_and_absent_server(nas):
     assert _errors(nas("show", "nope", code=1)) == ["search nope: not found"]
-    (error,) = _errors(nas("list", "--server", "http://127.0.0.1:9", code=1))
+    (error,) = _errors(nas("list", "--server", "http://127.0.0.1:9", code=4))
     assert "nas serve" in error
 
 
@@ -407,8 +407,10 @@ def test_run_is_interrupted_and_resumed(local):
     assert err == f"go on with: nas run --resume {search.id}\n"
     assert "stays resumable" in out
     kept = local.store.points(search.id)
-    out, err = local.start(SUCCEEDS, "--resume", search.id).communicate(timeout=PATIENCE_SECONDS)
+    out, err = local.start(SUCCEEDS, "--resume", search.id, "--json").communicate(timeout=PATIENCE_SECONDS)
     assert local.store.get_search(search.id).state is SearchState.SUCCEEDED
+    events = [json.loads(line) for line in out.splitlines()]
+    assert events == [dump(event) for event in local.store.events(search_id=search.id, limit=10_000)]
     assert [point for point in local.store.points(search.id) if point in kept] == kept
 
 

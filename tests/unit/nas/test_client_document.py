@@ -103,15 +103,22 @@ def test_parameters_have_the_names_types_bounds_and_defaults_of_the_operation(op
             assert taken[name].default == each["schema"].get("default"), name
 
 
-def test_what_a_method_takes_besides_is_the_body_or_where_files_go(operation):
+def test_what_a_method_takes_besides_is_the_body_its_fields_or_where_files_go(operation):
     method, content = _method(operation), operation.get("requestBody", {}).get("content", {})
     others = [
         name for name in list(inspect.signature(method).parameters)[1:] if name not in _parameters(operation)
     ]
+    hints = get_type_hints(method)
+    for schema in _bodies(content):
+        properties = _told(schema).get("properties", {})
+        if set(others) == set(properties):
+            for name, each in properties.items():
+                _compare(hints[name], each, name)
+        else:
+            (name,) = others
+            _compare(hints[name], schema, name)
     if content:
-        (name,) = others
-        for schema in _bodies(content):
-            _compare(get_type_hints(method)[name], schema, name)
+        assert others
     else:
         (answer,) = [each for status, each in operation["responses"].items() if status.startswith("2")]
         is_file = "application/x-tar" in answer.get("content", {})

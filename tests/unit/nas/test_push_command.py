@@ -1,5 +1,6 @@
 """``nas push`` as users call it: a real process, a real server, a hub of our own."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -82,6 +83,9 @@ def test_a_dry_run_needs_no_token_and_asks_nobody(push, server, hub):
     said = push(server.id("succeeded"), "--repo", "org/small", "--dry-run", token=None)
     assert "README.md" in said
     assert said.splitlines()[-1] == "dry run: nothing was uploaded"
+    told = json.loads(push(server.id("succeeded"), "--repo", "org/small", "--dry-run", "--json", token=None))
+    assert {"path": "README.md", "num_bytes": len(CARD)} in told.pop("files")
+    assert told == {"repository": "org/small", "is_private": False, "address": None}
     assert hub.requests == []
 
 
