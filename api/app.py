@@ -17,7 +17,7 @@ from api.guard import Guard
 from api.headers import DOCS_PATH, Headed
 from api.metrics import Metrics
 from api.observe import Observed
-from api.routes import control, events, health, searches, trials
+from api.routes import control, events, health, history, results, searches, trials
 from api.schemas.base import Problem
 from api.schemas.control import Limits, Sizes
 from api.schemas.searches import SearchEdit
@@ -69,7 +69,7 @@ def create_app(
     app.state.tailer = Tailer(service, app.state.stopping)
     errors.install(app)
     templates: dict[str, str] = {}
-    for module in (health, searches, trials, control, events):
+    for module in (health, searches, trials, control, results, history, events):
         prefix = "" if module is health else PREFIX
         routes = [route for route in module.router.routes if isinstance(route, APIRoute)]
         for route in routes:

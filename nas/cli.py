@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from nas import display
 from nas.cli_complete import spec_files
 from nas.cli_control import control
+from nas.cli_history import history_commands
 from nas.cli_options import Owner, SearchId, SpecFile, Tags, said_at_first
 from nas.cli_output import INTERRUPTED, Json, Told, exit_code, leave, print_error, print_json, print_line
 from nas.cli_remote import remote
@@ -203,6 +204,7 @@ def main() -> None:
     app.add_typer(remote)
     app.add_typer(control)
     app.add_typer(winner)
+    app.add_typer(history_commands)
     app()
 
 

@@ -21,6 +21,7 @@ from nas.answers import FoundSearch, FoundTrial, Health
 from nas.client_calls import answered, pages
 from nas.client_control import ControlCalls
 from nas.client_events import StreamCalls
+from nas.client_history import HistoryCalls
 from nas.client_searches import SearchCalls
 from nas.connection import TIMEOUT_SECONDS, ClientError, Connection, ServerAbsent
 from nas.errors import SearchError
@@ -46,7 +47,7 @@ class SearchNotWon(SearchError):
         super().__init__(f"search {search.id} {reason}")
 
 
-class Client(SearchCalls, ControlCalls, StreamCalls):
+class Client(SearchCalls, ControlCalls, HistoryCalls, StreamCalls):
     """One server. Use as a context manager, or call ``close``; raises ClientError throughout.
 
     Args:

@@ -227,6 +227,22 @@ class Winner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Artifacts:
+    """What all trials of a search are made from, each named by its content."""
+
+    parent: str
+    """Weights and config."""
+    blocks: str
+    """Tokens of calibration, training and validation."""
+    validation: str
+    """The held-out tokens alone."""
+    scores: str
+    """Importance, and how it was measured."""
+    teacher: str
+    """What the teacher answers, in which form and precision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """What became of a spec."""
 
@@ -240,6 +256,8 @@ class Search:
     """Held-out nats per token of the parent; None until measured."""
     corrected_loss: float | None = None
     """The same of the corrected parent, where the search corrects it."""
+    made_from: Artifacts | None = None
+    """What its trials are made from; None until prepared."""
     evaluated: tuple[Evaluated, ...] = ()
     """What the teacher and the finalists, in this order, scored at tasks; empty until all were asked."""
     progress: Progress | None = None

@@ -35,6 +35,7 @@ from nas.log_ranges import LogRanges
 from nas.logs import LogTail, log_path, read_tail, stored_tail
 from nas.parent import architecture_of
 from nas.patch import patched_spec
+from nas.retrospect import Retrospect
 from nas.search import MOST, Event, Search, SearchSpec, SearchState
 from nas.standing import SearchView, TrialRecord, records_of, view_of, with_waits
 from nas.storage.store import RequestKey, SearchStore
@@ -50,7 +51,7 @@ _ID_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
 """Digits and letters that are not mistaken for one another."""
 
 
-class SearchService:
+class SearchService(Retrospect):
     """The use cases. Unknown ids raise NotFound."""
 
     def __init__(

@@ -126,6 +126,7 @@ class _Preparation:
             parent_fingerprint=self._parent_fingerprint,
             blocks_dir=self._blocks_dir,
             blocks_fingerprint=self._blocks.fingerprint,
+            validation_fingerprint=content(self._blocks.validation_NT),
             scores_path=scores,
             scores_fingerprint=scores_key,
             parent_loss=parent_loss,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minitron.errors import DivergedTraining, OutOfSpace, UnreachableHub
+from nas.search import Artifacts
 from nas.trial import Failure, FailureKind, Measurement, Point, Trial
 
 
@@ -43,6 +44,8 @@ class Prepared:
     """Held-out nats per token."""
     blocks_dir: Path
     blocks_fingerprint: str
+    validation_fingerprint: str
+    """Of the held-out blocks alone."""
     scores_path: Path
     scores_fingerprint: str
     teacher_dir: Path | None = None
@@ -54,6 +57,17 @@ class Prepared:
     """The corrected parent, whose answers these are; None: the parent's own."""
     corrected_loss: float | None = None
     """Held-out nats per token of the corrected parent; None too until a correction alongside has ended."""
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """What trials are made from, by content."""
+        return Artifacts(
+            parent=self.parent_fingerprint,
+            blocks=self.blocks_fingerprint,
+            validation=self.validation_fingerprint,
+            scores=self.scores_fingerprint,
+            teacher=self.teacher_fingerprint,
+        )
 
     @property
     def answering_dir(self) -> Path:

@@ -197,6 +197,7 @@ class _Run:
                 SearchState.RUNNING,
                 parent_loss=prepared.parent_loss,
                 corrected_loss=prepared.corrected_loss,
+                made_from=prepared.artifacts,
                 progress=STARTING,
             )
             prepared = self._driven(search, prepared)

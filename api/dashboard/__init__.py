@@ -6,7 +6,7 @@ They call the same use cases as REST, always in a thread, so that a slow databas
 from fastapi import FastAPI, Request
 from nicegui import ui
 
-from api.dashboard import launch_page, list_page, search_page
+from api.dashboard import compare_page, history_page, launch_page, list_page, search_page
 from api.dashboard.theme import FAVICON, frame, nowhere
 from nas.service import SearchService
 
@@ -24,6 +24,14 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
     @ui.page("/launch")
     async def launch() -> None:
         await launch_page.build(service, notice)
+
+    @ui.page("/history")
+    async def history(request: Request) -> None:
+        await history_page.build(service, notice, request.query_params)
+
+    @ui.page("/compare")
+    async def compare(request: Request) -> None:
+        await compare_page.build(service, notice, request.query_params)
 
     @ui.page("/searches/{search_id}")
     async def search(search_id: str) -> None:

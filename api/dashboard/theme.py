@@ -63,6 +63,9 @@ body, body.body--dark { background: var(--page); }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 12px; width: 100%; }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: 6px 18px; align-items: baseline;
   font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+.beside { border-collapse: collapse; width: 100%; display: block; overflow-x: auto; font-variant-numeric: tabular-nums; }
+.beside :is(th, td) { text-align: left; padding: 5px 18px 5px 0; vertical-align: top; border-bottom: 1px solid var(--line); }
+.beside tr > :first-child { white-space: nowrap; }
 .trace { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 360px; overflow: auto; margin: 0;
   padding: 10px 12px; border-radius: 8px; background: rgba(120, 130, 145, .12); }
 .q-table__card, .q-table--dark { background: transparent !important; box-shadow: none; }
@@ -101,6 +104,8 @@ def frame(notice: str | None) -> Iterator[None]:
             ui.label("Minitron search").classes("font-semibold")
         with ui.row().classes("items-center gap-6"):
             ui.link("New search", "/launch").classes("quiet")
+            ui.link("History", "/history").classes("quiet")
+            ui.link("Compare", "/compare").classes("quiet")
             ui.link("API", "/docs").classes("quiet soft")
     with ui.column().classes("page"):
         if notice:

@@ -52,6 +52,16 @@ class EvaluatedResource(Resource):
     scores: list[TaskScoreResource]
 
 
+class ArtifactsResource(Resource):
+    """What all trials of a search are made from, each named by its content."""
+
+    parent: str
+    blocks: str
+    validation: str
+    scores: str
+    teacher: str
+
+
 class SearchResource(Resource):
     """A search: what was asked, what became of it, and where it stands."""
 
@@ -64,6 +74,8 @@ class SearchResource(Resource):
     parent_loss: float | None
     corrected_loss: float | None
     """Of the corrected parent, where the search corrects its teacher."""
+    made_from: ArtifactsResource | None
+    """Null until prepared."""
     evaluated: list[EvaluatedResource]
     """Teacher and finalists at tasks, where the search puts them to any."""
     progress: ProgressResource | None

@@ -27,6 +27,7 @@ from nas.search import Event, Search, SearchState
 from nas.spec import dump
 from nas.standing import records_of
 from nas.storage import changes
+from nas.storage.history_memory import MemoryHistory
 from nas.storage.ordered import Ordered, Present, order_event, ordered
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.tally import Tally, tally_of
@@ -57,6 +58,7 @@ class InMemoryStore:
         self._keyed: dict[str, tuple[RequestKey, str]] = {}
         """Requests that made a search, with its id, by their key."""
         self._events: list[Event] = []
+        self.history = MemoryHistory(self._lock, self.get_search, self.trials, self.points)
 
     def add_search(self, search: Search, key: RequestKey | None = None) -> Search:
         """See SearchStore."""
@@ -181,6 +183,8 @@ class InMemoryStore:
         with self._held(lease, trial.search_id) as record:
             if changed := changes.saved_trial(record.trials.get(trial.number), trial):
                 record.trials[trial.number] = changed
+                if changed.state.is_final:
+                    self.history.add(record.search, changed)
                 self._tell(trial.search_id, "trial", trial.number, dump(changed))
                 record.progressed_at = self._clock()
 

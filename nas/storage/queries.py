@@ -17,10 +17,10 @@ def require_search(connection: Connection, search_id: str) -> None:
 
 def listed_searches(which: SearchFilter, order: SearchOrder, after: str | None) -> Select[Any]:
     """Return the query for the rows asked for, in order, that come after the search with an id."""
-    value = _text("name") if order.is_by_name else searches.c.created_at
+    value = text_of("name") if order.is_by_name else searches.c.created_at
     key = searches.c.id
     ordered = [each.desc() if order.is_descending else each for each in (value, key)]
-    query = select(searches).where(*_admitted(which)).order_by(*ordered)
+    query = select(searches).where(*admitted(which)).order_by(*ordered)
     if after is None:
         return query
     there = select(value).where(key == after).scalar_subquery()
@@ -30,14 +30,14 @@ def listed_searches(which: SearchFilter, order: SearchOrder, after: str | None) 
     return query.where(value >= there, or_(value > there, key > after))
 
 
-def _admitted(which: SearchFilter) -> list[ColumnElement[bool]]:
+def admitted(which: SearchFilter) -> list[ColumnElement[bool]]:
     """Return the conditions of a filter."""
     conditions: list[ColumnElement[bool]] = []
     if which.states is not None:
         conditions.append(searches.c.state.in_([state.value for state in which.states]))
     for field, part in (("name", which.name), ("parent", which.parent)):
         if part is not None:
-            conditions.append(_text(field).icontains(part, autoescape=True))
+            conditions.append(text_of(field).icontains(part, autoescape=True))
     if which.created_after is not None:
         conditions.append(searches.c.created_at >= which.created_after)
     if which.created_before is not None:
@@ -49,12 +49,12 @@ def _admitted(which: SearchFilter) -> list[ColumnElement[bool]]:
     for tag in which.tags or ():
         conditions.append(searches.c.id.in_(select(search_tags.c.search_id).where(search_tags.c.tag == tag)))
     if which.text is not None:
-        parts = (_text("name"), searches.c.notes)
+        parts = (text_of("name"), searches.c.notes)
         conditions.append(or_(*(part.icontains(which.text, autoescape=True) for part in parts)))
     return conditions
 
 
-def _text(field: str) -> ColumnElement[str]:
+def text_of(field: str) -> ColumnElement[str]:
     """Return a field of the spec."""
     content: ColumnElement[str] = searches.c.spec[field].as_string()
     return content

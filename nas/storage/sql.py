@@ -21,6 +21,7 @@ from nas.search import Event, Search, SearchState
 from nas.spec import dump, load
 from nas.storage import changes, sums, tables
 from nas.storage.engine import Database
+from nas.storage.history_sql import SqlHistory, record
 from nas.storage.ordered import Ordered, Present, order_event, ordered
 from nas.storage.queries import listed_searches, require_search
 from nas.storage.standings import SqlStandings
@@ -47,6 +48,7 @@ class SqlStore(SqlStandings):
 
     def __init__(self, url: str, clock: Clock = utc_now) -> None:
         self._database = Database(url)
+        self.history = SqlHistory(self._database)
         self._clock = clock
         self._migrations = Config()
         self._migrations.set_main_option("script_location", "nas.storage:migrations")
@@ -189,12 +191,14 @@ class SqlStore(SqlStandings):
 
     def save_trial(self, trial: Trial, lease: Lease) -> None:
         """See SearchStore."""
-        with self._held(lease, trial.search_id) as (connection, _):
+        with self._held(lease, trial.search_id) as (connection, search):
             row = _find(connection, tables.trials, search_id=trial.search_id, number=trial.number)
             if changed := changes.saved_trial(load(Trial, row) if row else None, trial):
                 columns = _row(changed) | sums.measured_columns(changed)
                 _put(connection, tables.trials, columns, is_new=row is None)
                 sums.moved(connection, tables.trials.name, row["state"] if row else None, changed.state)
+                if changed.state.is_final:
+                    record(connection, search, changed)
                 self._tell(connection, trial.search_id, "trial", trial.number, dump(changed))
                 sums.progressed(connection, trial.search_id, self._clock())
 

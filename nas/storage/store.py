@@ -14,7 +14,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from nas.edits import Edit
 from nas.listing import (
@@ -31,6 +31,9 @@ from nas.search import Event, Search
 from nas.tally import Tally
 from nas.totals import Totals
 from nas.trial import Attempt, Point, Trial
+
+if TYPE_CHECKING:
+    from nas.storage.history import HistoryStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,11 @@ class Standings(Protocol):
 
 class SearchStore(Standings, Protocol):
     """Searches, trials, attempts, points and events. Unknown ids raise NotFound."""
+
+    @property
+    def history(self) -> "HistoryStore":
+        """What trials came to over all searches, listed in the transaction in which each becomes final."""
+        ...
 
     def add_search(self, search: Search, key: RequestKey | None = None) -> Search:
         """Store a new search, and its request's key with it, and return it.

@@ -73,6 +73,7 @@ searches = Table(
     Column("parent_loss", Double),
     Column("corrected_loss", Double),
     Column("evaluated", JSON, nullable=False, server_default="[]"),
+    _document("made_from"),
     _document("progress"),
     _document("winner"),
     _document("failure"),
@@ -167,6 +168,55 @@ totals = Table(
     Column("number", BigInteger, nullable=False),
 )
 """How many searches and trials there are in each state, and of kind ``tokens`` how many tokens were trained on."""
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("search_id", String, primary_key=True),
+    Column("trial_number", Integer, primary_key=True, autoincrement=False),
+    Column("role", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("is_partial", Boolean, nullable=False),
+    Column("parent", String, nullable=False),
+    Column("parent_key", String, nullable=False),
+    Column("data_key", String, nullable=False),
+    Column("recipe_key", String, nullable=False),
+    Column("reuse_key", String),
+    _document("architecture", nullable=False),
+    Column("name", String, nullable=False),
+    Column("num_layers", BigInteger, nullable=False),
+    Column("hidden_size", BigInteger, nullable=False),
+    Column("intermediate_size", BigInteger, nullable=False),
+    Column("num_attention_heads", BigInteger, nullable=False),
+    Column("num_key_value_heads", BigInteger, nullable=False),
+    Column("num_parameters", BigInteger, nullable=False),
+    Column("num_tokens", BigInteger, nullable=False),
+    Column("rung", Integer, nullable=False),
+    Column("loss_before", Double),
+    Column("loss", Double, nullable=False),
+    Column("train_seconds", Double, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    ForeignKeyConstraint(["search_id", "trial_number"], ["trials.search_id", "trials.number"]),
+    *(
+        Index(None, *first, *by, "search_id", "trial_number")
+        for first in ((), ("parent_key",), ("name",))
+        for by in (("at",), ("loss",), ("num_parameters",))
+    ),
+    Index(None, "reuse_key", "name"),
+)
+"""Final trials as lists over all searches show them; the axes and the name repeat what the architecture says."""
+
+search_sums = Table(
+    "search_sums",
+    metadata,
+    Column("parent_key", String, primary_key=True),
+    Column("search_id", ForeignKey("searches.id"), primary_key=True),
+    Column("parent", String, nullable=False),
+    Column("num_measurements", BigInteger, nullable=False),
+    Column("num_tokens", BigInteger, nullable=False),
+    Column("best_loss", Double),
+    Column("last_at", UtcDateTime, nullable=False),
+)
+"""What the measurements of each search add up to."""
 
 attempts = Table(
     "attempts",

@@ -8,14 +8,14 @@ from nas.storage.sql import open_store
 from tests.postgres import private_server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sqlite(tmp_path_factory):
     store = open_store(f"sqlite:///{tmp_path_factory.mktemp('store')}/deep/nas.db")
     yield store
     store.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def postgresql():
     with private_server() as server:
         store = open_store(server.new_database())

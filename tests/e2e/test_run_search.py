@@ -18,6 +18,7 @@ from minitron.stage_recipes import CorrectionRecipe
 from nas.clock import utc_now
 from nas.finals import Evaluation
 from nas.frontier import finalists
+from nas.history import HistoryFilter, keys_of
 from nas.log_ranges import LogRanges
 from nas.logs import log_path
 from nas.orders import Cancel, Extend, Kill, Pause, Resume
@@ -58,6 +59,21 @@ def test_a_search_succeeds(home, finished):
     assert trials[search.winner.trial_number].measurement.loss == min(losses)
     states = list((home.settings.artifact_root / "searches" / finished).glob("trials/*/states/*"))
     assert states == [], "resumable states are swept"
+
+
+def test_its_trials_are_in_the_history_by_the_content_that_they_are_made_from(home, finished):
+    search, trials = home.store.get_search(finished), home.store.trials(finished)
+    found = [entry.measured for entry in home.store.history.measurements(HistoryFilter(search_id=finished))]
+    assert {each.trial_number for each in found} == {trial.number for trial in trials}
+    artifacts = home.settings.artifact_root
+    assert (artifacts / "blocks" / search.made_from.blocks).is_dir()
+    assert (artifacts / "scores" / f"{search.made_from.scores}.safetensors").is_file()
+    assert (artifacts / "teachers" / search.made_from.teacher).is_dir()
+    for each in found:
+        is_whole = trials[each.trial_number].state is TrialState.COMPLETED
+        assert each.is_partial != is_whole
+        assert each.is_reusable == (is_whole and each.role is not TrialRole.RANDOM_INDICES)
+        assert each.parent_key == keys_of(search.spec, search.made_from).parent
 
 
 def test_the_winner_is_an_ordinary_checkpoint(home, finished):

@@ -143,7 +143,10 @@ def test_answers_have_exactly_the_fields_of_the_schema(operation):
             ] or [kinds[0]]
             _compare(kind, schema, "answer")
         elif content:
-            assert kinds == ([Path] if "application/x-tar" in content else [str])
+            is_table = "text/csv" in content
+            assert kinds == (
+                [Path] if "application/x-tar" in content else [Iterator[str] if is_table else str]
+            )
         else:
             assert kinds == [types.NoneType]
 

@@ -13,20 +13,23 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Column, MetaData, Table, bindparam, inspect, select, text
+from sqlalchemy import Column, MetaData, Table, inspect, select, text
 from sqlalchemy.exc import StatementError
 
 from nas.edits import Edit
 from nas.errors import StoreFull, StoreUnavailable
+from nas.history import HistoryFilter, HistoryOrder, keys_of
 from nas.listing import SearchFilter, SearchOrder
 from nas.orders import Cancel
 from nas.search import SearchState
 from nas.storage import engine, sql, tables
+from nas.storage.history_sql import MOST_FEW, few_searches, listed
+from nas.storage.memory import InMemoryStore
 from nas.storage.queries import listed_searches
 from nas.storage.sql import SqlStore, open_store
 from nas.storage.store import RequestKey
 from tests.postgres import private_server
-from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_trial
+from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_spec, make_trial
 
 ROOT = Path(__file__).parents[3]
 KEY = RequestKey(key="one", fingerprint="a")
@@ -118,14 +121,7 @@ def test_a_newer_schema_is_refused(address, opened):
 def test_a_database_of_an_earlier_version_is_brought_up_to_date_with_what_it_holds(address, opened):
     store = opened(address, migrate=False)
     command.upgrade(store._migrations, "0001")
-    with store._database.writing() as connection:
-        present = {column["name"] for column in inspect(connection).get_columns("searches")}
-        columns = {name: value for name, value in sql._row(make_search()).items() if name in present}
-        names = ", ".join(columns)
-        values = text(f"INSERT INTO searches ({names}) VALUES (:{', :'.join(columns)})").bindparams(
-            *(bindparam(name, type_=tables.searches.c[name].type) for name in columns)
-        )
-        connection.execute(values, columns)
+    insert(store, tables.searches, sql._row(make_search()))
     store.upgrade()
     assert store.list_searches() == [make_search()]
     assert store.add_search(make_search(cloned_from="x", search_id="new"), KEY).id == "new"
@@ -153,18 +149,64 @@ def test_sums_of_an_earlier_version_are_made_from_what_it_holds(address, opened,
     store = opened(address, migrate=False)
     command.upgrade(store._migrations, "0004")
     with present._database.reading() as source, store._database.writing() as target:
-        for table in tables.metadata.sorted_tables:
-            if inspect(target).has_table(table.name):
-                names = [column["name"] for column in inspect(target).get_columns(table.name)]
-                earlier = Table(table.name, MetaData(), *(Column(name, table.c[name].type) for name in names))
-                rows = source.execute(select(*(table.c[name] for name in names))).mappings().all()
-                for row in rows:
-                    target.execute(earlier.insert().values(row))
+        rows = {
+            table: source.execute(select(table)).mappings().all()
+            for table in tables.metadata.sorted_tables
+            if inspect(target).has_table(table.name)
+        }
+    for table, held in rows.items():
+        insert(store, table, *held)
     store.upgrade()
     ids = ["idle", "busy"]
     assert store.tallies(ids) == present.tallies(ids)
     assert store.tallies(ids)["busy"].best.number == 1
     assert store.totals() == present.totals()
+
+
+def insert(store, table, *rows):
+    """Write rows into a table of an earlier version, with those of their columns that it has."""
+    with store._database.writing() as connection:
+        present = {column["name"] for column in inspect(connection).get_columns(table.name)}
+        earlier = Table(table.name, MetaData(), *(Column(name, table.c[name].type) for name in present))
+        for row in rows:
+            connection.execute(earlier.insert().values({n: v for n, v in row.items() if n in present}))
+
+
+def test_what_was_measured_before_there_was_a_history_is_in_it(address, opened):
+    """As if each trial had become final just now."""
+    store, model = opened(address, migrate=False), InMemoryStore()
+    command.upgrade(store._migrations, "0004")
+    for search_id in ("s0", "s1", "empty"):
+        search = make_search(search_id, owner="Ann", tags=("a",))
+        model.add_search(search)
+        insert(store, tables.searches, sql._row(search))
+    for search_id in ("s0", "s1"):
+        lease = model.claim(search_id, "runner", at=after(0), until=after(60))
+        for number in range(4):
+            trial = make_trial(number, search_id=search_id).started(after(1))
+            model.save_trial(trial, lease)
+            for tokens in (0, 500) if number < 3 else (0,):
+                model.add_point(make_point(number, tokens, 3.0 + number), lease)
+            if number == 0:
+                model.save_trial(trial.completed(MEASUREMENT, "student", after(2)), lease)
+            elif number != 1:
+                model.save_trial(trial.cancelled(after(3 + number)), lease)
+        insert(store, tables.trials, *map(sql._row, model.trials(search_id)))
+        points = [
+            {"search_id": search_id, "trial_number": each.trial_number, **sql._row(each.point)}
+            for each in model.points(search_id)
+        ]
+        insert(store, tables.points, *points)
+    store.upgrade()
+    assert store.history.measurements() == model.history.measurements()
+    assert [entry.measured.place for entry in store.history.measurements()] == [
+        ("s1", 2), ("s0", 2), ("s1", 0), ("s0", 0),
+    ]  # fmt: skip
+    assert store.history.parents() == model.history.parents()
+    assert store.history.parents()[0].parent_key == keys_of(make_spec(), None).parent
+    lease = store.claim("s0", "runner", at=after(0), until=after(60))
+    store.save_trial(model.trials("s0")[1].completed(MEASUREMENT, "student", after(9)), lease)
+    assert store.history.parents()[0].num_measurements == 5
 
 
 def test_a_key_is_known_to_the_next_process(address, opened):
@@ -266,12 +308,74 @@ INDEXED = {
 def test_a_page_of_a_long_history_is_read_from_an_index(tmp_path, opened, which, index, place):
     """No page reads every search or sorts them all."""
     store = opened(f"sqlite:///{tmp_path}/nas.db")
-    query = listed_searches(which, SearchOrder.NEWEST, place).limit(50)
-    with store._database.reading() as connection:
-        compiled = query.compile(connection, compile_kwargs={"literal_binds": True})
-        steps = [step[-1] for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}")]
+    steps = explained(store, listed_searches(which, SearchOrder.NEWEST, place).limit(50))
     assert any(index in step for step in steps), steps
     assert not any(step.startswith("SCAN searches") and "USING INDEX" not in step for step in steps), steps
+
+
+HISTORY = {
+    "all": (HistoryFilter(), ""),
+    "of searches not archived": (HistoryFilter(searches=SearchFilter(archived=False)), ""),
+    "of a parent": (HistoryFilter(parent_key="p"), "parent_key_"),
+    "of a parent, small": (HistoryFilter(parent_key="p", max_parameters=10**9), "parent_key_"),
+    "of an architecture": (HistoryFilter(architecture="L4"), "name_"),
+}
+
+
+PLACE = {"search_id": "s", "trial_number": 1, "at": after(1), "loss": 1.0, "num_parameters": 9}
+
+
+@pytest.mark.parametrize("asked", HISTORY.values(), ids=HISTORY)
+@pytest.mark.parametrize("order", HistoryOrder)
+@pytest.mark.parametrize("place", [None, PLACE], ids=["first", "later"])
+def test_a_page_of_measurements_is_read_from_an_index_in_its_order(tmp_path, opened, asked, order, place):
+    """Nothing is sorted, so a page reads as many rows as it has, and those that a filter leaves out between them."""
+    store = opened(f"sqlite:///{tmp_path}/nas.db")
+    which, begin = asked
+    steps = explained(store, listed(which, order, place).limit(50))
+    index = f"ix_measurements_{begin}{order.field}_search_id_trial_number"
+    assert f"USING INDEX {index}" in steps[0], steps
+    assert place is None or not steps[0].startswith("SCAN"), steps
+    assert not any("TEMP B-TREE" in step for step in steps), steps
+    others = [step for step in steps[1:] if step.startswith(("SEARCH", "SCAN"))]
+    assert all("sqlite_autoindex_searches_1 (id=?)" in step for step in others), steps
+
+
+@pytest.mark.parametrize("order", HistoryOrder)
+def test_what_few_searches_measured_is_found_by_them(tmp_path, opened, order):
+    """However long the history of others is."""
+    store = opened(f"sqlite:///{tmp_path}/nas.db")
+    which = HistoryFilter(searches=SearchFilter(owner="Ann"), parent_key="p")
+    steps = explained(store, listed(which, order, PLACE, ["s0", "s1"]).limit(50))
+    assert "SEARCH measurements USING INDEX sqlite_autoindex_measurements_1 (search_id=?)" in steps
+    assert sum("measurements" in step for step in steps) == 1, steps
+    store.add_search(make_search("s0", owner="Ann"))
+    for number in range(1, MOST_FEW + 2):
+        store.add_search(make_search(f"s{number}"))
+    with store._database.reading() as connection:
+        assert few_searches(connection, which) == ["s0"]
+        assert few_searches(connection, HistoryFilter()) is None
+        assert few_searches(connection, HistoryFilter(searches=SearchFilter(archived=False))) is None
+        assert few_searches(connection, HistoryFilter(searches=SearchFilter(owner="Nobody"))) == []
+
+
+def explained(store, query):
+    """Return how SQLite would go about a query."""
+    with store._database.reading() as connection:
+        compiled = query.compile(connection, compile_kwargs={"literal_binds": True})
+        return [step[-1] for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}")]
+
+
+def test_pages_of_a_search_and_its_points_are_read_by_their_key(tmp_path, opened, monkeypatch):
+    store, asked = opened(f"sqlite:///{tmp_path}/nas.db"), []
+    monkeypatch.setattr(store.history, "_rows", lambda query, _: asked.append(query) or [])
+    store.history.trials_after("s", 3)
+    store.history.points_after("s", (3, 4))
+    store.history.points_of("s", {1, 2})
+    for query in asked:
+        (step,) = explained(store, query)
+        assert step.startswith("SEARCH"), step
+        assert "(search_id=? AND" in step, step
 
 
 # Values

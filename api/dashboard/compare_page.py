@@ -1,0 +1,174 @@
+"""Up to eight searches side by side: their fronts and curves together, where each stands, what was asked otherwise."""
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from urllib.parse import urlencode
+
+from fastapi.concurrency import run_in_threadpool
+from nicegui import ui
+from starlette.datastructures import QueryParams
+
+from api.dashboard.compare_charts import COLOURS, curves_chart, fronts_chart, names_of
+from api.dashboard.theme import AMBER, banner, frame, message, panel
+from nas import wording
+from nas.display_history import standing_rows, value_words
+from nas.errors import NotFound, StoreUnavailable
+from nas.listing import SearchFilter
+from nas.search import Search
+from nas.service import SearchService
+from nas.side_by_side import MOST_SEARCHES, SideBySide
+
+MAX_OFFERED = 100
+"""The latest searches, to choose from; others are compared by their address."""
+POLL_SECONDS = 5.0
+KNOWN_ID = re.compile("[A-Za-z0-9_-]{1,64}")
+UNARCHIVED = SearchFilter(archived=False)
+
+
+async def build(service: SearchService, notice: str | None, asked: QueryParams) -> None:
+    """Make the page of the searches that its address names."""
+    ui.page_title("Compare · Minitron search")
+    chosen = [each for each in dict.fromkeys(asked.getlist("search")) if KNOWN_ID.fullmatch(each)]
+    with frame(notice):
+        ui.label("Compare").classes("text-xl font-semibold")
+        await _Page(service, chosen[:MOST_SEARCHES]).begin()
+
+
+class _Page:
+    """The page of one visitor."""
+
+    def __init__(self, service: SearchService, chosen: Sequence[str]) -> None:
+        self._service = service
+        self._chosen = list(chosen)
+        self._shown: object = None
+        self._timer = ui.timer(POLL_SECONDS, self._show, immediate=False)
+        with panel():
+            self._choice = ui.select(
+                {},
+                label=f"Searches, two to {MOST_SEARCHES}",
+                multiple=True,
+                with_input=True,
+                on_change=self._choose,
+            ).classes("w-full")
+            self._choice.props(f"use-chips dense outlined max-values={MOST_SEARCHES}")
+        self._unknown = ui.column().classes("w-full")
+        self._body = ui.column().classes("w-full gap-4")
+
+    async def begin(self) -> None:
+        """Offer searches to choose from, and show those that were asked for."""
+        try:
+            offered = await run_in_threadpool(self._offered)
+        except StoreUnavailable:
+            offered = {each: each for each in self._chosen}
+        unknown = [each for each in self._chosen if each not in offered]
+        self._chosen = [each for each in self._chosen if each in offered]
+        self._choice.set_options(offered, value=list(self._chosen))
+        if unknown:
+            with self._unknown:
+                banner("travel_explore", "Some of these searches are not here", ", ".join(unknown), AMBER)
+        await self._show()
+
+    def _offered(self) -> dict[str, str]:
+        """Return searches by their ids: the latest, and those that were asked for where there are such."""
+        latest = self._service.list_views(UNARCHIVED, limit=MAX_OFFERED)
+        found = {view.search.id: view.search for view in latest}
+        for search_id in self._chosen:
+            if search_id not in found:
+                with suppress(NotFound):
+                    found[search_id] = self._service.search(search_id)
+        return {search_id: _offer(search) for search_id, search in found.items()}
+
+    async def _choose(self) -> None:
+        """Show what is chosen by now, under an address that can be passed on."""
+        chosen = list(self._choice.value or ())
+        if chosen == self._chosen:
+            return
+        self._chosen = chosen
+        query = urlencode({"search": chosen}, doseq=True)
+        ui.navigate.history.replace(f"/compare?{query}" if query else "/compare")
+        await self._show()
+
+    async def _show(self) -> None:
+        """Read the searches that are chosen, and draw them where something is new."""
+        chosen = list(self._chosen)
+        try:
+            found = await run_in_threadpool(self._service.compare, chosen) if chosen else None
+        except StoreUnavailable as error:
+            away = f"{error}; this page tries again."
+            self._redraw(away, lambda: message("cloud_off", "The database does not answer", away))
+            return
+        if chosen != self._chosen:
+            return  # a later choice is under way
+        self._redraw((chosen, found), lambda: _comparison(found) if found else _nothing())
+        self._timer.active = (
+            any(not each.view.search.state.is_final for each in found.searches) if found else False
+        )
+
+    def _redraw(self, shown: object, draw: Callable[[], object]) -> None:
+        if shown == self._shown:
+            return
+        self._shown = shown
+        self._body.clear()
+        with self._body:
+            draw()
+
+
+def _nothing() -> None:
+    message(
+        "compare_arrows",
+        "Choose searches above",
+        "Their fronts are drawn together, and what was asked otherwise is listed. The address can be passed on.",
+    )
+
+
+def _comparison(found: SideBySide) -> None:
+    for each in found.incomparable:
+        banner("warning", each.message, " | ".join(each.values), AMBER)
+    with ui.element("div").classes("charts"):
+        with panel("Fronts: loss against parameters"):
+            ui.echart(fronts_chart(found.searches)).style("height: 360px")
+        with panel("Learning curves of the best"):
+            ui.echart(curves_chart(found.searches)).style("height: 360px")
+    with panel("Where each stands"), _grid():
+        _heads(found, "")
+        for name, values in standing_rows(found.searches)[1:]:
+            _row(name[:1].upper() + name[1:], values)
+    with panel("What was asked otherwise"):
+        if len(found.searches) < 2:
+            ui.label("Choose another search to compare with.").classes("soft")
+        elif not found.differences:
+            ui.label("The same was asked of all.").classes("soft")
+        else:
+            with _grid():
+                _heads(found, "field of the spec")
+                for difference in found.differences:
+                    _row(difference.field, list(map(value_words, difference.values)), is_code=True)
+
+
+def _grid() -> ui.element:
+    return ui.element("table").classes("beside")
+
+
+def _heads(found: SideBySide, title: str) -> None:
+    with ui.element("tr"):
+        with ui.element("th"):
+            ui.label(title).classes("soft")
+        for colour, name, each in zip(COLOURS, names_of(found.searches), found.searches, strict=False):
+            with ui.element("th"), ui.link(target=f"/searches/{each.view.search.id}").classes("quiet"):
+                ui.label(name).classes("chip").style(f"color: {colour}")
+
+
+def _row(name: str, values: Sequence[str], *, is_code: bool = False) -> None:
+    with ui.element("tr"):
+        with ui.element("td"):
+            ui.label(name).classes("mono" if is_code else "soft")
+        for value in values:
+            with ui.element("td"):
+                ui.label(value).classes("mono" if is_code else "")
+
+
+def _offer(search: Search) -> str:
+    name = search.spec.name or wording.parent(search.spec.parent)
+    owner = f", {search.owner}" if search.owner else ""
+    return f"{name} ({search.id}{owner})"

@@ -1,0 +1,139 @@
+"""What people ask of all that was measured: the history, searches side by side, fronts, curves, tables to take along.
+
+A part of the service: knows a store and how to ask where a search stands; no HTTP, no database. Unknown ids raise
+NotFound.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from nas.errors import InvalidRequest, NotFound
+from nas.exports import Row, history_row, point_row, trial_row
+from nas.frontier import pareto_front
+from nas.history import EVERYTHING, Entry, HistoryFilter, HistoryOrder, ParentSummary, Place
+from nas.listing import EVERY_SEARCH, SearchFilter
+from nas.series import Series, curve, furthest
+from nas.side_by_side import MOST_SEARCHES, SideBySide, beside, side_by_side
+from nas.standing import SearchView, TrialRecord, records_of
+from nas.storage.store import SearchStore
+from nas.trial import Trial
+
+T = TypeVar("T")
+ROWS_PER_READ = 500
+TRIALS_PER_READ = 50
+"""Whose points are read with them."""
+
+
+class Retrospect(ABC):
+    """The use cases that look back."""
+
+    _store: SearchStore
+
+    @abstractmethod
+    def get(self, search_id: str) -> SearchView:
+        """Return a search and where it stands."""
+
+    @abstractmethod
+    def trials(self, search_id: str) -> list[TrialRecord]:
+        """Return the trials of a search by number."""
+
+    def list_measurements(
+        self,
+        which: HistoryFilter = EVERYTHING,
+        *,
+        order: HistoryOrder = HistoryOrder.NEWEST,
+        after: Place | None = None,
+        limit: int = 100,
+    ) -> list[Entry]:
+        """Return measurements in order, from the one that comes after that of a trial."""
+        return self._store.history.measurements(which, order=order, after=after, limit=limit)
+
+    def list_parents(self, which: SearchFilter = EVERY_SEARCH, *, limit: int = 100) -> list[ParentSummary]:
+        """Return what was measured of each parent, that of the latest measurement first."""
+        return self._store.history.parents(which, limit=limit)
+
+    def compare(self, search_ids: Sequence[str]) -> SideBySide:
+        """Return searches beside one another, each once, in this order.
+
+        Raises:
+            InvalidRequest: None, or too many.
+        """
+        distinct = tuple(dict.fromkeys(search_ids))
+        if not 1 <= len(distinct) <= MOST_SEARCHES:
+            raise InvalidRequest("search", f"found {len(distinct)}, allowed: 1 to {MOST_SEARCHES}")
+        return side_by_side([beside(self.get(each), self.trials(each)) for each in distinct])
+
+    def front(self, search_id: str) -> tuple[Trial, ...]:
+        """Return the completed trials of a search that no smaller or equal one beats, from small to large."""
+        return pareto_front(self._store.trials(search_id))
+
+    def series(
+        self, search_id: str, *, numbers: Sequence[int] | None = None, max_points: int, max_trials: int
+    ) -> Series:
+        """Return the learning curves of trials by their numbers, or of those that are furthest.
+
+        Raises:
+            NotFound: No such trial.
+        """
+        trials = self._store.trials(search_id)
+        if numbers is None:
+            chosen = furthest(trials, max_trials)
+        else:
+            by_number = {trial.number: trial for trial in trials}
+            missing = sorted(set(numbers) - by_number.keys())
+            if missing:
+                raise NotFound(f"search {search_id}: trial {missing[0]}: not found")
+            chosen = [by_number[number] for number in sorted(set(numbers))]
+        points = self._store.history.points_of(search_id, [trial.number for trial in chosen])
+        records = records_of(chosen, points, ())
+        curves = tuple(curve(record.trial, record.points, max_points) for record in records)
+        return Series(search_id=search_id, curves=curves, num_trials=len(trials))
+
+    def trial_rows(self, search_id: str) -> Iterator[Row]:
+        """Return the trials of a search as rows of ``TRIAL_COLUMNS``, read page by page; it is there when this returns."""
+        history = self._store.history
+
+        def page(after: Trial | None) -> list[Trial]:
+            return history.trials_after(search_id, after.number if after else None, limit=TRIALS_PER_READ)
+
+        def rows(trials: Sequence[Trial]) -> Iterator[Row]:
+            points = history.points_of(search_id, [trial.number for trial in trials])
+            return map(trial_row, records_of(trials, points, ()))
+
+        return (row for trials in _pages(page) for row in rows(trials))
+
+    def point_rows(self, search_id: str) -> Iterator[Row]:
+        """Return the points of a search as rows of ``POINT_COLUMNS``; as ``trial_rows``."""
+        pages = _pages(
+            lambda after: self._store.history.points_after(
+                search_id,
+                (after.trial_number, after.point.num_tokens) if after else None,
+                limit=ROWS_PER_READ,
+            )
+        )
+        return (point_row(search_id, each) for points in pages for each in points)
+
+    def history_rows(
+        self, which: HistoryFilter = EVERYTHING, *, order: HistoryOrder = HistoryOrder.OLDEST
+    ) -> Iterator[Row]:
+        """Return measurements as rows of ``HISTORY_COLUMNS``; as ``trial_rows``."""
+        pages = _pages(
+            lambda after: self.list_measurements(
+                which, order=order, after=after.measured.place if after else None, limit=ROWS_PER_READ
+            )
+        )
+        return (history_row(entry) for entries in pages for entry in entries)
+
+
+def _pages(read: Callable[[T | None], list[T]]) -> Iterator[list[T]]:
+    """Return the pages of a list, the first of which is read at once: what cannot be read is told before it is sent."""
+    first = read(None)
+
+    def rest() -> Iterator[list[T]]:
+        page = first
+        while page:
+            yield page
+            page = read(page[-1])
+
+    return rest()

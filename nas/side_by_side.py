@@ -1,0 +1,152 @@
+"""Searches beside one another: what was asked otherwise, what each found, and whether their losses may be compared.
+
+Pure functions of what is stored.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nas.frontier import pareto_front
+from nas.rungs import schedule
+from nas.search import SearchSpec
+from nas.spec import dump
+from nas.standing import SearchView, TrialRecord
+from nas.trial import Point, Trial
+
+MOST_SEARCHES = 8
+SHOWN_ELSEWHERE = ("name", "parent_config")
+"""Fields of a spec that are no difference: what a search is called, and what follows from its parent."""
+
+Reason = Literal["parent", "data", "tokens"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A field of the spec that is not the same in all searches."""
+
+    field: str
+    """Dotted path."""
+    values: tuple[Any, ...]
+    """As JSON, in the order of the searches; None too where the section of the field is not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """One of the searches."""
+
+    view: SearchView
+    front: tuple[Trial, ...]
+    """Completed trials that no smaller or equal one beats, from small to large."""
+    curve: tuple[Point, ...]
+    """Of the best trial, by tokens."""
+    num_tokens: int
+    """That a whole training takes: what its losses are measured after."""
+    compute_seconds: float
+    """That attempts took, those under way up to their last evaluation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incomparable:
+    """Why losses of these searches say nothing about each other."""
+
+    reason: Reason
+    message: str
+    """One line for people."""
+    values: tuple[str, ...]
+    """What differs, in the order of the searches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideBySide:
+    """Searches in the order in which they were asked for."""
+
+    searches: tuple[Beside, ...]
+    differences: tuple[Difference, ...]
+    """In the order of the spec's fields."""
+    incomparable: tuple[Incomparable, ...]
+    """Empty where the losses may be compared."""
+
+
+def beside(view: SearchView, records: Sequence[TrialRecord]) -> Beside:
+    """Return what is shown of one search."""
+    best = view.best.number if view.best else None
+    return Beside(
+        view=view,
+        front=pareto_front([record.trial for record in records]),
+        curve=next((record.points for record in records if record.trial.number == best), ()),
+        num_tokens=schedule(view.search.spec).num_tokens,
+        compute_seconds=sum(_seconds(record) for record in records),
+    )
+
+
+def side_by_side(searches: Sequence[Beside]) -> SideBySide:
+    """Return searches beside one another."""
+    return SideBySide(
+        searches=tuple(searches),
+        differences=differences([each.view.search.spec for each in searches]),
+        incomparable=tuple(_incomparable(searches)),
+    )
+
+
+def differences(specs: Sequence[SearchSpec]) -> tuple[Difference, ...]:
+    """Return the fields that are not the same in all specs; a section that only some have is told field by field."""
+    told = [dict(_leaves(dump(spec), "")) for spec in specs]
+    fields = dict.fromkeys(field for each in told for field in each)
+    found = [
+        Difference(field=field, values=tuple(each.get(field) for each in told))
+        for field in fields
+        if field.partition(".")[0] not in SHOWN_ELSEWHERE
+    ]
+    return tuple(each for each in found if _differ(each.values))
+
+
+def _leaves(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    for name, each in value.items():
+        if isinstance(each, Mapping) and each:
+            yield from _leaves(each, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", each
+
+
+def _incomparable(searches: Sequence[Beside]) -> Iterator[Incomparable]:
+    """Yield what differs by content, or by name while some of the searches are not prepared."""
+    found = [each.view.search for each in searches]
+    made_from = [search.made_from for search in found if search.made_from]
+    is_known = len(made_from) == len(found)
+    names = [search.spec.parent for search in found]
+    if _differ([each.parent for each in made_from] if is_known else names):
+        yield Incomparable(
+            reason="parent",
+            message="The parents differ: losses tell how good each student is, not which search did better.",
+            values=tuple(names),
+        )
+    if _differ([each.validation for each in made_from] if is_known else [each.spec.data for each in found]):
+        yield Incomparable(
+            reason="data",
+            message="The held-out data differ: a loss on other tokens is another number.",
+            values=tuple(
+                ", ".join(source.source for source in each.spec.data.all_sources.values()) for each in found
+            ),
+        )
+    tokens = [each.num_tokens for each in searches]
+    if _differ(tokens):
+        yield Incomparable(
+            reason="tokens",
+            message="Students are trained on different numbers of tokens: more training alone lowers a loss.",
+            values=tuple(f"{number:,}" for number in tokens),
+        )
+
+
+def _differ(values: Sequence[object]) -> bool:
+    return any(value != values[0] for value in values[1:])
+
+
+def _seconds(record: TrialRecord) -> float:
+    last = record.points[-1].at if record.points else None
+    seconds = 0.0
+    for attempt in record.attempts:
+        end = attempt.ended_at or last
+        if end is not None:
+            seconds += max(0.0, (end - attempt.started_at).total_seconds())
+    return seconds
