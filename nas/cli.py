@@ -16,10 +16,10 @@ import typer
 from typer.core import TyperGroup
 
 from minitron.errors import MinitronError
-from nas import display
+from nas import cli_admin, display
 from nas.cli_remote import FAILED, Owner, SearchId, SpecFile, Tags, leave, remote, said_at_first
 from nas.connection import ClientError
-from nas.errors import InvalidEdit, InvalidSettings, InvalidSpec, SearchError
+from nas.errors import InvalidEdit, InvalidRequest, InvalidSettings, InvalidSpec, SearchError
 from nas.estimate_rows import estimate_rows
 from nas.settings import Settings
 from nas.spec import dump, load_spec
@@ -185,6 +185,7 @@ def serve(host: Host = None, port: Port = None, opens: Open = False) -> None:
 def main() -> None:
     """Run the command line."""
     app.add_typer(remote)
+    app.add_typer(cli_admin.commands(), name="admin")
     app()
 
 
@@ -201,4 +202,4 @@ def _lines(error: Exception) -> list[str]:
 def _is_input(error: Exception) -> bool:
     if isinstance(error, ClientError):
         return error.status is not None and error.status in {400, 413, 415, 422}
-    return isinstance(error, InvalidSpec | InvalidEdit | InvalidSettings)
+    return isinstance(error, InvalidSpec | InvalidEdit | InvalidRequest | InvalidSettings)

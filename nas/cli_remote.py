@@ -270,7 +270,9 @@ def leave(search: Search) -> None:
 
 
 def _client(server: str | None) -> Client:
-    return Client(server or Settings().server_url)
+    settings = Settings()
+    token = settings.token.get_secret_value() if settings.token else None
+    return Client(server or settings.server_url, token)
 
 
 def _retagged(

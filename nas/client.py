@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from minitron.files import ChunkStream
+from nas.client_accounts import AccountCalls
 from nas.connection import ClientError, Connection
 from nas.edits import Edit, told
 from nas.frontier import Comparison
@@ -31,11 +32,11 @@ MAX_RECONNECTS = 5
 TRIALS_PER_PAGE = 500
 
 
-class Client:
+class Client(AccountCalls):
     """One server. Use as a context manager, or call ``close``; raises ClientError throughout."""
 
-    def __init__(self, server_url: str) -> None:
-        self._connection = Connection(server_url)
+    def __init__(self, server_url: str, token: str | None = None) -> None:
+        self._connection = Connection(server_url, token)
 
     def __enter__(self) -> Self:
         return self
@@ -89,10 +90,8 @@ class Client:
     ) -> list[SearchView]:
         """Return searches in order."""
         asked = dump(which) | {"order_by": order.value}
-        asked["state"], asked["tag"] = (
-            asked.pop("states"),
-            asked.pop("tags"),
-        )  # each is a parameter of its own
+        for several, each in (("states", "state"), ("tags", "tag"), ("workspaces", "workspace")):
+            asked[each] = asked.pop(several)  # each is a parameter of its own
         asked["archived"] = "any" if which.archived is None else which.archived
         parameters = {name: value for name, value in asked.items() if value is not None}
         views: list[SearchView] = []

@@ -56,12 +56,13 @@ class ServerAbsent(ClientError):
 class Connection:
     """To one server; raises ClientError throughout."""
 
-    def __init__(self, server_url: str) -> None:
+    def __init__(self, server_url: str, token: str | None = None) -> None:
         self._url = server_url.rstrip("/")
+        headers = {"Authorization": f"Bearer {_sendable(token)}"} if token else None
         try:
             # The server is near: proxies that the environment names for the web are not for it.
             self._http = httpx.Client(
-                base_url=f"{self._url}/api/v1", timeout=TIMEOUT_SECONDS, trust_env=False
+                base_url=f"{self._url}/api/v1", timeout=TIMEOUT_SECONDS, trust_env=False, headers=headers
             )
         except httpx.InvalidURL as error:
             raise ClientError(f"server: found {server_url!r}, allowed: an address ({error})") from None
@@ -104,7 +105,7 @@ class Connection:
         with self._named_errors():
             response = self._http.request(method, path, **arguments)
         _check(response)
-        content: dict[str, Any] = response.json()
+        content: dict[str, Any] = response.json() if response.content else {}
         return content
 
     @contextmanager
@@ -122,17 +123,28 @@ class Connection:
             ) from error
 
 
+def _sendable(token: str) -> str:
+    """Return a token that a header can hold; one that it cannot is not repeated."""
+    token = token.strip()
+    if not token.isascii() or not token.isprintable():
+        raise ClientError("NAS_TOKEN: found characters that no token has, allowed: one that begins with nas_")
+    return token
+
+
 def _check(response: httpx.Response) -> None:
     """Raise what a refusal says, in the words of its problem if it is one."""
     media_type = response.headers.get("content-type", "").partition(";")[0]
-    if response.is_success and media_type in MEDIA_TYPES:
+    if response.status_code == httpx.codes.NO_CONTENT or (response.is_success and media_type in MEDIA_TYPES):
         return
     response.read()
     pause = _pause(response) if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else None
     if media_type == "application/problem+json":
         problem = response.json()
+        is_unknown = response.status_code == httpx.codes.UNAUTHORIZED
         raise ClientError(
-            problem["detail"],
+            f"NAS_TOKEN: the server wants a token that holds: {problem['detail']}"
+            if is_unknown
+            else problem["detail"],
             status=response.status_code,
             code=problem["code"],
             problems=tuple((each["field"], each["reason"]) for each in problem["errors"]),

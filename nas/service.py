@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from minitron.errors import MinitronError
+from nas.accounts import DEFAULT_WORKSPACE, LOCAL
 from nas.admission import admitted, planned, resolved
+from nas.authentication import Authentication
 from nas.clock import Clock, utc_now
 from nas.disk import tree_bytes
 from nas.edits import Edit
-from nas.errors import Conflict, LogUnavailable, NotFound, UnknownCursor
+from nas.errors import Conflict, InvalidRequest, LogUnavailable, NotFound, UnknownCursor
 from nas.estimate import Estimate, Rate, estimate, measured_rate
 from nas.layout import search_directory
 from nas.listing import (
@@ -32,6 +34,7 @@ from nas.listing import (
 from nas.logs import LogTail, log_path, read_tail, stored_tail
 from nas.parent import architecture_of
 from nas.patch import patched_spec
+from nas.people import People
 from nas.search import Event, Search, SearchSpec, SearchState
 from nas.standing import SearchView, TrialRecord, records_of, view_of
 from nas.storage.store import RequestKey, SearchStore
@@ -40,6 +43,7 @@ from nas.trial import Trial
 
 RATED_SEARCHES = 20
 """The latest ones, that a rate is measured on."""
+MOST_WORKSPACES_KEPT = 100_000
 _ID_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
 """Digits and letters that are not mistaken for one another."""
 
@@ -61,6 +65,10 @@ class SearchService:
         self._artifact_root = artifact_root
         self._logs = logs
         self._clock = clock
+        self._workspaces: dict[str, str] = {}
+        """Of searches that were asked for: none ever moves to another."""
+        self.people = People(store.accounts, clock)
+        self.authentication = Authentication(store.accounts, clock)
 
     def create(
         self,
@@ -69,20 +77,24 @@ class SearchService:
         said: Edit | None = None,
         key: RequestKey | None = None,
         cloned_from: str | None = None,
+        workspace: str | None = None,
     ) -> Search:
         """Check a spec as far as can be without loading a model, and queue a search of it, with what is said of it.
 
         Local paths in the spec are made absolute first: relative ones count from the directory of this
         process, and a worker may run in another. A parent on the hub is asked for its commit and config.
-        A request whose key came before gets its search again, as it stands by now.
+        A request whose key came before gets its search again, as it stands by now. Without a workspace it
+        belongs to ``default``.
 
         Raises:
             KeyReused: The key came before with another request.
+            InvalidRequest: There is no such workspace.
             InvalidSpec: A field that cannot be run; EmptySpace when nothing fits the budget.
             HubUnavailable: The hub does not answer for its parent or its data.
         """
         if key and (earlier := self._store.keyed_search(key)):
             return earlier
+        workspace = self._known_workspace(workspace)
         spec, space = admitted(resolved(spec), self._artifact_root)
         now = self._clock()
         search = Search(
@@ -91,23 +103,36 @@ class SearchService:
             num_feasible=len(space),
             parent_parameters=space.parent.parameter_count,
             cloned_from=cloned_from,
+            workspace=workspace,
             created_at=now,
         )
         return self._store.add_search(said.said_of(search) if said else search, key)
 
     def clone(
-        self, search_id: str, patch: Any, *, said: Edit | None = None, key: RequestKey | None = None
+        self,
+        search_id: str,
+        patch: Any,
+        *,
+        said: Edit | None = None,
+        key: RequestKey | None = None,
+        workspace: str | None = None,
     ) -> Search:
         """Queue a search of the spec that a merge patch makes of another search's; ``{}`` changes nothing.
 
-        What is said of the other search is not said of this one.
+        What is said of the other search is not said of this one; by default they share their workspace.
 
         Raises:
             InvalidSpec: As ``create``, or the patch is none.
             KeyReused, HubUnavailable: As ``create``.
         """
         source = self._store.get_search(search_id)
-        return self.create(patched_spec(source.spec, patch), said=said, key=key, cloned_from=source.id)
+        return self.create(
+            patched_spec(source.spec, patch),
+            said=said,
+            key=key,
+            cloned_from=source.id,
+            workspace=workspace or source.workspace,
+        )
 
     def plan(self, spec: SearchSpec, *, flops_per_second: float | None = None) -> Estimate:
         """Check a spec as ``create`` does, store nothing, and return what the search would cost.
@@ -157,6 +182,14 @@ class SearchService:
     def search(self, search_id: str) -> Search:
         """Return a search as stored, which costs less than where it stands."""
         return self._store.get_search(search_id)
+
+    def workspace_of(self, search_id: str) -> str:
+        """Return the workspace of a search."""
+        if search_id not in self._workspaces:
+            if len(self._workspaces) >= MOST_WORKSPACES_KEPT:
+                self._workspaces.clear()
+            self._workspaces[search_id] = self._store.get_search(search_id).workspace
+        return self._workspaces[search_id]
 
     def list_views(
         self,
@@ -261,6 +294,14 @@ class SearchService:
     def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers and has the present schema."""
         self._store.ping()
+
+    def _known_workspace(self, name: str | None) -> str:
+        if name is None or name == DEFAULT_WORKSPACE:
+            return DEFAULT_WORKSPACE
+        known = self.people.workspaces(LOCAL)
+        if name not in known:
+            raise InvalidRequest("workspace", f"found {name}, allowed: {', '.join(known)}")
+        return name
 
     def _records(self, search_id: str, trials: Sequence[Trial]) -> list[TrialRecord]:
         return records_of(trials, self._store.points(search_id), self._store.attempts(search_id))

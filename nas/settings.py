@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from minitron.local_paths import expanded
@@ -18,6 +18,8 @@ from nas.errors import InvalidSettings
 from nas.log_lines import LogFormat
 
 _SQLITE = "sqlite:///"
+SECRETS = ("token", "session_key")
+"""Settings that are told to nobody."""
 
 
 def _absolute(path: Path) -> Path:
@@ -107,6 +109,11 @@ class Settings(BaseSettings):
     """``NAS_OWNER``: whose the searches are that the command line submits; by default the login name."""
     server_url: str = Field(default_factory=lambda data: _server_url(data["host"], data["port"]))
     """``NAS_SERVER_URL``: where the client commands find the service."""
+    token: SecretStr | None = None
+    """``NAS_TOKEN``: what the client commands show to a service that has accounts."""
+    session_key: SecretStr | None = Field(default=None, min_length=32)
+    """``NAS_SESSION_KEY``: what ``nas serve`` signs the sessions of browsers with; by default a key that it keeps in
+    ``NAS_HOME``. Servers behind one address share one."""
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -127,9 +134,16 @@ class Settings(BaseSettings):
         return tuple(filter(None, self.allowed_hosts.split(",")))
 
     def environment(self) -> dict[str, str]:
-        """Return the variables with which a child process reads these settings."""
+        """Return the variables with which a child process reads these settings.
+
+        Secrets that no worker needs are empty, so that a child inherits none from this process either.
+        """
         values = {_variable(name): getattr(self, name) for name in type(self).model_fields}
-        return {variable: str(value) for variable, value in values.items() if value is not None}
+        return {
+            variable: "" if isinstance(value, SecretStr) else str(value)
+            for variable, value in values.items()
+            if value is not None
+        }
 
 
 def _server_url(host: str, port: int) -> str:
@@ -148,4 +162,6 @@ def _allowed(message: str) -> str:
 def _problem(detail: Any) -> str:
     name = str(detail["loc"][0])
     variable = _variable(name) if name in Settings.model_fields else name
+    if name in SECRETS:
+        return f"{variable}: found what it cannot be, allowed: {_allowed(detail['msg'])}"
     return f"{variable}: found {detail['input']!r}, allowed: {_allowed(detail['msg'])}"

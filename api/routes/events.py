@@ -3,17 +3,20 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api.dependencies import SearchId, Service, Stopping
+from api.dependencies import SearchId, Service, Stopping, WholeService
 from api.errors import problems
+from api.identity import ASK_AGAIN_SECONDS, Identity, identity_of
 from api.schemas.events import EventResource
-from nas.errors import StoreUnavailable
+from nas.errors import SearchError, StoreUnavailable
+from nas.scoped import sees
 from nas.service import SearchService
 
 logger = logging.getLogger(__name__)
@@ -57,13 +60,14 @@ KnownSearch = Annotated[str, Depends(known)]
     responses=problems(404, 422, 503),
 )
 async def stream_events(
-    service: Service, stopping: Stopping, search_id: KnownSearch, cursor: Cursor
+    *, request: Request, service: WholeService, stopping: Stopping, search_id: KnownSearch, cursor: Cursor
 ) -> AsyncIterator[EventResource]:
     """Follow a search: all events from the beginning or after a cursor, until the search is final.
 
     A stream that ends earlier, because the server does, is gone on with by `Last-Event-ID`.
     """
-    async for event in _follow(service, stopping, cursor, search_id):
+    followed = _follow(service, stopping, cursor, search_id)
+    async for event in _seen(service, identity_of(request), followed):
         yield event  # type: ignore[misc]
 
 
@@ -74,14 +78,34 @@ async def stream_events(
     responses=problems(422, 503),
 )
 async def stream_all_events(
-    service: Service, stopping: Stopping, cursor: Cursor
+    *, request: Request, service: WholeService, stopping: Stopping, cursor: Cursor
 ) -> AsyncIterator[EventResource]:
-    """Follow all searches: all events from the beginning or after a cursor, until the server ends.
+    """Follow all searches that you see: all events from the beginning or after a cursor, until the server ends.
 
     It is gone on with by `Last-Event-ID`.
     """
-    async for event in _follow(service, stopping, cursor, None):
+    followed = _follow(service, stopping, cursor, None)
+    async for event in _seen(service, identity_of(request), followed):
         yield event  # type: ignore[misc]
+
+
+async def _seen(
+    service: SearchService, identity: Identity, events: AsyncIterator[ServerSentEvent]
+) -> AsyncIterator[ServerSentEvent]:
+    """Yield what whoever follows may see, until they are nobody any more; that is asked again every few seconds."""
+    principal, asked = identity.principal, time.monotonic()
+    async for event in events:
+        try:
+            if time.monotonic() > asked + ASK_AGAIN_SECONDS:
+                principal, asked = await run_in_threadpool(identity.present), time.monotonic()
+            is_seen = principal.is_local or await run_in_threadpool(
+                sees, service, principal, event.data.search_id
+            )
+        except SearchError as error:
+            logger.info("a stream of events ends early: %s", error)
+            return
+        if is_seen:
+            yield event
 
 
 async def _follow(

@@ -71,6 +71,8 @@ class SearchResource(Resource):
     cancel_requested: bool
     cloned_from: str | None
     """The search whose spec this one's was made from."""
+    workspace: str
+    """Whose members see it."""
     owner: str
     """Whose it is, as people say it; empty: nobody's. This and the next three are people's to edit."""
     tags: list[str]

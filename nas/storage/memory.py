@@ -16,6 +16,7 @@ from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.search import Event, Search
 from nas.spec import dump
 from nas.storage import changes
+from nas.storage.memory_accounts import InMemoryAccounts
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.totals import Totals
 from nas.trial import Attempt, Trial
@@ -37,6 +38,7 @@ class InMemoryStore:
     """A SearchStore that lives as long as its process. Values are immutable, so they need no copies."""
 
     def __init__(self, clock: Clock = utc_now) -> None:
+        self.accounts = InMemoryAccounts()
         self._clock = clock
         self._lock = RLock()
         self._records: dict[str, _Record] = {}

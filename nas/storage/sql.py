@@ -22,6 +22,7 @@ from nas.storage import changes, tables
 from nas.storage.counts import counted
 from nas.storage.engine import Database
 from nas.storage.queries import listed_searches
+from nas.storage.sql_accounts import SqlAccounts
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.totals import Totals
 from nas.trial import Attempt, Point, Trial
@@ -46,6 +47,7 @@ class SqlStore:
 
     def __init__(self, url: str, clock: Clock = utc_now) -> None:
         self._database = Database(url)
+        self.accounts = SqlAccounts(self._database)
         self._clock = clock
         self._migrations = Config()
         self._migrations.set_main_option("script_location", "nas.storage:migrations")

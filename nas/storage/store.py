@@ -19,6 +19,7 @@ from typing import Protocol
 from nas.edits import Edit
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.search import Event, Search
+from nas.storage.accounts import AccountStore
 from nas.totals import Totals
 from nas.trial import Attempt, Point, Trial
 
@@ -50,6 +51,11 @@ class TrialPoint:
 
 class SearchStore(Protocol):
     """Searches, trials, attempts, points and events. Unknown ids raise NotFound."""
+
+    @property
+    def accounts(self) -> AccountStore:
+        """People, stored beside."""
+        ...
 
     def add_search(self, search: Search, key: RequestKey | None = None) -> Search:
         """Store a new search, and its request's key with it, and return it.

@@ -47,7 +47,8 @@ def test_every_operation_is_named_and_every_reference_leads_somewhere(tmp_path):
     assert set(names) == {
         "get_health", "get_readiness", "create_search", "list_searches", "get_search", "list_trials",
         "clone_search", "cancel_search", "stream_events", "stream_all_events", "download_winner",
-        "get_log", "edit_search", "get_metrics",
+        "get_log", "edit_search", "get_metrics", "whoami", "list_members", "put_member", "remove_member",
+        "list_tokens", "create_token", "revoke_token",
     }  # fmt: skip
     references = {part.split('"')[0] for part in json.dumps(document).split('"#/components/schemas/')[1:]}
     assert references <= set(document["components"]["schemas"])
