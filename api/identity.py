@@ -40,6 +40,8 @@ class Identity:
     authentication: Authentication
     session: str = ""
     """The session that it came with, where that is how it is known."""
+    form_token: str = ""
+    """What a form on a page of that session sends along."""
 
     def present(self) -> Principal:
         """Return who that is by now; raises Unauthenticated once it is nobody."""
@@ -102,7 +104,12 @@ class Identified:
                 "Authorization: found none, allowed: Bearer and a token, from nas admin or an admin of the workspace"
             )
         principal = self._authentication.of_token(token_id)
-        return Identity(principal=principal, authentication=self._authentication, session=session)
+        return Identity(
+            principal=principal,
+            authentication=self._authentication,
+            session=session,
+            form_token=self._sessions.form_token(session),
+        )
 
 
 def _bearer(given: list[str]) -> str:

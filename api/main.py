@@ -17,6 +17,7 @@ from fastapi.concurrency import run_in_threadpool
 from api import dashboard, observe
 from api.access import LOCAL, Access
 from api.app import create_app
+from api.sessions import Sessions, kept_key
 from minitron.errors import MissingExtra
 from nas import log_lines
 from nas.errors import InvalidSettings, SearchError
@@ -57,7 +58,9 @@ def create(settings: Settings, *, runs_searches: bool = True, access: Access = L
         yield
         await run_in_threadpool(supervisor.stop)
 
-    app = create_app(service, lifespan, access=access)
+    service.authentication.is_in_force()  # known from the beginning, should the database be away later
+    key = settings.session_key.get_secret_value() if settings.session_key else kept_key(settings.home)
+    app = create_app(service, lifespan, access=access, sessions=Sessions(key))
     dashboard.mount(app, service, notice=notice)
     return app
 

@@ -10,6 +10,7 @@ from api.dashboard.charts import learning_chart, size_chart
 from api.dashboard.said_panel import SaidPanel
 from api.dashboard.theme import AMBER, RED, banner, frame, message, nowhere, panel, show_state, state_chip
 from api.dashboard.trials_table import TrialsTable
+from api.dashboard.visitor import may_change
 from api.dashboard.winner_panel import WinnerPanel
 from nas import wording
 from nas.clock import utc_now
@@ -75,6 +76,7 @@ class _Page:
         self._service = service
         self._id = snapshot.view.search.id
         self._view = snapshot.view
+        self._may_change = may_change(snapshot.view.search.workspace)
         self._pace: wording.Pace | None = None
         self._make(snapshot)
         self._show(snapshot)
@@ -129,7 +131,7 @@ class _Page:
         view, search = snapshot.view, snapshot.view.search
         show_state(self._state, search)
         self._said.show(search)
-        self._cancel.visible = not search.state.is_final
+        self._cancel.visible = not search.state.is_final and self._may_change
         self._cancel.enabled = not search.cancel_requested
         self._show_failure(search)
         self._show_progress(snapshot)
