@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from minitron.errors import MinitronError
 from nas import cli_admin, display
+from nas.accounts import DEFAULT_WORKSPACE
 from nas.cli_remote import FAILED, Owner, SearchId, SpecFile, Tags, leave, remote, said_at_first
 from nas.connection import ClientError
 from nas.errors import InvalidEdit, InvalidRequest, InvalidSettings, InvalidSpec, SearchError
@@ -53,7 +54,7 @@ Host = Annotated[str | None, typer.Option(help="Address to listen on; default NA
 Port = Annotated[int | None, typer.Option(help="Port to listen on; default NAS_PORT.")]
 Open = Annotated[
     bool,
-    typer.Option("--open", help="Let other machines in, without a password; default NAS_OPEN."),
+    typer.Option("--open", help="Let other machines in, without accounts; default NAS_OPEN."),
 ]
 
 
@@ -173,11 +174,24 @@ def gc(
 
 
 @app.command()
-def serve(host: Host = None, port: Port = None, opens: Open = False) -> None:
+def serve(
+    *,
+    host: Host = None,
+    port: Port = None,
+    opens: Open = False,
+    share: Annotated[
+        bool, typer.Option("--share", help="Print a link by which its holder may look until the server ends.")
+    ] = False,
+    share_workspace: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which workspace the link shows; default: default.")
+    ] = None,
+) -> None:
     """Serve the REST interface and the dashboard, and run the searches that are submitted."""
     settings = _settings(host=host, port=port, open=opens or None)
     command = [sys.executable, "-P", "-m", "api", "--host", settings.host, "--port", str(settings.port)]
     command += ["--open"] if settings.open else []
+    if share or share_workspace:
+        command += ["--share", share_workspace or DEFAULT_WORKSPACE]
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - the server takes our place, and our signals
 

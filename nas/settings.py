@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65_535)
     """``NAS_PORT``: the port that ``nas serve`` listens on; 0 takes a free one."""
     open: bool = False
-    """``NAS_OPEN``: whether ``nas serve`` may listen where other machines reach it; there is no password."""
+    """``NAS_OPEN``: whether ``nas serve`` may listen where other machines reach it while there are no accounts."""
     allowed_hosts: HostNames = ""
     """``NAS_ALLOWED_HOSTS``: further names that ``nas serve`` answers to, with commas between them."""
     log_format: LogFormat = "text"
