@@ -20,8 +20,11 @@ from api.app import create_app
 from api.sessions import Sessions, kept_key
 from api.share import LIFETIME, Share
 from api.sign_in import link
+from minitron import hub
 from minitron.errors import MissingExtra
 from nas import log_lines
+from nas.authentication import Authentication
+from nas.confinement import EVERYWHERE, NOWHERE, Confinement
 from nas.errors import InvalidSettings, SearchError
 from nas.service import SearchService
 from nas.settings import Settings
@@ -37,8 +40,18 @@ GRACE_SECONDS = 3
 def create(settings: Settings, *, runs_searches: bool = True, access: Access = LOCAL) -> FastAPI:
     """Return the whole application; its lifespan starts and ends the supervisor of searches."""
     store = open_store(settings.database_url)
+    accounts = Authentication(store.accounts)
+
+    def confinement() -> Confinement:
+        """Return where other people's specs may lead: without accounts there are no other people."""
+        if settings.data_directories is not None:
+            return Confinement(roots=settings.data_directories)
+        return NOWHERE if accounts.is_in_force() else EVERYWHERE
+
+    hub.confine(settings.hub_host_names)
     service = SearchService(
         store,
+        confinement=confinement,
         artifact_root=settings.artifact_root,
         logs=settings.log_directory,
         device_flops=settings.device_flops,

@@ -5,7 +5,7 @@ the store until a runner takes it.
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from nas.accounts import DEFAULT_WORKSPACE, LOCAL
 from nas.admission import admitted, planned, resolved
 from nas.authentication import Authentication
 from nas.clock import Clock, utc_now
+from nas.confinement import EVERYWHERE, Confinement
 from nas.disk import tree_bytes
 from nas.edits import Edit
 from nas.errors import Conflict, InvalidRequest, LogUnavailable, NotFound, UnknownCursor
@@ -58,12 +59,14 @@ class SearchService:
         artifact_root: Path,
         logs: Path | None = None,
         device_flops: float | None = None,
+        confinement: Callable[[], Confinement] = lambda: EVERYWHERE,
         clock: Clock = utc_now,
     ) -> None:
         self._store = store
         self._device_flops = device_flops
         self._artifact_root = artifact_root
         self._logs = logs
+        self._confinement = confinement
         self._clock = clock
         self._workspaces: dict[str, str] = {}
         """Of searches that were asked for: none ever moves to another."""
@@ -95,7 +98,7 @@ class SearchService:
         if key and (earlier := self._store.keyed_search(key)):
             return earlier
         workspace = self._known_workspace(workspace)
-        spec, space = admitted(resolved(spec), self._artifact_root)
+        spec, space = admitted(self._confined(spec), self._artifact_root)
         now = self._clock()
         search = Search(
             id=_new_id(now),
@@ -147,7 +150,7 @@ class SearchService:
         Raises:
             InvalidSpec, HubUnavailable: As ``create``.
         """
-        spec, space, unchecked = planned(resolved(spec), self._artifact_root)
+        spec, space, unchecked = planned(self._confined(spec), self._artifact_root)
         stated = flops_per_second or self._device_flops
         rate = Rate(flops_per_second=stated, source="as stated") if stated else None
         found = estimate(spec, space, rate=rate or self._measured_rate(spec))
@@ -294,6 +297,12 @@ class SearchService:
     def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers and has the present schema."""
         self._store.ping()
+
+    def _confined(self, spec: SearchSpec) -> SearchSpec:
+        """Return a spec with absolute paths, before anything looks at what is there."""
+        spec = resolved(spec)
+        self._confinement().require(spec)
+        return spec
 
     def _known_workspace(self, name: str | None) -> str:
         if name is None or name == DEFAULT_WORKSPACE:

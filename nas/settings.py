@@ -5,6 +5,7 @@ means the same. Loads no database and no server.
 """
 
 import getpass
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -54,7 +55,13 @@ def _host_names(text: str) -> str:
     return ",".join(names)
 
 
+def _roots(text: str) -> str:
+    """Make each of several directories absolute."""
+    return os.pathsep.join(str(_absolute(Path(each))) for each in text.split(os.pathsep) if each.strip())
+
+
 HostNames = Annotated[str, AfterValidator(_host_names)]
+Roots = Annotated[str, AfterValidator(_roots)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Address = Annotated[str, AfterValidator(_absolute_address)]
 DeviceFlops = Annotated[float, Field(ge=1, allow_inf_nan=False)]
@@ -101,6 +108,12 @@ class Settings(BaseSettings):
     """``NAS_OPEN``: whether ``nas serve`` may listen where other machines reach it while there are no accounts."""
     allowed_hosts: HostNames = ""
     """``NAS_ALLOWED_HOSTS``: further names that ``nas serve`` answers to, with commas between them."""
+    data_roots: Roots | None = None
+    """``NAS_DATA_ROOTS``: below which directories, with ``:`` between them, the local paths lie that specs may name
+    which reach ``nas serve``; by default all while there are no accounts, and none once there are."""
+    hub_hosts: HostNames = ""
+    """``NAS_HUB_HOSTS``: the only hosts that server and workers ask for what is on the hub, with commas between
+    them; redirects to others are refused. By default whatever the hub redirects to."""
     log_format: LogFormat = "text"
     """``NAS_LOG_FORMAT``: whether server and workers log lines for people or JSON objects for programs."""
     max_searches: int = Field(default=1, ge=1)
@@ -127,6 +140,16 @@ class Settings(BaseSettings):
     def log_directory(self) -> Path:
         """Where the workers of this machine print: one file for each search."""
         return self.home / "logs"
+
+    @property
+    def data_directories(self) -> tuple[Path, ...] | None:
+        """Where local paths of specs may lead; None where that was not said."""
+        return None if self.data_roots is None else tuple(map(Path, self.data_roots.split(os.pathsep)))
+
+    @property
+    def hub_host_names(self) -> tuple[str, ...]:
+        """The only hosts that are asked for what is on the hub; empty: any."""
+        return tuple(filter(None, self.hub_hosts.split(",")))
 
     @property
     def host_names(self) -> tuple[str, ...]:
