@@ -1,7 +1,8 @@
 """Who may ask: under which names the service answers, and which pages a browser may write from.
 
-Pure decisions on headers. There is no password, so a browser on the operator's machine is the way in for a
-stranger: any page that it shows can send requests to 127.0.0.1. Two things keep such pages out.
+Pure decisions on headers. A browser on the operator's machine is the way in for a stranger: any page that it shows can
+send requests to 127.0.0.1, which without accounts asks for nothing, and with them along with the session that the
+browser holds. Two things keep such pages out.
 
 A page elsewhere that has its own name resolved to 127.0.0.1 (DNS rebinding) is of the same origin as this
 service in the browser's eyes, and could read all answers. Its requests carry its own name as Host, so a service

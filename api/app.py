@@ -4,23 +4,26 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Lifespan
 
-from api import errors
+from api import errors, sign_in
 from api.access import LOCAL, READING, Access
+from api.authorisation import PUBLIC, RULES, authorised
 from api.dependencies import PATCH_TYPES, SPEC_TYPES
 from api.guard import Guard
 from api.headers import DOCS_PATH, Headed
+from api.identity import Identified
 from api.metrics import Metrics
 from api.observe import Observed
-from api.routes import control, events, health, history, results, searches, trials
+from api.routes import accounts, control, events, health, history, results, searches, trials
 from api.schemas.base import Problem
 from api.schemas.control import Limits, Sizes
 from api.schemas.searches import SearchEdit
+from api.sessions import SESSION, Sessions
 from api.tailer import Tailer
 from nas.service import SearchService
 from nas.spec import SPEC_ADAPTER
@@ -35,24 +38,48 @@ VERB = "}:"
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 COMPONENTS = "#/components/schemas/{model}"
 
+SECURITY = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A token that begins with `nas_`. While none was ever made, none is needed.",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": SESSION,
+        "description": "Of a browser that signed in at `/sign-in`.",
+    },
+}
+
 
 class _Application(FastAPI):
     """Guards stand around everything, the handler of unexpected errors included."""
 
     access: Access
+    sessions: Sessions
     templates: Mapping[str, str]
     """Paths of routes by their operation."""
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return what answers requests."""
-        guarded = Headed(Guard(super().build_middleware_stack(), self.access))
+        authentication = self.state.service.authentication
+        identified = Identified(super().build_middleware_stack(), authentication, self.sessions)
+        guarded = Headed(Guard(identified, self.access))
         return Observed(guarded, self.state.metrics, self.templates)
 
 
 def create_app(
-    service: SearchService, lifespan: Lifespan[FastAPI] | None = None, *, access: Access = LOCAL
+    service: SearchService,
+    lifespan: Lifespan[FastAPI] | None = None,
+    *,
+    access: Access = LOCAL,
+    sessions: Sessions | None = None,
 ) -> FastAPI:
-    """Return the application: ``/api/v1``, ``/healthz``, ``/readyz``, ``/metrics`` and ``/docs``."""
+    """Return the application: ``/api/v1``, ``/healthz``, ``/readyz``, ``/metrics``, ``/docs`` and ``/sign-in``.
+
+    Without ``sessions``, browsers that sign in are forgotten with this application.
+    """
     app = _Application(
         title="Minitron search",
         version="1",
@@ -63,13 +90,14 @@ def create_app(
         swagger_ui_oauth2_redirect_url=None,
     )
     app.access = access
+    app.sessions = sessions or Sessions()
     app.state.metrics = Metrics(service)
     app.state.service = service
     app.state.stopping = threading.Event()  # set by the server's owner, so that open streams end
     app.state.tailer = Tailer(service, app.state.stopping)
     errors.install(app)
     templates: dict[str, str] = {}
-    for module in (health, searches, trials, control, results, history, events):
+    for module in (health, searches, trials, control, results, history, events, accounts):
         prefix = "" if module is health else PREFIX
         routes = [route for route in module.router.routes if isinstance(route, APIRoute)]
         for route in routes:
@@ -78,8 +106,9 @@ def create_app(
                 others, answer = [method for method in METHODS if method not in known], _only(known)
                 path = f"{prefix}{route.path_format}"
                 app.add_api_route(path, answer, methods=others, include_in_schema=False)
-        app.include_router(module.router, prefix=prefix)
+        app.include_router(module.router, prefix=prefix, dependencies=[Depends(authorised)])
         templates |= {str(route.operation_id): f"{prefix}{route.path_format}" for route in routes}
+    sign_in.install(app, service.authentication, app.sessions)
     app.templates = templates
     # FastAPI makes the routes of an included router when it is asked first, which two servers of one process may be at once.
     for made in app.routes:
@@ -153,7 +182,13 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for path in document["paths"].values():
             for method, operation in path.items():
                 guarded = (421,) if method.upper() in READING else (403, 413, 421)
+                if RULES.get(operation["operationId"]) is PUBLIC:
+                    operation["security"] = []
+                else:
+                    guarded = (401, *guarded, 503)
                 described = operation["responses"]
                 described |= {str(status): answer for status, answer in errors.problems(*guarded).items()}
+        document["components"]["securitySchemes"] = SECURITY
+        document["security"] = [{name: []} for name in SECURITY]
         app.openapi_schema = document
     return app.openapi_schema

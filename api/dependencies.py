@@ -10,11 +10,15 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Header, HTTPException, Path, Query, Request
 from pydantic import AfterValidator, BeforeValidator
 
+from api.authorisation import ID_PATTERN
+from api.identity import identity_of
 from api.metrics import Metrics
 from api.tailer import Tailer
+from nas.accounts import WORKSPACE_PATTERN, Principal
 from nas.edits import MAX_OWNER_LENGTH, MAX_TAG_LENGTH, MAX_TAGS, Edit, read_edit
 from nas.errors import InvalidRequest
 from nas.listing import SearchFilter, TrialFilter
+from nas.scoped import scoped
 from nas.search import SearchSpec, SearchState
 from nas.service import SearchService
 from nas.spec import parse_spec
@@ -25,16 +29,40 @@ from nas.trial import TrialRole, TrialState
 SPEC_TYPES = ("application/json", "application/yaml")
 """What a spec may be sent as; as in files, either text is read by the same parser."""
 PATCH_TYPES = ("application/merge-patch+json", *SPEC_TYPES)
-ID_PATTERN = "^[A-Za-z0-9_-]{1,64}$"
 _ETAG = r'(?:W/)?"[!#-~\x80-\xff]*"'
 NO_NUL = "^[^\\x00]*$"
 """No database holds the character NUL in a text."""
 
 
 def service_of(request: Request) -> SearchService:
-    """Return the service that the application was made with."""
+    """Return the service that the application was made with, to whoever may everything."""
     service: SearchService = request.app.state.service
     return service
+
+
+def principal_of(request: Request) -> Principal:
+    """Return who asks."""
+    return identity_of(request).principal
+
+
+def service_for(request: Request) -> SearchService:
+    """Return the service as whoever asks may use it."""
+    principal, service = principal_of(request), service_of(request)
+    return service if principal.is_local else scoped(service, lambda: principal)
+
+
+def workspace_asked(
+    workspace: Annotated[
+        str | None,
+        Query(
+            pattern=WORKSPACE_PATTERN,
+            description="Whose members shall see the search; by default those of your only workspace, else of "
+            "`default`; of a clone those of the other search.",
+        ),
+    ] = None,
+) -> str | None:
+    """Return the workspace that a search is submitted to."""
+    return workspace
 
 
 def metrics_of(request: Request) -> Metrics:
@@ -115,6 +143,7 @@ def request_key(
     request: Request,
     body: Body,
     said: Annotated[Edit, Depends(said_at_first)],
+    workspace: Annotated[str | None, Depends(workspace_asked)],
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -130,6 +159,7 @@ def request_key(
     if idempotency_key is None:
         return None
     told = "" if said == Edit() else f" {json.dumps([said.owner, said.tags])}"
+    told += "" if workspace is None else f" {workspace}"
     asked = hashlib.sha256(f"{request.method} {request.url.path}{told}\n".encode() + body)
     # The draft of the header field quotes the key; others send it bare. Both mean the same.
     return RequestKey(key=idempotency_key.strip('"'), fingerprint=asked.hexdigest())
@@ -187,6 +217,10 @@ def search_filter(
         Query(description="Archived searches are left out unless they, or any, are asked for."),
     ] = "false",
     text: Annotated[str | None, _part_of("name or notes")] = None,
+    workspace: Annotated[
+        list[Annotated[str, Query(pattern=WORKSPACE_PATTERN)]] | None,
+        Query(max_length=100, description="Only searches of these workspaces, as far as you see them."),
+    ] = None,
 ) -> SearchFilter:
     """Return which searches are asked for."""
     return SearchFilter(
@@ -199,6 +233,7 @@ def search_filter(
         parent=parent,
         created_after=created_after,
         created_before=created_before,
+        workspaces=_distinct(workspace),
     )
 
 
@@ -227,7 +262,10 @@ def page_size(default: int, most: int) -> Callable[[int], int]:
 
 Events = Annotated[Tailer, Depends(tailer_of)]
 Numbers = Annotated[Metrics, Depends(metrics_of)]
-Service = Annotated[SearchService, Depends(service_of)]
+Service = Annotated[SearchService, Depends(service_for)]
+WholeService = Annotated[SearchService, Depends(service_of)]
+Who = Annotated[Principal, Depends(principal_of)]
+Workspace = Annotated[str | None, Depends(workspace_asked)]
 Spec = Annotated[SearchSpec, Depends(submitted_spec)]
 Patch = Annotated[Any, Depends(submitted_patch)]
 Changes = Annotated[Edit, Depends(submitted_edit)]

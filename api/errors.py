@@ -18,6 +18,7 @@ from api.schemas.base import FieldProblem, Problem
 from nas.errors import (
     Conflict,
     EmptySpace,
+    Forbidden,
     HubUnavailable,
     InvalidEdit,
     InvalidOrder,
@@ -25,12 +26,15 @@ from nas.errors import (
     InvalidRequest,
     InvalidSpec,
     KeyReused,
+    LastAdmin,
     LogUnavailable,
     NotFound,
     SearchError,
     StaleVersion,
     StoreFull,
     StoreUnavailable,
+    Unauthenticated,
+    UnknownAccount,
     UnknownCursor,
 )
 
@@ -38,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 5
+CHALLENGE = 'Bearer realm="searches"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,10 @@ DOMAIN_ERRORS: dict[type[Exception], Kind] = {
     InvalidRequest: Kind(status=422, code="invalid_request", title="A parameter is not allowed"),
     InvalidPageToken: Kind(status=422, code="invalid_page_token", title="No page of this list"),
     UnknownCursor: Kind(status=422, code="unknown_cursor", title="No such event yet"),
+    Unauthenticated: Kind(status=401, code="unauthenticated", title="No token that holds"),
+    Forbidden: Kind(status=403, code="forbidden", title="Not allowed in this role"),
+    UnknownAccount: Kind(status=404, code="not_found", title="No such workspace, member or token"),
+    LastAdmin: Kind(status=409, code="last_admin", title="Somebody must manage the workspace"),
     KeyReused: Kind(status=422, code="idempotency_key_reused", title="The key belongs to another request"),
     NotFound: Kind(status=404, code="not_found", title="No such search"),
     LogUnavailable: Kind(status=404, code="log_unavailable", title="No log to read here"),
@@ -81,7 +90,7 @@ HTTP_CODES = {
 
 def install(app: FastAPI) -> None:
     """Make every error of ``app`` a problem."""
-    app.add_exception_handler(SearchError, _domain_problem)
+    app.add_exception_handler(SearchError, domain_problem)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _validation_problem)
     app.add_exception_handler(Exception, _unexpected_problem)
@@ -119,7 +128,8 @@ def answer(
     )
 
 
-def _domain_problem(request: Request, error: Exception) -> JSONResponse:
+def domain_problem(request: Request, error: Exception) -> JSONResponse:
+    """Return the answer that tells an error of the domain."""
     kind = next(DOMAIN_ERRORS[base] for base in type(error).__mro__ if base in DOMAIN_ERRORS)
     if kind.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
@@ -130,8 +140,14 @@ def _domain_problem(request: Request, error: Exception) -> JSONResponse:
         errors = (("If-Match", error.reason),)
     elif isinstance(error, InvalidRequest):
         errors = ((error.field, error.reason),)
-    retry = {"Retry-After": str(RETRY_SECONDS)} if kind.status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return answer(request, kind, str(error), errors=errors, headers=retry)
+    return answer(request, kind, str(error), errors=errors, headers=_headers(kind.status))
+
+
+def _headers(status: int) -> dict[str, str] | None:
+    """Return what a refusal says beside its problem."""
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return {"Retry-After": str(RETRY_SECONDS)}
+    return {"WWW-Authenticate": CHALLENGE} if status == HTTPStatus.UNAUTHORIZED else None
 
 
 def _http_problem(request: Request, error: Exception) -> JSONResponse:

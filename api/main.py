@@ -17,8 +17,14 @@ from fastapi.concurrency import run_in_threadpool
 from api import dashboard, observe
 from api.access import LOCAL, Access
 from api.app import create_app
+from api.sessions import Sessions, kept_key
+from api.share import LIFETIME, Share
+from api.sign_in import link
+from minitron import hub
 from minitron.errors import MissingExtra
 from nas import log_lines
+from nas.authentication import Authentication
+from nas.confinement import EVERYWHERE, NOWHERE, Confinement
 from nas.errors import InvalidSettings, SearchError
 from nas.service import SearchService
 from nas.settings import Settings
@@ -37,8 +43,18 @@ def create(settings: Settings, *, runs_searches: bool = True, access: Access = L
     """Return the whole application; its lifespan starts and ends the supervisor of searches."""
     store = open_store(settings.database_url)
     notice = _missing_extra() if runs_searches else None
+    accounts = Authentication(store.accounts)
+
+    def confinement() -> Confinement:
+        """Return where other people's specs may lead: without accounts there are no other people."""
+        if settings.data_directories is not None:
+            return Confinement(roots=settings.data_directories)
+        return NOWHERE if accounts.is_in_force() else EVERYWHERE
+
+    hub.confine(settings.hub_host_names)
     service = SearchService(
         store,
+        confinement=confinement,
         artifact_root=settings.artifact_root,
         logs=settings.log_directory,
         device_flops=settings.device_flops,
@@ -52,38 +68,50 @@ def create(settings: Settings, *, runs_searches: bool = True, access: Access = L
     )
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if notice or not runs_searches:
-            yield
-            return
-        supervisor.start()
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        runs_here = runs_searches and not notice
+        if runs_here:
+            supervisor.start()
         yield
-        await run_in_threadpool(supervisor.stop)
+        for end in (*app.state.endings, *((supervisor.stop,) if runs_here else ())):
+            await run_in_threadpool(end)
 
-    app = create_app(service, lifespan, access=access)
+    service.authentication.is_in_force()  # known from the beginning, should the database be away later
+    key = settings.session_key.get_secret_value() if settings.session_key else kept_key(settings.home)
+    app = create_app(service, lifespan, access=access, sessions=Sessions(key))
+    app.state.endings = []  # what is to be done when the server ends; a signal ends the process right after
     dashboard.mount(app, service, notice=notice)
     return app
 
 
-def serve(settings: Settings, *, runs_searches: bool = True) -> None:
-    """Listen until interrupted. The first line on stdout ends with the address.
+def serve(settings: Settings, *, runs_searches: bool = True, share: str | None = None) -> None:
+    """Listen until interrupted. The first line on stdout ends with the address; the next is a link, if one is shared.
+
+    Args:
+        settings: Where to listen, and what for.
+        runs_searches: Whether searches are run here, not by another process.
+        share: The workspace that a link lets its holder look at until the server ends; None: none.
 
     Raises:
-        InvalidSettings: Host and port cannot be listened on, or not unless ``settings.open`` is set.
+        InvalidSettings: Host and port cannot be listened on, or not unless there are accounts or ``settings.open``
+            is set.
+        Conflict: A link is to be shared and there are no accounts.
         StoreUnavailable: The database does not answer.
     """
     place = _place(settings.host, settings.port)
-    if not place.is_loopback and not settings.open:
-        raise InvalidSettings(
-            f"NAS_HOST: found {settings.host}, which other machines reach while there is no password, allowed: "
-            "an address of this machine alone, such as 127.0.0.1, or with NAS_OPEN=1 or --open any"
-        )
     access = Access.at(settings.host, is_loopback=place.is_loopback, also=settings.host_names)
     app = create(settings, runs_searches=runs_searches, access=access)
+    service: SearchService = app.state.service
+    if not (place.is_loopback or settings.open or service.people.has_admin()):
+        raise InvalidSettings(
+            f"NAS_HOST: found {settings.host}, which other machines reach while there are no accounts, allowed: "
+            "an address of this machine alone, such as 127.0.0.1; any once there is an admin (nas admin token "
+            "create NAME --role admin), or with NAS_OPEN=1 or --open"
+        )
     listener = _listener(settings, place)
-    if not place.is_loopback:
+    if not place.is_loopback and not service.authentication.is_in_force():
         logger.warning(
-            "%s is open to other machines, and there is no password: whoever reaches it can read every "
+            "%s is open to other machines, and there are no accounts: whoever reaches it can read every "
             "search, start new ones and name any file that this process can read",
             settings.host,
         )
@@ -96,6 +124,11 @@ def serve(settings: Settings, *, runs_searches: bool = True) -> None:
         lifespan="on",
     )
     print(f"serving at {_address(settings.host, listener)}", flush=True)  # noqa: T201 - read by nas run --serve
+    if share is not None:
+        shared = Share.begin(service.people, share)
+        app.state.endings.append(shared.end)
+        told = link(_reached_at(settings, listener), shared.secret.text)
+        print(f"read only, for {LIFETIME.days} days or until this ends: {told}", flush=True)  # noqa: T201
     _Server(config, app.state.stopping).run(sockets=[listener])
 
 
@@ -118,6 +151,7 @@ def main() -> None:
     parser.add_argument("--host", help="address to listen on; default NAS_HOST")
     parser.add_argument("--port", type=int, help="port to listen on; default NAS_PORT")
     parser.add_argument("--open", action="store_true", default=None, help="let other machines in")
+    parser.add_argument("--share", metavar="WORKSPACE", help="print a link that lets its holder look")
     parser.add_argument("--page-only", action="store_true", help="run no searches: another process does")
     arguments = parser.parse_args()
     chosen = {name: getattr(arguments, name) for name in ("host", "port", "open")}
@@ -127,7 +161,7 @@ def main() -> None:
         if settings.log_format == "text":  # people are told what is remarkable, not of each request
             logging.getLogger(observe.__name__).setLevel(logging.WARNING)
         with suppress(KeyboardInterrupt):  # the usual end of a server: by then its searches are resumable
-            serve(settings, runs_searches=not arguments.page_only)
+            serve(settings, runs_searches=not arguments.page_only, share=arguments.share)
     except SearchError as error:
         log_lines.leave(error)
 
@@ -177,3 +211,13 @@ def _address(host: str, listener: socket.socket) -> str:
     ip, port = listener.getsockname()[:2]
     name = "127.0.0.1" if ipaddress.ip_address(ip).is_unspecified else host
     return f"http://{f'[{name}]' if ':' in name else name}:{port}"
+
+
+def _reached_at(settings: Settings, listener: socket.socket) -> str:
+    """Return where others find the server: as the settings say, else by the name of this machine."""
+    if "server_url" in settings.model_fields_set:
+        return settings.server_url.rstrip("/")
+    ip, port = listener.getsockname()[:2]
+    if not ipaddress.ip_address(ip).is_unspecified:
+        return _address(settings.host, listener)
+    return f"http://{next(iter(settings.host_names), socket.gethostname())}:{port}"

@@ -8,7 +8,7 @@ free of torch, and loads ``huggingface_hub`` when the hub is first asked.
 import hashlib
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
@@ -178,6 +178,33 @@ def reading(snapshot: Snapshot, path: str) -> Iterator[io.RawIOBase]:
         ) as response:
             hf_raise_for_status(response)
             yield ChunkStream(response.iter_bytes())
+
+
+def confine(hosts: Collection[str]) -> None:
+    """Let this process ask only these hosts for what is on the hub, redirects included; none of them lets it ask any.
+
+    Xet, which fetches by a client of its own, is not used then.
+    """
+    if not hosts:
+        return
+    from huggingface_hub import constants, set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    allowed = frozenset(host.lower() for host in hosts)
+
+    def require(request: Any) -> None:
+        if request.url.host.lower() not in allowed:
+            found = f"{request.url.host}, which the hub was to be asked at or led to"
+            raise RefusedByHub(f"hub: found {found}, allowed: {', '.join(sorted(allowed))} (NAS_HUB_HOSTS)")
+
+    def confined() -> Any:
+        client = default_client_factory()
+        # Asked of each request that is sent, those after redirects too.
+        client.event_hooks = {**client.event_hooks, "request": [*client.event_hooks["request"], require]}
+        return client
+
+    constants.HF_HUB_DISABLE_XET = True
+    set_client_factory(confined)
 
 
 def api() -> Any:

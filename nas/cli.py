@@ -16,7 +16,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from nas import display
+from nas import cli_admin, display
+from nas.accounts import DEFAULT_WORKSPACE
 from nas.cli_complete import spec_files
 from nas.cli_control import control
 from nas.cli_history import history_commands
@@ -55,7 +56,7 @@ Host = Annotated[str | None, typer.Option(help="Address to listen on; default NA
 Port = Annotated[int | None, typer.Option(help="Port to listen on; default NAS_PORT.")]
 Open = Annotated[
     bool,
-    typer.Option("--open", help="Let other machines in, without a password; default NAS_OPEN."),
+    typer.Option("--open", help="Let other machines in, without accounts; default NAS_OPEN."),
 ]
 
 
@@ -190,11 +191,24 @@ def gc(
 
 
 @app.command()
-def serve(host: Host = None, port: Port = None, opens: Open = False) -> None:
+def serve(
+    *,
+    host: Host = None,
+    port: Port = None,
+    opens: Open = False,
+    share: Annotated[
+        bool, typer.Option("--share", help="Print a link by which its holder may look until the server ends.")
+    ] = False,
+    share_workspace: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which workspace the link shows; default: default.")
+    ] = None,
+) -> None:
     """Serve the REST interface and the dashboard, and run the searches that are submitted."""
     settings = _settings(host=host, port=port, open=opens or None)
     command = [sys.executable, "-P", "-m", "api", "--host", settings.host, "--port", str(settings.port)]
     command += ["--open"] if settings.open else []
+    if share or share_workspace:
+        command += ["--share", share_workspace or DEFAULT_WORKSPACE]
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - the server takes our place, and our signals
 
@@ -205,6 +219,7 @@ def main() -> None:
     app.add_typer(control)
     app.add_typer(winner)
     app.add_typer(history_commands)
+    app.add_typer(cli_admin.commands(), name="admin")
     app()
 
 

@@ -29,7 +29,8 @@ Tags = Annotated[
 
 def connected(server: str | None) -> Client:
     """Return a client of the server that an option names, or else the environment."""
-    return Client(server)
+    token = Settings().token
+    return Client(server, token.get_secret_value() if token else None)
 
 
 def said_at_first(owner: str | None, tags: Sequence[str] | None) -> Edit:

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from nas.admission import resolved
 from nas.answers import FoundSearch, FoundTrial, Health
+from nas.client_accounts import AccountCalls
 from nas.client_calls import answered, pages
 from nas.client_control import ControlCalls
 from nas.client_events import StreamCalls
@@ -47,11 +48,12 @@ class SearchNotWon(SearchError):
         super().__init__(f"search {search.id} {reason}")
 
 
-class Client(SearchCalls, ControlCalls, HistoryCalls, StreamCalls):
+class Client(SearchCalls, ControlCalls, HistoryCalls, AccountCalls, StreamCalls):
     """One server. Use as a context manager, or call ``close``; raises ClientError throughout.
 
     Args:
         server_url: By default the environment's ``NAS_SERVER_URL``, else where ``nas serve`` listens here.
+        token: By default the environment's ``NAS_TOKEN``, if that is set and the address is the environment's too.
         timeout_seconds: Of each try of a request.
         retry_seconds: How long a request is sent again whose server is away for the moment; 0 never.
     """
@@ -59,12 +61,17 @@ class Client(SearchCalls, ControlCalls, HistoryCalls, StreamCalls):
     def __init__(
         self,
         server_url: str | None = None,
+        token: str | None = None,
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
         retry_seconds: float | None = None,
     ) -> None:
+        settings = Settings()
+        if token is None and settings.token is not None and server_url in (None, settings.server_url):
+            token = settings.token.get_secret_value()
         self._connection = Connection(
-            Settings().server_url if server_url is None else server_url,
+            settings.server_url if server_url is None else server_url,
+            token,
             timeout_seconds=timeout_seconds,
             retry_seconds=retry_seconds,
         )

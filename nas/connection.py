@@ -66,6 +66,7 @@ class Connection:
     def __init__(
         self,
         server_url: str,
+        token: str | None = None,
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
         retry_seconds: float | None = None,
@@ -73,10 +74,11 @@ class Connection:
         self._url = server_url.rstrip("/")
         self._timeout_seconds = timeout_seconds
         self._retry_seconds = RETRY_SECONDS if retry_seconds is None else retry_seconds
+        headers = {"Authorization": f"Bearer {_sendable(token)}"} if token else None
         try:
             # The server is near: proxies that the environment names for the web are not for it.
             self._http = httpx.Client(
-                base_url=f"{self._url}/api/v1", timeout=timeout_seconds, trust_env=False
+                base_url=f"{self._url}/api/v1", timeout=timeout_seconds, trust_env=False, headers=headers
             )
         except httpx.InvalidURL as error:
             raise ClientError(f"server: found {server_url!r}, allowed: an address ({error})") from None
@@ -150,6 +152,14 @@ class Connection:
             ) from error
 
 
+def _sendable(token: str) -> str:
+    """Return a token that a header can hold; one that it cannot is not repeated."""
+    token = token.strip()
+    if not token.isascii() or not token.isprintable():
+        raise ClientError("NAS_TOKEN: found characters that no token has, allowed: one that begins with nas_")
+    return token
+
+
 def _check(response: httpx.Response, allowed: tuple[str, ...]) -> None:
     """Raise what a refusal says, in the words of its problem if it is one."""
     media_type = response.headers.get("content-type", "").partition(";")[0]
@@ -159,8 +169,11 @@ def _check(response: httpx.Response, allowed: tuple[str, ...]) -> None:
     pause = _pause(response) if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else None
     if media_type == "application/problem+json":
         problem = response.json()
+        is_unknown = response.status_code == httpx.codes.UNAUTHORIZED
         raise ClientError(
-            problem["detail"],
+            f"NAS_TOKEN: the server wants a token that holds: {problem['detail']}"
+            if is_unknown
+            else problem["detail"],
             status=response.status_code,
             code=problem["code"],
             problems=tuple((each["field"], each["reason"]) for each in problem["errors"]),

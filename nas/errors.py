@@ -6,12 +6,16 @@ SearchError
 ├── InvalidSettings     an environment variable that is out of range
 ├── InvalidEdit         what cannot be said of a search
 ├── InvalidOrder        what cannot be ordered of a search
+├── Unauthenticated     no token where one is needed, or one that does not hold
+├── Forbidden           something that the role of whoever asks does not allow
 ├── InvalidRequest      a parameter that is not allowed
 │   ├── InvalidPageToken  a page token that is none, or of a list that was asked for otherwise
 │   └── UnknownCursor   a place in the events that this store has not come to
 ├── NotFound            no such search or trial
+│   ├── UnknownAccount  no such workspace, member or token
 │   └── LogUnavailable  no log of a search, or on another machine
 ├── Conflict            not possible in the present state (finished, no winner yet)
+│   ├── LastAdmin       a workspace would be left without anybody who manages it
 │   ├── LostLease       another process has taken the search over
 │   ├── StaleVersion    an edit of what somebody else has edited meanwhile
 │   ├── StaleOrders     a search that would complete though something was ordered meanwhile
@@ -77,6 +81,14 @@ class InvalidSettings(SearchError):
     """Raised for an environment variable that is out of range."""
 
 
+class Unauthenticated(SearchError):
+    """Raised where a token is needed and none that holds is shown."""
+
+
+class Forbidden(SearchError):
+    """Raised for what the role of whoever asks does not allow in a workspace that they see."""
+
+
 class InvalidRequest(SearchError):
     """Raised for a parameter that is not allowed, whatever the state."""
 
@@ -101,12 +113,20 @@ class NotFound(SearchError):
     """Raised when no search or trial has the given id."""
 
 
+class UnknownAccount(NotFound):
+    """Raised when no workspace, member or token has the given name, or none that whoever asks may know of."""
+
+
 class LogUnavailable(NotFound):
     """Raised when the log of a search's worker cannot be read here, and no end of it is stored."""
 
 
 class Conflict(SearchError):
     """Raised when the present state does not allow what was asked."""
+
+
+class LastAdmin(Conflict):
+    """Raised when a workspace would be left without anybody who manages it."""
 
 
 class LostLease(Conflict):

@@ -58,6 +58,8 @@ class SearchFilter:
     """Whether they are archived; None admits both."""
     text: str | None = None
     """A part of the name or of the notes; ASCII letters in either case."""
+    workspaces: tuple[str, ...] | None = None
+    """In any of these; an empty tuple admits none."""
 
     def admits(self, search: Search) -> bool:
         """Return whether a search is asked for."""
@@ -70,6 +72,7 @@ class SearchFilter:
             and self.owner in (None, search.owner)
             and set(self.tags or ()) <= set(search.tags)
             and self.archived in (None, search.archived)
+            and (self.workspaces is None or search.workspace in self.workspaces)
             and any(_folded(self.text or "") in _folded(each) for each in (search.spec.name, search.notes))
         )
 

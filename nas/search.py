@@ -19,6 +19,7 @@ from minitron.recipe import (
     TrainingRecipe,
 )
 from minitron.stage_recipes import CorrectionRecipe
+from nas.accounts import DEFAULT_WORKSPACE
 from nas.axes import Axes
 from nas.budget import Budget
 from nas.errors import Conflict, InvalidSpec
@@ -269,6 +270,8 @@ class Search:
     """What was ordered of it since it was submitted."""
     cloned_from: str | None = None
     """Id of the search whose spec this one's was made from."""
+    workspace: str = DEFAULT_WORKSPACE
+    """Whose members see it; it never moves to another."""
     owner: str = ""
     """This and the next three are what people say of it, at any time; see ``nas.edits``."""
     tags: tuple[str, ...] = ()

@@ -5,19 +5,22 @@ the store until a runner takes it.
 """
 
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from minitron.errors import MinitronError
+from nas.accounts import DEFAULT_WORKSPACE, LOCAL
 from nas.admission import admitted, planned, resolved
+from nas.authentication import Authentication
 from nas.clock import Clock, utc_now
+from nas.confinement import EVERYWHERE, Confinement
 from nas.control import SearchControl
 from nas.disk import tree_bytes
 from nas.edits import Edit
-from nas.errors import Conflict, LogUnavailable, NotFound, UnknownCursor
+from nas.errors import Conflict, InvalidRequest, LogUnavailable, NotFound, UnknownCursor
 from nas.estimate import Estimate, Rate, estimate, measured_rate
 from nas.frontier import Comparison
 from nas.layout import search_directory
@@ -35,6 +38,7 @@ from nas.log_ranges import LogRanges
 from nas.logs import LogTail, log_path, read_tail, stored_tail
 from nas.parent import architecture_of
 from nas.patch import patched_spec
+from nas.people import People
 from nas.retrospect import Retrospect
 from nas.search import MOST, Event, Search, SearchSpec, SearchState
 from nas.standing import SearchView, TrialRecord, records_of, view_of, with_waits
@@ -47,6 +51,7 @@ RATED_SEARCHES, RATED_TRIALS = 20, 50
 """The latest ones, and the first of each, that a rate is measured on."""
 BASELINES = (TrialRole.RANDOM_ARCHITECTURE, TrialRole.RANDOM_INDICES)
 COMPLETED = TrialFilter(states=(TrialState.COMPLETED,))
+MOST_WORKSPACES_KEPT = 100_000
 _ID_ALPHABET = "23456789abcdefghjkmnpqrstvwxyz"
 """Digits and letters that are not mistaken for one another."""
 
@@ -62,6 +67,7 @@ class SearchService(Retrospect):
         logs: Path | None = None,
         device_flops: float | None = None,
         capacity: Capacity = NO_CAPACITY,
+        confinement: Callable[[], Confinement] = lambda: EVERYWHERE,
         clock: Clock = utc_now,
     ) -> None:
         self.control = SearchControl(store, clock=clock, capacity=capacity)
@@ -71,7 +77,12 @@ class SearchService(Retrospect):
         self._device_flops = device_flops
         self._artifact_root = artifact_root
         self._logs = logs
+        self._confinement = confinement
         self._clock = clock
+        self._workspaces: dict[str, str] = {}
+        """Of searches that were asked for: none ever moves to another."""
+        self.people = People(store.accounts, clock)
+        self.authentication = Authentication(store.accounts, clock)
 
     def create(
         self,
@@ -80,21 +91,25 @@ class SearchService(Retrospect):
         said: Edit | None = None,
         key: RequestKey | None = None,
         cloned_from: str | None = None,
+        workspace: str | None = None,
     ) -> Search:
         """Check a spec as far as can be without loading a model, and queue a search of it, with what is said of it.
 
         Local paths in the spec are made absolute first: relative ones count from the directory of this
         process, and a worker may run in another. A parent on the hub is asked for its commit and config.
-        A request whose key came before gets its search again, as it stands by now.
+        A request whose key came before gets its search again, as it stands by now. Without a workspace it
+        belongs to ``default``.
 
         Raises:
             KeyReused: The key came before with another request.
+            InvalidRequest: There is no such workspace.
             InvalidSpec: A field that cannot be run; EmptySpace when nothing fits the budget.
             HubUnavailable: The hub does not answer for its parent or its data.
         """
         if key and (earlier := self._store.keyed_search(key)):
             return earlier
-        spec, space = admitted(resolved(spec), self._artifact_root)
+        workspace = self._known_workspace(workspace)
+        spec, space = admitted(self._confined(spec), self._artifact_root)
         now = self._clock()
         search = Search(
             id=_new_id(now),
@@ -102,23 +117,36 @@ class SearchService(Retrospect):
             num_feasible=len(space),
             parent_parameters=space.parent.parameter_count,
             cloned_from=cloned_from,
+            workspace=workspace,
             created_at=now,
         )
         return self._store.add_search(said.said_of(search) if said else search, key)
 
     def clone(
-        self, search_id: str, patch: Any, *, said: Edit | None = None, key: RequestKey | None = None
+        self,
+        search_id: str,
+        patch: Any,
+        *,
+        said: Edit | None = None,
+        key: RequestKey | None = None,
+        workspace: str | None = None,
     ) -> Search:
         """Queue a search of the spec that a merge patch makes of another search's; ``{}`` changes nothing.
 
-        What is said of the other search is not said of this one.
+        What is said of the other search is not said of this one; by default they share their workspace.
 
         Raises:
             InvalidSpec: As ``create``, or the patch is none.
             KeyReused, HubUnavailable: As ``create``.
         """
         source = self._store.get_search(search_id)
-        return self.create(patched_spec(source.spec, patch), said=said, key=key, cloned_from=source.id)
+        return self.create(
+            patched_spec(source.spec, patch),
+            said=said,
+            key=key,
+            cloned_from=source.id,
+            workspace=workspace or source.workspace,
+        )
 
     def plan(self, spec: SearchSpec, *, flops_per_second: float | None = None) -> Estimate:
         """Check a spec as ``create`` does, store nothing, and return what the search would cost.
@@ -133,7 +161,7 @@ class SearchService(Retrospect):
         Raises:
             InvalidSpec, HubUnavailable: As ``create``.
         """
-        spec, space, unchecked = planned(resolved(spec), self._artifact_root)
+        spec, space, unchecked = planned(self._confined(spec), self._artifact_root)
         stated = flops_per_second or self._device_flops
         rate = Rate(flops_per_second=stated, source="as stated") if stated else None
         found = estimate(spec, space, rate=rate or self._measured_rate(spec))
@@ -180,6 +208,14 @@ class SearchService(Retrospect):
     def search(self, search_id: str) -> Search:
         """Return a search as stored, which costs less than where it stands."""
         return self._store.get_search(search_id)
+
+    def workspace_of(self, search_id: str) -> str:
+        """Return the workspace of a search."""
+        if search_id not in self._workspaces:
+            if len(self._workspaces) >= MOST_WORKSPACES_KEPT:
+                self._workspaces.clear()
+            self._workspaces[search_id] = self._store.get_search(search_id).workspace
+        return self._workspaces[search_id]
 
     def list_views(
         self,
@@ -288,6 +324,20 @@ class SearchService(Retrospect):
     def ping(self) -> None:
         """Raise StoreUnavailable unless the store answers and has the present schema."""
         self._store.ping()
+
+    def _confined(self, spec: SearchSpec) -> SearchSpec:
+        """Return a spec with absolute paths, before anything looks at what is there."""
+        spec = resolved(spec)
+        self._confinement().require(spec)
+        return spec
+
+    def _known_workspace(self, name: str | None) -> str:
+        if name is None or name == DEFAULT_WORKSPACE:
+            return DEFAULT_WORKSPACE
+        known = self.people.workspaces(LOCAL)
+        if name not in known:
+            raise InvalidRequest("workspace", f"found {name}, allowed: {', '.join(known)}")
+        return name
 
     def _with_waits(self, search_id: str, records: list[TrialRecord]) -> list[TrialRecord]:
         """Return records that say why their trials wait; others of the search are read only where one does."""

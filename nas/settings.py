@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from minitron.local_paths import expanded
@@ -20,6 +20,8 @@ from nas.log_lines import LogFormat
 from nas.redact import secrets_in
 
 _SQLITE = "sqlite:///"
+SECRETS = ("token", "session_key")
+"""Settings that are told to nobody."""
 
 
 def _absolute(path: Path) -> Path:
@@ -54,7 +56,13 @@ def _host_names(text: str) -> str:
     return ",".join(names)
 
 
+def _roots(text: str) -> str:
+    """Make each of several directories absolute."""
+    return os.pathsep.join(str(_absolute(Path(each))) for each in text.split(os.pathsep) if each.strip())
+
+
 HostNames = Annotated[str, AfterValidator(_host_names)]
+Roots = Annotated[str, AfterValidator(_roots)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Address = Annotated[str, AfterValidator(_absolute_address)]
 DeviceFlops = Annotated[float, Field(ge=1, allow_inf_nan=False)]
@@ -98,9 +106,15 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65_535)
     """``NAS_PORT``: the port that ``nas serve`` listens on; 0 takes a free one."""
     open: bool = False
-    """``NAS_OPEN``: whether ``nas serve`` may listen where other machines reach it; there is no password."""
+    """``NAS_OPEN``: whether ``nas serve`` may listen where other machines reach it while there are no accounts."""
     allowed_hosts: HostNames = ""
     """``NAS_ALLOWED_HOSTS``: further names that ``nas serve`` answers to, with commas between them."""
+    data_roots: Roots | None = None
+    """``NAS_DATA_ROOTS``: below which directories, with ``:`` between them, the local paths lie that specs may name
+    which reach ``nas serve``; by default all while there are no accounts, and none once there are."""
+    hub_hosts: HostNames = ""
+    """``NAS_HUB_HOSTS``: the only hosts that server and workers ask for what is on the hub, with commas between
+    them; redirects to others are refused. By default whatever the hub redirects to."""
     log_format: LogFormat = "text"
     """``NAS_LOG_FORMAT``: whether server and workers log lines for people or JSON objects for programs."""
     max_searches: int = Field(default=1, ge=1)
@@ -109,6 +123,11 @@ class Settings(BaseSettings):
     """``NAS_OWNER``: whose the searches are that the command line submits; by default the login name."""
     server_url: str = Field(default_factory=lambda data: _server_url(data["host"], data["port"]))
     """``NAS_SERVER_URL``: where the client commands find the service."""
+    token: SecretStr | None = None
+    """``NAS_TOKEN``: what the client commands show to a service that has accounts."""
+    session_key: SecretStr | None = Field(default=None, min_length=32)
+    """``NAS_SESSION_KEY``: what ``nas serve`` signs the sessions of browsers with; by default a key that it keeps in
+    ``NAS_HOME``. Servers behind one address share one."""
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -124,14 +143,31 @@ class Settings(BaseSettings):
         return self.home / "logs"
 
     @property
+    def data_directories(self) -> tuple[Path, ...] | None:
+        """Where local paths of specs may lead; None where that was not said."""
+        return None if self.data_roots is None else tuple(map(Path, self.data_roots.split(os.pathsep)))
+
+    @property
+    def hub_host_names(self) -> tuple[str, ...]:
+        """The only hosts that are asked for what is on the hub; empty: any."""
+        return tuple(filter(None, self.hub_hosts.split(",")))
+
+    @property
     def host_names(self) -> tuple[str, ...]:
         """The further names of hosts."""
         return tuple(filter(None, self.allowed_hosts.split(",")))
 
     def environment(self) -> dict[str, str]:
-        """Return the variables with which a child process reads these settings."""
+        """Return the variables with which a child process reads these settings.
+
+        Secrets that no worker needs are empty, so that a child inherits none from this process either.
+        """
         values = {_variable(name): getattr(self, name) for name in type(self).model_fields}
-        return {variable: str(value) for variable, value in values.items() if value is not None}
+        return {
+            variable: "" if isinstance(value, SecretStr) else str(value)
+            for variable, value in values.items()
+            if value is not None
+        }
 
 
 def environment_secrets() -> tuple[str, ...]:
@@ -155,4 +191,6 @@ def _allowed(message: str) -> str:
 def _problem(detail: Any) -> str:
     name = str(detail["loc"][0])
     variable = _variable(name) if name in Settings.model_fields else name
+    if name in SECRETS:
+        return f"{variable}: found what it cannot be, allowed: {_allowed(detail['msg'])}"
     return f"{variable}: found {detail['input']!r}, allowed: {_allowed(detail['msg'])}"

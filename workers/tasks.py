@@ -5,9 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from minitron import hub
 from minitron.progress import Report
 from nas.finals import Evaluated
 from nas.search import Search, SearchSpec
+from nas.settings import Settings
 from nas.trial import Trial
 from workers import nodes
 from workers.nodes import Site
@@ -21,6 +23,7 @@ def prepare(
     from workers.artifacts import prepare
     from workers.finals import require_tasks
 
+    _confine_hub()
     require_tasks(spec, report)
     return prepare(spec, root, report, cache_bytes=cache_bytes, is_shared=is_shared)
 
@@ -51,6 +54,10 @@ def _require_fit(site: Site | None) -> None:
         nodes.require_fit(site)  # the node may have joined since the search began
 
 
+def _confine_hub() -> None:
+    hub.confine(Settings().hub_host_names)
+
+
 def correct(spec: SearchSpec, prepared: Prepared, root: Path, report: Report) -> float:
     """See ``workers.stages.correct_alongside``."""
     from workers.stages import correct_alongside
@@ -64,6 +71,7 @@ def put_tasks(
     """See ``workers.finals.evaluate_finals``."""
     from workers.finals import evaluate_finals
 
+    _confine_hub()  # tasks bring data sets of their own
     return evaluate_finals(spec, students, prepared, root, report)
 
 

@@ -1,6 +1,7 @@
 """The live pages, made with NiceGUI: everything they load ships with the package.
 
-They call the same use cases as REST, always in a thread, so that a slow database stalls no other page.
+They call the same use cases as REST, always in a thread, so that a slow database stalls no other page, and as far as
+their visitor may.
 """
 
 from fastapi import FastAPI, Request
@@ -8,6 +9,7 @@ from nicegui import ui
 
 from api.dashboard import compare_page, history_page, launch_page, list_page, search_page
 from api.dashboard.theme import FAVICON, frame, nowhere
+from api.dashboard.visitor import visited
 from nas.service import SearchService
 
 
@@ -19,11 +21,11 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
 
     @ui.page("/")
     async def searches(request: Request) -> None:
-        await list_page.build(service, notice, request.query_params)
+        await list_page.build(visited(service, request), notice, request.query_params)
 
     @ui.page("/launch")
-    async def launch() -> None:
-        await launch_page.build(service, notice)
+    async def launch(request: Request) -> None:
+        await launch_page.build(visited(service, request), notice)
 
     @ui.page("/history")
     async def history(request: Request) -> None:
@@ -34,8 +36,8 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
         await compare_page.build(service, notice, request.query_params)
 
     @ui.page("/searches/{search_id}")
-    async def search(search_id: str) -> None:
-        await search_page.build(service, search_id, notice)
+    async def search(request: Request, search_id: str) -> None:
+        await search_page.build(visited(service, request), search_id, notice)
 
     ui.run_with(
         app, root=_nowhere, title="Minitron search", favicon=FAVICON, dark=None, show_welcome_message=False

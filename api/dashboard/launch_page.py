@@ -3,8 +3,9 @@
 from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 
+from api.dashboard import visitor
 from api.dashboard.said_panel import words_in
-from api.dashboard.theme import AMBER, RED, banner, frame, panel
+from api.dashboard.theme import AMBER, RED, banner, frame, message, panel
 from nas.edits import Edit
 from nas.errors import InvalidEdit, InvalidSpec, SearchError
 from nas.estimate import Estimate
@@ -37,6 +38,11 @@ num_trials: 16
 async def build(service: SearchService, notice: str | None) -> None:
     """Make the page."""
     with frame(notice):
+        if not visitor.may_submit():
+            message(
+                "lock", "You may look, not launch", "An admin of your workspace makes viewers contributors."
+            )
+            return
         ui.label("New search").classes("text-xl font-semibold")
         await _Form(service).check()
 
@@ -53,9 +59,10 @@ class _Form:
                 ).classes("w-full")
                 self._text.style("height: 460px; font-size: 13px")
                 with ui.row().classes("w-full gap-3"):
-                    self._owner = ui.input("Owner").props("dense outlined")
+                    self._owner = ui.input("Owner", value=visitor.name()).props("dense outlined")
                     self._tags = ui.input("Tags, with spaces between them").props("dense outlined")
                     self._tags.style("flex: 1; min-width: 220px")
+                self._workspace = _workspace()
                 self._launch = ui.button("Launch", icon="rocket_launch", on_click=self._submit)
                 self._launch.props("no-caps unelevated")
             with panel("What it would cost"):
@@ -88,7 +95,9 @@ class _Form:
         try:
             said = Edit(owner=self._owner.value, tags=words_in(self._tags.value))
             search = await run_in_threadpool(
-                lambda: self._service.create(parse_spec(self._text.value), said=said)
+                lambda: self._service.create(
+                    parse_spec(self._text.value), said=said, workspace=self._workspace.value
+                )
             )
         except SearchError as error:
             self._show_error(error)
@@ -113,3 +122,11 @@ class _Form:
             for what, how_much in estimate_rows(found):
                 ui.label(what).classes("soft")
                 ui.label(how_much)
+
+
+def _workspace() -> ui.select:
+    """Return the choice of whose members shall see the search; hidden where there is none."""
+    own = visitor.own_workspaces()
+    chosen = ui.select(list(own), label="Workspace", value=own[0] if own else None).props("dense outlined")
+    chosen.visible = len(own) > 1
+    return chosen

@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 from starlette.datastructures import QueryParams
 
+from api.dashboard import visitor
 from api.dashboard.said_panel import listed, words_in
 from api.dashboard.theme import STATE_COLOURS, frame, message, state_words
 from nas import wording
@@ -170,7 +171,10 @@ class _List:
         self._replace()
         request = ui.context.client.request
         with self._body, message("travel_explore", "No searches yet", "Launch one here, or from a terminal:"):
-            ui.button("New search", on_click=lambda: ui.navigate.to("/launch")).props("no-caps unelevated")
+            if visitor.may_submit():
+                ui.button("New search", on_click=lambda: ui.navigate.to("/launch")).props(
+                    "no-caps unelevated"
+                )
             how = HOW_TO_SUBMIT.format(origin=str(request.base_url).rstrip("/"))
             ui.code(how, language="sh").classes("text-left").style("max-width: 640px")
 

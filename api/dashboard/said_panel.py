@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 from nicegui import ui
 
 from api.dashboard.theme import AMBER, RED, banner, panel
+from api.dashboard.visitor import may_change
 from nas.edits import MAX_NOTES_LENGTH, MAX_OWNER_LENGTH, Edit, said
 from nas.errors import InvalidEdit, StaleVersion, StoreUnavailable
 from nas.search import Search
@@ -45,7 +46,8 @@ class SaidPanel:
         with panel():
             with ui.row().classes("w-full items-center justify-between gap-2"):
                 self._words = ui.row().classes("items-center gap-2")
-                with ui.row().classes("gap-1"):
+                with ui.row().classes("gap-1") as buttons:
+                    buttons.visible = may_change(search.workspace)
                     self._edit = ui.button("Edit", icon="edit", on_click=self._begin)
                     self._archive = ui.button(on_click=self._toggle_archived)
                     for button in (self._edit, self._archive):

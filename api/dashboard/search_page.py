@@ -11,6 +11,7 @@ from api.dashboard.control_panel import ControlPanel
 from api.dashboard.said_panel import SaidPanel
 from api.dashboard.theme import AMBER, RED, banner, frame, message, nowhere, panel, show_state, state_chip
 from api.dashboard.trials_table import TrialsTable
+from api.dashboard.visitor import may_change
 from api.dashboard.winner_panel import WinnerPanel
 from nas import wording
 from nas.clock import utc_now
@@ -76,6 +77,7 @@ class _Page:
         self._service = service
         self._id = snapshot.view.search.id
         self._view = snapshot.view
+        self._may_change = may_change(snapshot.view.search.workspace)
         self._pace: wording.Pace | None = None
         self._make(snapshot)
         self._show(snapshot)
@@ -132,7 +134,7 @@ class _Page:
         show_state(self._state, search)
         self._said.show(search)
         self._control.show(view)
-        self._cancel.visible = not search.state.is_final
+        self._cancel.visible = not search.state.is_final and self._may_change
         self._cancel.enabled = not search.cancel_requested
         self._show_failure(search)
         self._show_progress(snapshot)

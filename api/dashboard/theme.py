@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from nicegui import ui
 
+from api.dashboard import visitor
 from nas.search import Search, SearchState
 from nas.trial import TrialRole, TrialState
 
@@ -89,6 +90,8 @@ a:focus-visible { outline: 2px solid #4c6ef5; outline-offset: 1px; }
 .notes a { color: #4c6ef5; text-decoration: underline; }
 .notes blockquote { border-left: 3px solid var(--line); padding-left: 10px; color: var(--soft); }
 a.quiet { color: inherit; text-decoration: none; } a.quiet:hover { text-decoration: underline; }
+.sign-out { background: none; border: 0; padding: 0; font: inherit; font-size: 13px; cursor: pointer; }
+.sign-out:hover { text-decoration: underline; }
 @media (max-width: 520px) { .page { padding: 12px; } .charts { grid-template-columns: 1fr; } }
 """
 
@@ -103,10 +106,12 @@ def frame(notice: str | None) -> Iterator[None]:
             ui.html(FAVICON, sanitize=False).style("width: 22px; height: 22px; line-height: 0")
             ui.label("Minitron search").classes("font-semibold")
         with ui.row().classes("items-center gap-6"):
-            ui.link("New search", "/launch").classes("quiet")
+            if visitor.may_submit():
+                ui.link("New search", "/launch").classes("quiet")
             ui.link("History", "/history").classes("quiet")
             ui.link("Compare", "/compare").classes("quiet")
             ui.link("API", "/docs").classes("quiet soft")
+            visitor.show_name()
     with ui.column().classes("page"):
         if notice:
             banner("warning", "Searches are not run here", notice, AMBER)

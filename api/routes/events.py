@@ -1,18 +1,23 @@
 """What happens, as server-sent events under ``/api/v1``: of one search to its end, or of all for ever."""
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api.dependencies import Events, SearchId, Service
+from api.dependencies import Events, SearchId, Service, WholeService
 from api.errors import problems
+from api.identity import ASK_AGAIN_SECONDS, Identity, identity_of
 from api.schemas.events import EventResource
 from api.tailer import Tailer
-from nas.errors import StoreUnavailable
+from nas.errors import SearchError, StoreUnavailable
+from nas.scoped import sees
+from nas.service import SearchService
 
 logger = logging.getLogger(__name__)
 router = APIRouter(tags=["events"])
@@ -53,13 +58,14 @@ KnownSearch = Annotated[str, Depends(known)]
     responses=problems(404, 422, 503),
 )
 async def stream_events(
-    tailer: Events, search_id: KnownSearch, cursor: Cursor
+    *, request: Request, service: WholeService, tailer: Events, search_id: KnownSearch, cursor: Cursor
 ) -> AsyncIterator[EventResource]:
     """Follow a search: all events from the beginning or after a cursor, until the search is final.
 
     A stream that ends earlier, because the server does, is gone on with by `Last-Event-ID`.
     """
-    async for event in _told(tailer, cursor, search_id):
+    followed = _told(tailer, cursor, search_id)
+    async for event in _seen(service, identity_of(request), followed):
         yield event  # type: ignore[misc]
 
 
@@ -69,13 +75,35 @@ async def stream_events(
     response_class=EventSourceResponse,
     responses=problems(422, 503),
 )
-async def stream_all_events(tailer: Events, cursor: Cursor) -> AsyncIterator[EventResource]:
-    """Follow all searches: all events from the beginning or after a cursor, until the server ends.
+async def stream_all_events(
+    *, request: Request, service: WholeService, tailer: Events, cursor: Cursor
+) -> AsyncIterator[EventResource]:
+    """Follow all searches that you see: all events from the beginning or after a cursor, until the server ends.
 
     It is gone on with by `Last-Event-ID`.
     """
-    async for event in _told(tailer, cursor, None):
+    followed = _told(tailer, cursor, None)
+    async for event in _seen(service, identity_of(request), followed):
         yield event  # type: ignore[misc]
+
+
+async def _seen(
+    service: SearchService, identity: Identity, events: AsyncIterator[ServerSentEvent]
+) -> AsyncIterator[ServerSentEvent]:
+    """Yield what whoever follows may see, until they are nobody any more; that is asked again every few seconds."""
+    principal, asked = identity.principal, time.monotonic()
+    async for event in events:
+        try:
+            if time.monotonic() > asked + ASK_AGAIN_SECONDS:
+                principal, asked = await run_in_threadpool(identity.present), time.monotonic()
+            is_seen = principal.is_local or await run_in_threadpool(
+                sees, service, principal, event.data.search_id
+            )
+        except SearchError as error:
+            logger.info("a stream of events ends early: %s", error)
+            return
+        if is_seen:
+            yield event
 
 
 async def _told(tailer: Tailer, cursor: int, search_id: str | None) -> AsyncIterator[ServerSentEvent]:

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api.dependencies import Numbers, Service
+from api.dependencies import Numbers, WholeService
 from api.errors import problems
 from api.metrics import OPENMETRICS, PLAIN
 from api.schemas.base import Health
@@ -17,7 +17,7 @@ async def get_health() -> Health:
 
 
 @router.get("/readyz", operation_id="get_readiness", responses=problems(503))
-def get_readiness(service: Service) -> Health:
+def get_readiness(service: WholeService) -> Health:
     """The database answers and has the present schema."""
     service.ping()
     return Health(status="ok")

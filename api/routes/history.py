@@ -7,7 +7,8 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
-from api.dependencies import ID_PATTERN, NO_NUL, PageToken, Service, Time, WhichSearches, page_size
+from api.authorisation import ID_PATTERN
+from api.dependencies import NO_NUL, PageToken, Service, Time, WhichSearches, page_size
 from api.errors import problems
 from api.paging import place_in, token_of
 from api.schemas.history import HistoryPage, MeasuredResource, ParentList, ParentResource

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from api.dependencies import ID_PATTERN, SearchId, Service
+from api.authorisation import ID_PATTERN
+from api.dependencies import SearchId, Service
 from api.errors import problems
 from api.schemas.history import FrontResource, SeriesResource, SideBySideResource
 from api.tables import TABLE, Form, described, table

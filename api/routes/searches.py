@@ -7,8 +7,8 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field, TypeAdapter
 
 from api.archive import DirectoryArchive
+from api.authorisation import ID_PATTERN
 from api.dependencies import (
-    ID_PATTERN,
     Changes,
     Key,
     PageToken,
@@ -19,6 +19,7 @@ from api.dependencies import (
     Spec,
     Versions,
     WhichSearches,
+    Workspace,
     page_size,
 )
 from api.errors import problems
@@ -62,6 +63,7 @@ def create_search(
     spec: Spec,
     said: Said,
     key: Key,
+    workspace: Workspace,
     validate_only: Annotated[bool, Query(description="Store nothing: say what it would cost.")] = False,
     device_flops: Annotated[
         DeviceFlops | None,
@@ -72,7 +74,7 @@ def create_search(
     if validate_only:
         found = EstimateResource.model_validate(service.plan(spec, flops_per_second=device_flops))
         return JSONResponse(found.model_dump(mode="json"))
-    return _created(request, response, service, service.create(spec, said=said, key=key))
+    return _created(request, response, service, service.create(spec, said=said, key=key, workspace=workspace))
 
 
 @router.get("/searches", operation_id="list_searches", responses=problems(404, 422, 503))
@@ -135,9 +137,11 @@ def clone_search(
     patch: Patch,
     said: Said,
     key: Key,
+    workspace: Workspace,
 ) -> SearchResource:
     """Submit a search like another: its spec, changed by a merge patch (RFC 7396) if the body is one."""
-    return _created(request, response, service, service.clone(search_id, patch, said=said, key=key))
+    made = service.clone(search_id, patch, said=said, key=key, workspace=workspace)
+    return _created(request, response, service, made)
 
 
 @router.post(

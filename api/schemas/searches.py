@@ -88,6 +88,8 @@ class SearchResource(Resource):
     """Why it waits, where it does."""
     cloned_from: str | None
     """The search whose spec this one's was made from."""
+    workspace: str
+    """Whose members see it."""
     owner: str
     """Whose it is, as people say it; empty: nobody's. This and the next three are people's to edit."""
     tags: list[str]

@@ -33,7 +33,7 @@ def require_same(stored: RequestKey, key: RequestKey) -> None:
     """Raise KeyReused unless a key comes with the request that it came with first."""
     if stored != key:
         raise KeyReused(
-            f"Idempotency-Key: found {key.key}, which came before with another request, allowed: a new key, "
+            f"Idempotency-Key: found {key.key.rpartition(' ')[2]}, which came before with another request, allowed: a new key, "
             "or the same request"
         )
 

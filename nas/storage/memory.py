@@ -28,6 +28,7 @@ from nas.spec import dump
 from nas.standing import records_of
 from nas.storage import changes
 from nas.storage.history_memory import MemoryHistory
+from nas.storage.memory_accounts import InMemoryAccounts
 from nas.storage.ordered import Ordered, Present, order_event, ordered
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.tally import Tally, tally_of
@@ -52,6 +53,7 @@ class InMemoryStore:
     """A SearchStore that lives as long as its process. Values are immutable, so they need no copies."""
 
     def __init__(self, clock: Clock = utc_now) -> None:
+        self.accounts = InMemoryAccounts()
         self._clock = clock
         self._lock = RLock()
         self._records: dict[str, _Record] = {}

@@ -1,5 +1,6 @@
 """Lists of searches as SQL: what is compared is compared by the database, where it is stored."""
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, or_, select
@@ -32,26 +33,28 @@ def listed_searches(which: SearchFilter, order: SearchOrder, after: str | None) 
 
 def admitted(which: SearchFilter) -> list[ColumnElement[bool]]:
     """Return the conditions of a filter."""
-    conditions: list[ColumnElement[bool]] = []
-    if which.states is not None:
-        conditions.append(searches.c.state.in_([state.value for state in which.states]))
-    for field, part in (("name", which.name), ("parent", which.parent)):
-        if part is not None:
-            conditions.append(text_of(field).icontains(part, autoescape=True))
-    if which.created_after is not None:
-        conditions.append(searches.c.created_at >= which.created_after)
-    if which.created_before is not None:
-        conditions.append(searches.c.created_at < which.created_before)
-    if which.owner is not None:
-        conditions.append(searches.c.owner == which.owner)
-    if which.archived is not None:
-        conditions.append(searches.c.archived == which.archived)
+    columns = searches.c
+    states = None if which.states is None else [state.value for state in which.states]
+    simple: list[tuple[Any, Callable[[Any], ColumnElement[bool]]]] = [
+        (states, columns.state.in_),
+        (which.workspaces, columns.workspace.in_),
+        (which.name, _contained(text_of("name"))),
+        (which.parent, _contained(text_of("parent"))),
+        (which.text, _contained(text_of("name"), columns.notes)),
+        (which.created_after, columns.created_at.__ge__),
+        (which.created_before, columns.created_at.__lt__),
+        (which.owner, columns.owner.__eq__),
+        (which.archived, columns.archived.__eq__),
+    ]
+    conditions = [condition(value) for value, condition in simple if value is not None]
     for tag in which.tags or ():
-        conditions.append(searches.c.id.in_(select(search_tags.c.search_id).where(search_tags.c.tag == tag)))
-    if which.text is not None:
-        parts = (text_of("name"), searches.c.notes)
-        conditions.append(or_(*(part.icontains(which.text, autoescape=True) for part in parts)))
+        conditions.append(columns.id.in_(select(search_tags.c.search_id).where(search_tags.c.tag == tag)))
     return conditions
+
+
+def _contained(*columns: ColumnElement[str]) -> Callable[[str], ColumnElement[bool]]:
+    """Return the condition that a part stands in any of these columns, letters in either case."""
+    return lambda part: or_(*(column.icontains(part, autoescape=True) for column in columns))
 
 
 def text_of(field: str) -> ColumnElement[str]:

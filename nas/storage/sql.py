@@ -24,6 +24,7 @@ from nas.storage.engine import Database
 from nas.storage.history_sql import SqlHistory, record
 from nas.storage.ordered import Ordered, Present, order_event, ordered
 from nas.storage.queries import listed_searches, require_search
+from nas.storage.sql_accounts import SqlAccounts
 from nas.storage.standings import SqlStandings
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.trial import Attempt, Point, Trial
@@ -49,6 +50,7 @@ class SqlStore(SqlStandings):
     def __init__(self, url: str, clock: Clock = utc_now) -> None:
         self._database = Database(url)
         self.history = SqlHistory(self._database)
+        self.accounts = SqlAccounts(self._database)
         self._clock = clock
         self._migrations = Config()
         self._migrations.set_main_option("script_location", "nas.storage:migrations")

@@ -28,6 +28,7 @@ from nas.listing import (
 )
 from nas.orders import Order
 from nas.search import Event, Search
+from nas.storage.accounts import AccountStore
 from nas.tally import Tally
 from nas.totals import Totals
 from nas.trial import Attempt, Point, Trial
@@ -95,6 +96,11 @@ class SearchStore(Standings, Protocol):
     @property
     def history(self) -> "HistoryStore":
         """What trials came to over all searches, listed in the transaction in which each becomes final."""
+        ...
+
+    @property
+    def accounts(self) -> AccountStore:
+        """People, stored beside."""
         ...
 
     def add_search(self, search: Search, key: RequestKey | None = None) -> Search:

@@ -80,6 +80,7 @@ searches = Table(
     Column("cancel_requested", Boolean, nullable=False),
     Column("orders", JSON, nullable=False, server_default="{}"),
     Column("cloned_from", String),
+    Column("workspace", String, nullable=False, server_default="default"),
     Column("owner", String, nullable=False, server_default=""),
     Column("tags", JSON, nullable=False, server_default="[]"),
     Column("notes", String, nullable=False, server_default=""),
@@ -95,6 +96,7 @@ searches = Table(
     Index(None, "created_at"),
     Index(None, "archived", "created_at", "id"),
     Index(None, "owner", "created_at", "id"),
+    Index(None, "workspace", "archived", "created_at", "id"),
 )
 
 search_tags = Table(
@@ -243,3 +245,36 @@ events = Table(
     _document("data", nullable=False),
     Index(None, "search_id", "sequence"),
 )
+
+workspaces = Table("workspaces", metadata, Column("name", String, primary_key=True))
+"""All but ``default``, which is always there."""
+
+members = Table(
+    "members",
+    metadata,
+    Column("workspace", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("role", String, nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("member", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
+    Index(None, "created_at", "id"),
+)
+
+token_workspaces = Table(
+    "token_workspaces",
+    metadata,
+    Column("workspace", String, primary_key=True),
+    Column("token_id", ForeignKey("tokens.id"), primary_key=True, index=True),
+)
+"""Where each token holds."""

@@ -492,7 +492,7 @@ def test_serve_runs_what_is_submitted_in_a_directory_with_an_api_of_its_own(loca
         server.send_signal(signal.SIGINT)
         _, err = server.communicate(timeout=PATIENCE_SECONDS)
         assert server.returncode == 0
-    assert "WARNING: 0.0.0.0 is open to other machines, and there is no password" in err
+    assert "WARNING: 0.0.0.0 is open to other machines, and there are no accounts" in err
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
@@ -505,9 +505,9 @@ def test_serve_opens_to_others_only_when_told_to(host, tmp_path):
     (error,) = _errors(ended.stderr)
     assert f"NAS_HOST: found {host}, which other machines reach" in error
     assert "allowed: an address of this machine alone, such as 127.0.0.1" in error
+    assert "nas admin token create" in error
     assert "NAS_OPEN=1 or --open" in error
     assert ended.stdout == ""
-    assert not (tmp_path / "home").exists()
 
 
 def test_serve_where_it_cannot_listen(server, tmp_path):

@@ -11,7 +11,7 @@ from nas.storage.sql import open_store
 VARIABLES = (
     "NAS_HOME", "NAS_DATABASE_URL", "NAS_ARTIFACT_ROOT", "MLFLOW_TRACKING_URI", "NAS_OPTUNA_STORAGE",
     "NAS_RAY_ADDRESS", "NAS_HOST", "NAS_PORT", "NAS_OPEN", "NAS_ALLOWED_HOSTS", "NAS_SERVER_URL", "NAS_MAX_SEARCHES",
-    "NAS_OWNER", "NAS_LOG_FORMAT",
+    "NAS_OWNER", "NAS_LOG_FORMAT", "NAS_DATA_ROOTS", "NAS_HUB_HOSTS", "NAS_TOKEN", "NAS_SESSION_KEY",
 )  # fmt: skip
 
 
@@ -50,11 +50,17 @@ def test_each_variable_is_read(monkeypatch):
         "NAS_MAX_SEARCHES": "3",
         "NAS_OWNER": "Ann B",
         "NAS_LOG_FORMAT": "json",
+        "NAS_DATA_ROOTS": "/data:/models",
+        "NAS_HUB_HOSTS": "huggingface.co,cdn-lfs.hf.co",
+        "NAS_TOKEN": "nas_canary",
+        "NAS_SESSION_KEY": "canary" * 6,
     }
     assert set(values) == set(VARIABLES)
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    assert Settings().environment() == values
+    assert Settings().environment() == values | {"NAS_TOKEN": "", "NAS_SESSION_KEY": ""}, (
+        "no worker needs them"
+    )
 
 
 def test_a_child_in_another_directory_reads_the_same(monkeypatch, tmp_path):
