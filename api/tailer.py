@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -105,7 +105,7 @@ class Tailer:
         self._task: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
 
-    async def follow(self, after: int, search_id: str | None = None) -> AsyncIterator[Event]:
+    async def follow(self, after: int, search_id: str | None = None) -> AsyncGenerator[Event, None]:
         """Yield events after a cursor: of one search until it is final, or of all until the server ends.
 
         Raises:
@@ -118,10 +118,10 @@ class Tailer:
                 async for event in self._stored(after, search_id):
                     after, is_final = event.sequence, _is_final_after(event, search_id, is_final)
                     yield event
-                while not is_final and (event := await follower.next()) is not None:
-                    if event.sequence > after:
-                        after, is_final = event.sequence, _is_final_after(event, search_id, is_final)
-                        yield event
+                while not is_final and (told := await follower.next()) is not None:
+                    if told.sequence > after:
+                        after, is_final = told.sequence, _is_final_after(told, search_id, is_final)
+                        yield told
                 if is_final:  # what was committed together with its end
                     async for event in self._stored(after, search_id):
                         yield event

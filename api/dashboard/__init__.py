@@ -8,6 +8,7 @@ from nicegui import ui
 
 from api.dashboard import launch_page, list_page, search_page
 from api.dashboard.theme import FAVICON, frame, nowhere
+from api.tailer import Tailer
 from nas.service import SearchService
 
 
@@ -16,10 +17,11 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
 
     NiceGUI keeps one set of pages for a process: the last application mounted has them.
     """
+    tailer: Tailer = app.state.tailer
 
     @ui.page("/")
     async def searches(request: Request) -> None:
-        await list_page.build(service, notice, request.query_params)
+        await list_page.build(service, tailer, notice, request.query_params)
 
     @ui.page("/launch")
     async def launch() -> None:

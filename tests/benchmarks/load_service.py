@@ -1,6 +1,6 @@
 """Latency of the service over a team's history: 1,000 searches of 100 trials, 1,000,000 points, then twice that.
 
-    python -m tests.benchmarks.bench_service [sqlite] [postgresql] [--searches 1000] [--seconds 60]
+    python -m tests.benchmarks.load_service [sqlite] [postgresql] [--searches 1000] [--seconds 60]
 
 A process of ``python -m api`` is asked 20 times a second, open loop: requests are sent when they are due, whether or
 not earlier ones were answered, and each is timed from when it was due.
