@@ -210,7 +210,7 @@ class _List:
                     cell = f'<q-td :props="props">{LABEL}{CELLS[column["name"]]}</q-td>'
                     self._table.add_slot(f"body-cell-{column['name']}", cell)
             with ui.row().classes("w-full justify-end gap-2"):
-                self._before = ui.button("Page before", icon="chevron_left", on_click=self._back)
-                self._next = ui.button("Next page", on_click=self._forward).props("icon-right=chevron_right")
+                self._before = ui.button("Page before", on_click=self._back)
+                self._next = ui.button("Next page", on_click=self._forward)
                 for button in (self._before, self._next):
                     button.props("flat dense no-caps")
