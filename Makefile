@@ -7,6 +7,7 @@
 #                        make test-cluster: searches on several Ray nodes
 # make check              format, lint, types, import contracts
 # make bench              benchmarks, as ratios
+# make bench-service      latency of lists and searches over 1,000 searches, then 2,000, on both databases
 # make fidelity           the papers' findings on a model of a million parameters (40 minutes on two cores);
 #                        make fidelity-smollm2: some of them on SmolLM2-135M
 
@@ -16,7 +17,7 @@ MODEL ?= tiny
 SERVE ?=
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-real test-browser test-cluster test-searches check bench fidelity fidelity-smollm2 clean
+.PHONY: demo test test-real test-browser test-cluster test-searches check bench bench-service fidelity fidelity-smollm2 clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/worker
@@ -45,6 +46,9 @@ check: $(VENV)/dev
 
 bench: $(VENV)/dev
 	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+bench-service: $(VENV)/dev
+	$(BIN)/python -m tests.benchmarks.load_service
 
 fidelity: $(VENV)/dev
 	$(BIN)/python -m tests.fidelity tiny

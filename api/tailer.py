@@ -105,7 +105,7 @@ class Tailer:
         self._task: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
 
-    async def follow(self, after: int, search_id: str | None = None) -> AsyncGenerator[Event]:
+    async def follow(self, after: int, search_id: str | None = None) -> AsyncGenerator[Event, None]:
         """Yield events after a cursor: of one search until it is final, or of all until the server ends.
 
         Raises:

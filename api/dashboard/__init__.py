@@ -10,6 +10,7 @@ from nicegui import ui
 from api.dashboard import compare_page, history_page, launch_page, list_page, search_page
 from api.dashboard.theme import FAVICON, frame, nowhere
 from api.dashboard.visitor import visited
+from api.tailer import Tailer
 from nas.service import SearchService
 
 
@@ -18,10 +19,11 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
 
     NiceGUI keeps one set of pages for a process: the last application mounted has them.
     """
+    tailer: Tailer = app.state.tailer
 
     @ui.page("/")
     async def searches(request: Request) -> None:
-        await list_page.build(visited(service, request), notice, request.query_params)
+        await list_page.build(visited(service, request), tailer, notice, request.query_params)
 
     @ui.page("/launch")
     async def launch(request: Request) -> None:
@@ -29,11 +31,11 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
 
     @ui.page("/history")
     async def history(request: Request) -> None:
-        await history_page.build(service, notice, request.query_params)
+        await history_page.build(visited(service, request), notice, request.query_params)
 
     @ui.page("/compare")
     async def compare(request: Request) -> None:
-        await compare_page.build(service, notice, request.query_params)
+        await compare_page.build(visited(service, request), notice, request.query_params)
 
     @ui.page("/searches/{search_id}")
     async def search(request: Request, search_id: str) -> None:

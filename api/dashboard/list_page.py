@@ -1,7 +1,5 @@
-"""The first page: all searches at a glance, live, or those with an owner, tags or words."""
+"""The first page: searches at a glance, live, filtered, in order and by pages as its address asks."""
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,84 +8,108 @@ from nicegui import ui
 from starlette.datastructures import QueryParams
 
 from api.dashboard import visitor
-from api.dashboard.said_panel import listed, words_in
-from api.dashboard.theme import STATE_COLOURS, frame, message, state_words
-from nas import wording
+from api.dashboard.live import Live
+from api.dashboard.said_panel import words_in
+from api.dashboard.search_rows import CELLS, COLUMNS, row_of
+from api.dashboard.theme import frame, message
+from api.tailer import Tailer
 from nas.clock import utc_now
 from nas.edits import MAX_TAGS
-from nas.errors import StoreUnavailable
-from nas.leaderboard import num_planned
-from nas.listing import SearchFilter
+from nas.errors import NotFound
+from nas.listing import SearchFilter, SearchOrder
 from nas.search import SearchState
 from nas.service import SearchService
 from nas.standing import SearchView
 
-POLL_SECONDS = 2.0
-MAX_SHOWN = 200
 ROWS_PER_PAGE = 25
-EVENTS_PER_POLL = 1000
-ACTIVE = tuple(state for state in SearchState if not state.is_final)
 MAX_ASKED = 200
-
-COLUMNS = [
-    {"name": "search", "label": "Search", "field": "name", "align": "left"},
-    {"name": "state", "label": "State", "field": "state", "align": "left"},
-    {"name": "parent", "label": "Parent", "field": "parent", "align": "left"},
-    {"name": "best", "label": "Best loss", "field": "best", "align": "right"},
-    {"name": "parent_loss", "label": "Parent's loss", "field": "parent_loss", "align": "right"},
-    {"name": "owner", "label": "Owner", "field": "owner", "align": "left"},
-    {"name": "trials", "label": "Trials", "field": "trials", "align": "left"},
-    {"name": "created", "label": "Created", "field": "created", "align": "right"},
-]
-CELLS = {
-    "search": '<a class="quiet font-medium text-primary" :href="`/searches/${props.row.id}`">'
-    '{{ props.row.name }}</a><div class="soft mono">{{ props.row.id }}</div>'
-    '<a v-for="tag in props.row.tags" class="tag" :href="tag.href">{{ tag.name }}</a>',
-    "state": '<span class="chip" :class="{live: props.row.live}" :style="`color: ${props.row.colour}`">'
-    '{{ props.row.state }}</span><div v-if="props.row.archived" class="soft">archived</div>',
-    "owner": '<a class="quiet" :href="props.row.owner_href">{{ props.row.owner }}</a>',
-    "parent": '<div>{{ props.row.parent }}</div><div class="soft">{{ props.row.budget }}</div>',
-    "trials": '<div style="min-width: 120px">{{ props.row.trials }}'
-    '<q-linear-progress v-if="props.row.share !== null" :value="props.row.share" size="4px" rounded '
-    ':style="`color: ${props.row.colour}`" class="q-mt-xs" /></div>',
+REWORD_SECONDS = 30.0
+"""Between two wordings of how long ago things were; nothing is read for it."""
+ORDERS = {
+    SearchOrder.NEWEST: "Newest first",
+    SearchOrder.OLDEST: "Oldest first",
+    SearchOrder.NAME: "By name",
+    SearchOrder.NAME_REVERSED: "By name, reversed",
 }
+STATES = {state.value: state.value.capitalize() for state in SearchState}
 HOW_TO_SUBMIT = """nas submit search.yaml
 
 curl -X POST {origin}/api/v1/searches \\
      -H 'Content-Type: application/yaml' --data-binary @search.yaml"""
+LABEL = '<span class="label soft">{{ props.col.label }}</span>'
+"""Stands in a cell where there is no room for a header."""
+CSS = """
+.searches td { vertical-align: top; } .searches .reason { max-width: 210px; white-space: normal;
+  display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden; overflow-wrap: anywhere; }
+.searches td:nth-child(1) { white-space: normal; min-width: 200px; overflow-wrap: anywhere; }
+.searches td:nth-child(5) { white-space: normal; min-width: 130px; }
+.searches tbody tr:focus-within { background: rgba(76, 110, 245, .10); }
+.searches .label { display: none; }
+.fresh.stale { color: #e03131; font-weight: 600; }
+body:has(.fresh.stale) .numbers, body:has(#popup[aria-hidden="false"]) .numbers { opacity: .5; }
+body:has(#popup[aria-hidden="false"]) .fresh::after { content: ". Connection lost: nothing newer is known."; color: #e03131; }
+@media (max-width: 760px) {
+  .searches thead { display: none; }
+  .searches :is(table, tbody, tr, td) { display: block; width: 100%; height: auto !important; }
+  .searches tbody tr { border-bottom: 1px solid var(--line); padding: 8px 0; }
+  .searches tbody td { border: 0 !important; padding: 2px 12px !important; text-align: left !important; }
+  .searches td:nth-child(-n + 2) .label { display: none; }
+  .searches td:nth-child(n + 3) .label { display: inline; margin-right: 8px; }
+  .searches td:nth-child(n + 3) > div:not(.q-linear-progress) { display: inline; margin-right: 8px; }
+  .searches tbody td { white-space: normal; }
+  .searches .reason { max-width: none; } .searches tbody td::before { display: none; }
+}
+"""
 
 
-async def build(service: SearchService, notice: str | None, asked: QueryParams) -> None:
+async def build(service: SearchService, tailer: Tailer, notice: str | None, asked: QueryParams) -> None:
     """Make the page of the searches that its address asks for."""
+    ui.add_css(CSS)
     with frame(notice):
-        with ui.row().classes("w-full items-center justify-between gap-3"):
+        with ui.row().classes("w-full items-baseline justify-between gap-3"):
             ui.label("Searches").classes("text-xl font-semibold")
-            asking = ui.row().classes("items-center gap-3").props("role=search")
-        body = ui.column().classes("w-full")
-        await _List(service, asking, body, asked).show()
+            freshness = ui.row()
+        asking = ui.row().classes("w-full items-center gap-3").props("role=search")
+        body = ui.column().classes("w-full numbers")
+        shown = _List(service, asking, body, asked)
+        with freshness:
+            shown.live = Live(tailer, shown.show)
+        await shown.live.read()
 
 
 class _List:
     """The table of one visitor, or what stands in its place."""
 
+    live: Live
+
     def __init__(self, service: SearchService, asking: ui.row, body: ui.column, asked: QueryParams) -> None:
         self._service = service
         self._body = body
         self._table: ui.table | None = None
-        self._active: list[SearchView] = []
-        self._cursor: int | None = None
+        self._views: list[SearchView] = []
+        self._pages: list[str | None] = [asked.get("after")]
+        """After which search each page begins, up to the one that is shown."""
         with asking:
             self._text = self._field("Name or notes", asked.get("text", ""))
             self._owner = self._field("Owner", asked.get("owner", ""))
             self._tags = self._field("Tags", " ".join(asked.getlist("tag")))
+            states = [state for state in asked.getlist("state") if state in STATES]
+            self._states = self._choice(STATES, states, "State", "multiple clearable")
+            order = asked.get("order_by", "")
+            known = SearchOrder(order) if order in set(SearchOrder) else SearchOrder.NEWEST
+            self._order = self._choice(ORDERS, known, "Order", "")
             self._archived = ui.switch(
                 "Archived too", value=asked.get("archived") == "any", on_change=self._ask
             )
-        self._timer = ui.timer(POLL_SECONDS, self._poll)
+        ui.timer(REWORD_SECONDS, self._reword)
 
     def _field(self, label: str, value: str) -> ui.input:
         field = ui.input(label, value=value, on_change=self._ask)
-        return field.props("dense outlined clearable debounce=300 maxlength=200").style("width: 180px")
+        return field.props("dense outlined clearable debounce=300 maxlength=200").style("width: 160px")
+
+    def _choice(self, options: dict[Any, str], value: Any, label: str, props: str) -> ui.select:
+        choice = ui.select(options, value=value, label=label, on_change=self._ask)
+        return choice.props(f"dense outlined options-dense {props}").style("min-width: 150px")
 
     def _which(self) -> SearchFilter:
         """Return which searches are asked for; NUL is no part of any text."""
@@ -98,64 +120,68 @@ class _List:
             text=text[:MAX_ASKED] or None,
             owner=owner.strip() or None,
             tags=words_in(tags)[:MAX_TAGS] or None,
+            states=tuple(map(SearchState, self._states.value or ())) or None,
             archived=None if self._archived.value else False,
         )
 
     async def _ask(self) -> None:
-        """Show what is asked for by now, under an address that can be passed on."""
+        """Show what is asked for by now, from its first page."""
+        await self._turn_to([None])
+
+    async def _turn_to(self, pages: list[str | None]) -> None:
+        """Show a page, under an address that can be passed on."""
+        self._pages = pages
         which = self._which()
         asked = {
-            "text": which.text, "owner": which.owner, "tag": which.tags, "archived": "any" if which.archived is None else None,
+            "text": which.text, "owner": which.owner, "tag": which.tags, "state": which.states,
+            "order_by": self._order.value if self._order.value is not SearchOrder.NEWEST else None,
+            "archived": "any" if which.archived is None else None, "after": pages[-1],
         }  # fmt: skip
         query = urlencode({name: value for name, value in asked.items() if value}, doseq=True)
         ui.navigate.history.replace(f"/?{query}" if query else "/")
         self._replace()
-        await self.show()
+        await self.live.read()
 
     async def show(self) -> None:
-        """Read all searches and show them."""
-        try:
-            which = self._which()
-            views = await run_in_threadpool(self._service.list_views, which, limit=MAX_SHOWN)
-            others = [] if views else await run_in_threadpool(self._service.list_views, limit=1)
-        except StoreUnavailable as error:
-            self._replace()
-            with self._body:
-                message("cloud_off", "The database does not answer", f"{error}; this page tries again.")
-            return
-        if which != self._which():
+        """Read one page of searches and show it."""
+        question = (self._which(), self._order.value, self._pages[-1])
+        views, others = await run_in_threadpool(self._read, *question)
+        if question != (self._which(), self._order.value, self._pages[-1]):
             return  # a later question is under way
-        self._active = [view for view in views if not view.search.state.is_final]
-        rows = [_row(view) for view in views]
-        self._owner.set_autocomplete(sorted({row["owner"] for row in rows if row["owner"]}))
-        if not rows and others:
+        self._views, has_more = views[:ROWS_PER_PAGE], len(views) > ROWS_PER_PAGE
+        if not views and others:
             self._show_none()
-        elif not rows:
+        elif not views:
             self._show_empty()
-        elif self._table:
-            self._table.rows = rows
         else:
-            self._show_table(rows)
+            if not self._table:
+                self._show_table()
+            self._reword()
+            self._before.visible, self._next.visible = len(self._pages) > 1, has_more
 
-    async def _poll(self) -> None:
-        """Read again what can change, and everything only when something did."""
+    def _read(
+        self, which: SearchFilter, order: SearchOrder, after: str | None
+    ) -> tuple[list[SearchView], list[SearchView]]:
+        """Return a page and the first of the next, and where there are none whether there are any others."""
         try:
-            which = replace(self._which(), states=ACTIVE)
-            active = await run_in_threadpool(self._service.list_views, which, limit=MAX_SHOWN)
-            is_edited = await run_in_threadpool(self._is_edited)
-        except StoreUnavailable:
-            active, is_edited = [], False
-        if active != self._active or is_edited or not self._table:
-            await self.show()
+            views = self._service.list_views(which, order=order, after=after, limit=ROWS_PER_PAGE + 1)
+        except NotFound:  # an address of another server's page
+            views = []
+        return views, [] if views else self._service.list_views(limit=1)
 
-    def _is_edited(self) -> bool:
-        """Return whether people have edited a search since this was asked last."""
-        if self._cursor is None:
-            self._cursor = self._service.event_cursor(None, "after")
-            return False
-        events = self._service.events(after=self._cursor, limit=EVENTS_PER_POLL)
-        self._cursor = events[-1].sequence if events else self._cursor
-        return any(event.kind == "edit" for event in events)
+    def _reword(self) -> None:
+        """Show what was read last, in the words of now."""
+        if not self._table:
+            return
+        now = utc_now()
+        self._table.rows = [row_of(view, now) for view in self._views]
+        self._owner.set_autocomplete(sorted({view.search.owner for view in self._views if view.search.owner}))
+
+    async def _forward(self) -> None:
+        await self._turn_to([*self._pages, self._views[-1].search.id])
+
+    async def _back(self) -> None:
+        await self._turn_to(self._pages[:-1])
 
     def _replace(self) -> None:
         self._body.clear()
@@ -178,36 +204,17 @@ class _List:
             how = HOW_TO_SUBMIT.format(origin=str(request.base_url).rstrip("/"))
             ui.code(how, language="sh").classes("text-left").style("max-width: 640px")
 
-    def _show_table(self, rows: Sequence[dict[str, Any]]) -> None:
+    def _show_table(self) -> None:
         self._replace()
-        with self._body, ui.column().classes("panel").style("padding: 4px 6px"):
-            self._table = ui.table(columns=COLUMNS, rows=list(rows), row_key="id", pagination=ROWS_PER_PAGE)
-            self._table.classes("w-full").props("flat")
-            if len(rows) <= ROWS_PER_PAGE:
-                self._table.props("hide-pagination")
-            for name, cell in CELLS.items():
-                self._table.add_slot(f"body-cell-{name}", f'<q-td :props="props">{cell}</q-td>')
-
-
-def _row(view: SearchView) -> dict[str, Any]:
-    search = view.search
-    done = sum(number for state, number in view.counts.items() if state.is_final)
-    is_final = search.state.is_final
-    return {
-        "id": search.id,
-        "name": search.spec.name or f"Search of {wording.parent(search.spec.parent)}",
-        "state": state_words(search),
-        "colour": STATE_COLOURS[search.state],
-        "live": not is_final and search.state is not SearchState.QUEUED,
-        "archived": search.archived,
-        "owner": search.owner,
-        "owner_href": listed(owner=search.owner),
-        "tags": [{"name": tag, "href": listed(tag=tag)} for tag in search.tags],
-        "parent": wording.parent(search.spec.parent),
-        "budget": wording.budget(search.spec.budget),
-        "best": wording.loss(view.best_loss),
-        "parent_loss": wording.loss(search.parent_loss),
-        "trials": f"{done} done" if is_final else f"{done} of about {num_planned(search)}",
-        "share": None if is_final else view.tokens_done / max(1, view.tokens_total),
-        "created": wording.ago(search.created_at, utc_now()),
-    }
+        with self._body:
+            with ui.column().classes("panel").style("padding: 4px 6px; overflow-x: auto"):
+                self._table = ui.table(columns=COLUMNS, rows=[], row_key="id", pagination=0)
+                self._table.classes("w-full searches").props("flat hide-pagination")
+                for column in COLUMNS:
+                    cell = f'<q-td :props="props">{LABEL}{CELLS[column["name"]]}</q-td>'
+                    self._table.add_slot(f"body-cell-{column['name']}", cell)
+            with ui.row().classes("w-full justify-end gap-2"):
+                self._before = ui.button("Page before", on_click=self._back)
+                self._next = ui.button("Next page", on_click=self._forward)
+                for button in (self._before, self._next):
+                    button.props("flat dense no-caps")

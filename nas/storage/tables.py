@@ -142,12 +142,20 @@ trials = Table(
         "ix_trials_tally",
         "search_id", "role", "state", "num_tokens", "busy_microseconds", "spent_microseconds",
     ),
-    Index(
-        "ix_trials_rank",
-        "search_id", "role", "state", "measured_tokens", "loss", "measured_parameters", "number",
-    ),
 )  # fmt: skip
 """The columns from ``loss`` on repeat what measurement, points and attempts say, so that standing is found by an index."""
+
+trials_by_rank = Index(
+    "ix_trials_rank",
+    trials.c.search_id,
+    trials.c.role,
+    trials.c.state,
+    trials.c.measured_tokens.desc(),
+    trials.c.loss,
+    trials.c.measured_parameters,
+    trials.c.number,
+)
+"""In the order in which trials win."""
 
 points = Table(
     "points",

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import httpx
 import pytest
 
+from api.dashboard.list_page import ROWS_PER_PAGE
 from api.dashboard.said_panel import notes_html, words_in
 from nas import wording
 from nas.edits import Edit
@@ -18,6 +19,7 @@ from nas.search import SearchState
 from nas.service import SearchService
 from tests.hub import FakeHub, serving
 from tests.postgres import private_server
+from tests.searches import after, make_search, make_spec
 from tests.unit.api.chromium import chromium
 from tests.unit.api.seeded import TRACEBACK, demo_spec
 from tests.unit.api.server import running
@@ -295,14 +297,47 @@ class TestInTheBrowser:
             browser.open(server.address)
             browser.wait_for("succeeded")
             database.stop()
-            browser.wait_for("The database does not answer")
+            text = browser.wait_for("The database does not answer; shown as of")
+            assert "succeeded" in text  # what was read stays, marked
+            assert _opacity(browser) == "0.5"
             database.start()
-            browser.wait_for("succeeded", "cancelled")
+            browser.wait_for("Live; as of", "succeeded", "cancelled")
+            assert _opacity(browser) == "1"
+
+    def test_the_list_has_pages_and_marks_its_numbers_when_the_connection_is_lost(self, browser, tmp_path):
+        with running(tmp_path, filled=False) as server:
+            for number in range(ROWS_PER_PAGE + 1):
+                spec = make_spec(name=f"number {number:02}")
+                server.store.add_search(
+                    make_search(
+                        f"s{number:02}", spec=spec, created_at=after(number), state=SearchState.FAILED
+                    )
+                )
+            browser.open(f"{server.address}/?order_by=name&state=FAILED")
+            text = browser.wait_for("number 00", "Next page")
+            assert "number 25" not in text
+            assert "Page before" not in text
+            _press(browser, "Next page")
+            assert "number 00" not in browser.wait_for("number 25", "Page before")
+            assert browser.evaluate("location.search") == "?state=FAILED&order_by=name&after=s24"
+            _press(browser, "Page before")
+            browser.wait_for("number 00")
+            first = "document.querySelector('.searches tbody a')"
+            browser.evaluate(f"{first}.focus()")
+            assert browser.evaluate("document.activeElement.getAttribute('href')") == "/searches/s00"
+            assert _opacity(browser) == "1"
+            browser.evaluate("void window.socket.disconnect()")
+            time.sleep(1)
+            assert _opacity(browser) == "0.5"
 
     def test_nothing_submitted_yet(self, browser, tmp_path):
         with running(tmp_path, filled=False) as server:
             browser.open(server.address)
             browser.wait_for("No searches yet", "nas submit search.yaml", f"{server.address}/api/v1/searches")
+
+
+def _opacity(browser):
+    return browser.evaluate("getComputedStyle(document.querySelector('.numbers')).opacity")
 
 
 def _ended(server, search_id):

@@ -56,7 +56,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_trials_rank",
         "trials",
-        ["search_id", "role", "state", "measured_tokens", "loss", "measured_parameters", "number"],
+        ["search_id", "role", "state", sa.desc("measured_tokens"), "loss", "measured_parameters", "number"],
     )
     totals = op.create_table(
         "totals",

@@ -1,6 +1,6 @@
 """Latency of the service over a team's history: 1,000 searches of 100 trials, 1,000,000 points, then twice that.
 
-    python -m tests.benchmarks.bench_service [sqlite] [postgresql] [--searches 1000] [--seconds 60]
+    python -m tests.benchmarks.load_service [sqlite] [postgresql] [--searches 1000] [--seconds 60]
 
 A process of ``python -m api`` is asked 20 times a second, open loop: requests are sent when they are due, whether or
 not earlier ones were answered, and each is timed from when it was due.
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from sqlalchemy import func, literal, select, text
 
 from nas.axes import Axes, Multiples, Range
@@ -149,14 +150,14 @@ def fill(store: SqlStore, template: Template, begin: int, end: int) -> None:
 
 
 @contextmanager
-def server(settings: Settings) -> Iterator[str]:
-    """Serve in a process of its own; give the address."""
+def server(settings: Settings) -> Iterator[tuple[str, psutil.Process]]:
+    """Serve in a process of its own; give the address, and the process."""
     command = (sys.executable, "-m", "api", "--port", "0", "--page-only")
     environment = os.environ | settings.environment()
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
-            yield process.stdout.readline().split()[-1]
+            yield process.stdout.readline().split()[-1], psutil.Process(process.pid)
         finally:
             process.terminate()
 
@@ -240,10 +241,16 @@ def measure(address: str, *, home: Path, num_searches: int, seconds: float) -> N
         with store._database.reading() as connection:
             num_points = connection.scalar(select(func.count()).select_from(tables.points))
         print(f"{name}: {end:,} searches, {num_points:,} points after {time.perf_counter() - started:.0f} s", file=sys.stderr)  # fmt: skip
-        with server(settings) as served:
+        with server(settings) as (served, process):
             asked = Asked(served, end)
             asyncio.run(load(served, asked, 3))
-            report(name, end, asyncio.run(load(served, asked, seconds)))
+            before = process.cpu_times()
+            taken = asyncio.run(load(served, asked, seconds))
+            used, number = process.cpu_times(), sum(map(len, taken.values()))
+            report(name, end, taken)
+        # Of the server alone, which a busy machine changes least.
+        work = 1000 * (used.user + used.system - before.user - before.system) / number
+        print(f"| {name} | {end:,} | processor time, ms a request | {number} | {work:.0f} | | |", flush=True)
     store.close()
 
 
