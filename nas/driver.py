@@ -179,6 +179,14 @@ class Driver:
         self._ledger.save(trial)
         self._ledger.open_attempt(trial, worker, self._clock())
 
+    def on_pruned(self, trial_number: int, kept_layers: tuple[int, ...]) -> None:
+        """A worker has made the student; one that makes it again keeps the same layers of the parent."""
+        if trial_number not in self._handed_out:
+            return
+        trial = self._ledger.trial(trial_number)
+        if trial.kept_layers != kept_layers:
+            self._ledger.save(trial.pruned(kept_layers))
+
     def on_tokens(self, trial_number: int, num_tokens: int) -> Verdict:
         """A sign of life between points."""
         self._beat()
@@ -334,7 +342,7 @@ class Executor(Protocol):
     """Runs trials where there is room for them, and obeys the driver.
 
     Asks ``next_trial`` whenever it could run one more. For each trial it calls ``on_attempt`` first, then
-    ``on_tokens`` and ``on_point``, and ``on_end`` unless a verdict ended it. The trial of a lost worker is
+    ``on_pruned``, ``on_tokens`` and ``on_point``, and ``on_end`` unless a verdict ended it. The trial of a lost worker is
     given to another, by a new ``on_attempt``, or reported by ``on_end``. Returns after DONE, when nothing
     runs any more.
     """

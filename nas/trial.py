@@ -137,6 +137,8 @@ class Trial:
     failure: Failure | None = None
     checkpoint: str | None = None
     """Path of the student below the artifact root, once there is one."""
+    kept_layers: tuple[int, ...] | None = None
+    """Of the parent, ascending from 0; None until a worker has pruned it."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -155,6 +157,11 @@ class Trial:
             num_attempts=self.num_attempts + 1,
             started_at=self.started_at or at,
         )
+
+    def pruned(self, kept_layers: tuple[int, ...]) -> "Trial":
+        """The worker has made the student of these layers of the parent."""
+        assert len(kept_layers) == self.architecture.num_layers, f"trial {self.number}: {kept_layers}"
+        return self._moved((TrialState.RUNNING,), kept_layers=kept_layers)
 
     def saved(self, checkpoint: str) -> "Trial":
         """The worker has written a student that the trial can go on from."""

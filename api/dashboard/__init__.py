@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request
 from nicegui import ui
 
 from api.dashboard import launch_page, list_page, search_page
+from api.dashboard.snapshot import SnapshotReaders
 from api.dashboard.theme import FAVICON, frame, nowhere
 from nas.service import SearchService
 
@@ -16,18 +17,19 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
 
     NiceGUI keeps one set of pages for a process: the last application mounted has them.
     """
+    readers = SnapshotReaders(service)
 
     @ui.page("/")
     async def searches(request: Request) -> None:
         await list_page.build(service, notice, request.query_params)
 
     @ui.page("/launch")
-    async def launch() -> None:
-        await launch_page.build(service, notice)
+    async def launch(request: Request) -> None:
+        await launch_page.build(service, notice, request.query_params)
 
     @ui.page("/searches/{search_id}")
-    async def search(search_id: str) -> None:
-        await search_page.build(service, search_id, notice)
+    async def search(request: Request, search_id: str) -> None:
+        await search_page.build(service, readers, search_id, notice, request.query_params)
 
     ui.run_with(
         app, root=_nowhere, title="Minitron search", favicon=FAVICON, dark=None, show_welcome_message=False

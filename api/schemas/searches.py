@@ -51,6 +51,15 @@ class EvaluatedResource(Resource):
     scores: list[TaskScoreResource]
 
 
+class AxisImportanceResource(Resource):
+    """Which share of the differences in loss each searched axis explains, by fANOVA."""
+
+    num_trials: int
+    """Trained to the last rung, that it was computed from."""
+    shares: Mapping[str, float]
+    """By the name of the axis; together 1."""
+
+
 class SearchResource(Resource):
     """A search: what was asked, what became of it, and where it stands."""
 
@@ -65,6 +74,8 @@ class SearchResource(Resource):
     """Of the corrected parent, where the search corrects its teacher."""
     evaluated: list[EvaluatedResource]
     """Teacher and finalists at tasks, where the search puts them to any."""
+    importance: AxisImportanceResource | None
+    """Of the searched axes; null until enough trials have completed."""
     progress: ProgressResource | None
     winner: WinnerResource | None
     failure: FailureResource | None

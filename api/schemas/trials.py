@@ -87,6 +87,8 @@ class TrialResource(Resource):
     measurement: MeasurementResource | None
     failure: FailureResource | None
     checkpoint: str | None
+    kept_layers: list[int] | None
+    """Of the parent, ascending from 0; null until a worker has pruned it."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

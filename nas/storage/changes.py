@@ -46,8 +46,13 @@ def added_search(stored: Search | None, search: Search) -> Search | None:
 
 
 def saved_search(stored: Search, search: Search) -> Search | None:
-    """Return the search to store; what people say of it, and whether it shall be cancelled, is theirs."""
-    search = replace(search, cancel_requested=stored.cancel_requested, **said(stored))
+    """Return the search to store.
+
+    What people say of it, and whether it shall be cancelled, is theirs; the importance of its axes is written beside.
+    """
+    search = replace(
+        search, cancel_requested=stored.cancel_requested, importance=stored.importance, **said(stored)
+    )
     return search if search != stored else None
 
 

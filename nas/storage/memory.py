@@ -13,7 +13,7 @@ from nas.clock import Clock, utc_now
 from nas.edits import Edit
 from nas.errors import NotFound
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
-from nas.search import Event, Search
+from nas.search import AxisImportance, Event, Search
 from nas.spec import dump
 from nas.storage import changes
 from nas.storage.store import Lease, RequestKey, TrialPoint
@@ -92,6 +92,12 @@ class InMemoryStore:
         with self._held(lease, search.id) as record:
             if changed := changes.saved_search(record.search, search):
                 self._put_search(record, changed)
+
+    def save_importance(self, importance: AxisImportance, lease: Lease) -> None:
+        """See SearchStore."""
+        with self._held(lease, lease.search_id) as record:
+            if record.search.importance != importance:
+                self._put_search(record, replace(record.search, importance=importance))
 
     def edit_search(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
         """See SearchStore."""

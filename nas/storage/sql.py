@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -16,7 +16,7 @@ from nas.clock import Clock, utc_now
 from nas.edits import Edit, said
 from nas.errors import NotFound, StoreUnavailable
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
-from nas.search import Event, Search, SearchState
+from nas.search import AxisImportance, Event, Search, SearchState
 from nas.spec import dump, load
 from nas.storage import changes, tables
 from nas.storage.counts import counted
@@ -108,6 +108,13 @@ class SqlStore:
         with self._held(lease, search.id) as (connection, row):
             if changed := changes.saved_search(load(Search, row), search):
                 self._put_search(connection, changed)
+
+    def save_importance(self, importance: AxisImportance, lease: Lease) -> None:
+        """See SearchStore."""
+        with self._held(lease, lease.search_id) as (connection, row):
+            stored = load(Search, row)
+            if stored.importance != importance:
+                self._put_search(connection, replace(stored, importance=importance))
 
     def edit_search(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
         """See SearchStore."""

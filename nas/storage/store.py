@@ -18,7 +18,7 @@ from typing import Protocol
 
 from nas.edits import Edit
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
-from nas.search import Event, Search
+from nas.search import AxisImportance, Event, Search
 from nas.totals import Totals
 from nas.trial import Attempt, Point, Trial
 
@@ -79,7 +79,11 @@ class SearchStore(Protocol):
         ...
 
     def save_search(self, search: Search, lease: Lease) -> None:
-        """Replace a stored search; ``cancel_requested`` and what people say of it are kept as stored."""
+        """Replace a stored search; what others than its runner write of it is kept as stored."""
+        ...
+
+    def save_importance(self, importance: AxisImportance, lease: Lease) -> None:
+        """Replace the importance of a search's axes, which ``save_search`` keeps as stored."""
         ...
 
     def edit_search(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
