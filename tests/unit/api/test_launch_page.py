@@ -72,12 +72,12 @@ def test_what_is_wrong_stands_beside_its_field(server, browser):
     _once(lambda: "allowed: sizes such as 4, 5, 6" in _error_beside(browser, "Layers"))
     _once(lambda: is_disabled(browser, "Launch"))
     fill(browser, "Layers", "40")
-    _once(lambda: "at most 6" in _error_beside(browser, "Layers"))
+    _once(lambda: "1 to the parent's 6" in _error_beside(browser, "Layers"))
     assert is_disabled(browser, "Launch")
     fill(browser, "Layers", "4, 5, 6")
     browser.wait_for("72 feasible")
     _once(lambda: not is_disabled(browser, "Launch"))
-    assert "at most" not in _error_beside(browser, "Layers")
+    assert "allowed" not in _error_beside(browser, "Layers")
 
 
 def test_pressed_twice_it_is_one_search(server, browser):
