@@ -18,7 +18,7 @@ from nas.leaderboard import Line, comparison_of, leaderboard
 from nas.parent import architecture_of
 from nas.search import Search
 from nas.service import SearchService
-from nas.standing import SearchView, view_of
+from nas.standing import SearchView, TrialRecord, view_of
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,8 @@ class SnapshotReader:
         self._following = Following(service, search_id, shared_seconds=shared_seconds)
         self._lock = Lock()
         self._last: Snapshot | None = None
+        self._records: tuple[TrialRecord, ...] = ()
+        """What the last snapshot was made of."""
 
     def read(self) -> Snapshot:
         """Return the search as it stands; raises NotFound and StoreUnavailable."""
@@ -82,11 +84,14 @@ class SnapshotReader:
 
     def _made(self, found: Followed) -> Snapshot:
         search, records = found.search, found.records
+        # Most of what happens is progress, which leaves the trials as they are.
+        is_known = self._last is not None and records == self._records
+        self._records = records
         return Snapshot(
             view=view_of(search, records),
             lines=leaderboard(records),
             comparison=comparison_of(search, records),
-            agreement=rank_agreement(records),
+            agreement=self._last.agreement if is_known and self._last else rank_agreement(records),
             happened=chronicle(search, records, limit=MAX_HAPPENINGS),
             parent=_parent_of(search),
             winner=self._winner(search),
