@@ -97,7 +97,7 @@ def create_app(
     app.state.tailer = Tailer(service, app.state.stopping)
     errors.install(app)
     templates: dict[str, str] = {}
-    for module in (health, searches, trials, control, results, history, events, accounts):
+    for module in (health, control, searches, trials, results, history, events, accounts):
         prefix = "" if module is health else PREFIX
         routes = [route for route in module.router.routes if isinstance(route, APIRoute)]
         for route in routes:

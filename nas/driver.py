@@ -1,7 +1,7 @@
 """What to run next, and what to do with what comes back. Knows no Ray and trains nothing.
 
 A driver remembers nothing that the store does not: made anew on the same store it goes on, and decides
-the same. Whatever runs trials implements ``Executor`` and obeys; it decides nothing itself.
+the same. Whatever runs trials implements ``nas.executor.Executor`` and obeys; it decides nothing itself.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from minitron.architecture import Architecture
 from minitron.progress import Progress
@@ -209,6 +209,14 @@ class Driver:
         self._ledger.save(trial)
         self._ledger.open_attempt(trial, worker, self._clock())
 
+    def on_pruned(self, trial_number: int, kept_layers: tuple[int, ...]) -> None:
+        """A worker has made the student; one that makes it again keeps the same layers of the parent."""
+        if trial_number not in self._handed_out:
+            return
+        trial = self._ledger.trial(trial_number)
+        if trial.kept_layers != kept_layers:
+            self._ledger.save(trial.pruned(kept_layers))
+
     def on_tokens(self, trial_number: int, num_tokens: int) -> Verdict:
         """A sign of life between points."""
         self.beat()
@@ -378,20 +386,6 @@ class Driver:
             self._ledger.close_attempt(number, self._clock())
             self._ledger.save(self._ledger.trial(number).cancelled(self._clock()))
             self._handed_out.discard(number)
-
-
-class Executor(Protocol):
-    """Runs trials where there is room for them, and obeys the driver.
-
-    Asks ``next_trial`` whenever it could run one more. For each trial it calls ``on_attempt`` first, then
-    ``on_tokens`` and ``on_point``, and ``on_end`` unless a verdict ended it. The trial of a lost worker is
-    given to another, by a new ``on_attempt``, or reported by ``on_end``. Returns after DONE, when nothing
-    runs any more.
-    """
-
-    def run(self, driver: Driver) -> None:
-        """Run the search to its end; raises what the driver raises."""
-        ...
 
 
 def _lost(message: str) -> Failure:

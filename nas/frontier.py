@@ -3,7 +3,7 @@
 Pure functions of trials. Trials compete only at equal tokens, and only SEARCH trials compete.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
@@ -40,6 +40,18 @@ def ranked_trials(trials: Sequence[Trial]) -> list[Trial]:
 def finalists(spec: SearchSpec, trials: Sequence[Trial]) -> list[Trial]:
     """Return the students to put to tasks, the best first; none where a search has no evaluation."""
     return ranked_trials(trials)[: spec.evaluation.finalists] if spec.evaluation else []
+
+
+def trained_architectures(trials: Iterable[Trial]) -> list[Trial]:
+    """Return the trials that tell of architectures: trained to the last rung, and not from random indices.
+
+    Baselines drawn evenly from the space are among them: they tell where the search did not look.
+    """
+    return [
+        trial
+        for trial in trials
+        if trial.state is TrialState.COMPLETED and trial.role is not TrialRole.RANDOM_INDICES
+    ]
 
 
 def pareto_front(trials: Sequence[Trial]) -> tuple[Trial, ...]:

@@ -19,7 +19,7 @@ def patched_spec(spec: SearchSpec, patch: Any) -> SearchSpec:
         raise InvalidSpec((("spec", f"found a patch that is {type(patch).__name__}, allowed: a mapping"),))
     if "parent" in patch:  # what is known of the old one says nothing of the new
         patch = {"parent_config": None, **patch}
-    return parse_spec(_merged(spec_to_json(spec), patch))
+    return parse_spec(merge(spec_to_json(spec), patch))
 
 
 def patch_of(assignments: Iterable[str]) -> dict[str, Any]:
@@ -60,8 +60,8 @@ def refilled(patch: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, A
     return {name: value_of(name, change) for name, change in patch.items()}
 
 
-def _merged(target: Any, patch: Any) -> Any:
-    """Return what a merge patch makes of a value, as RFC 7396 defines it."""
+def merge(target: Any, patch: Any) -> Any:
+    """Return what a merge patch makes of a value, as RFC 7396 defines it; neither changes."""
     if not isinstance(patch, Mapping):
         return patch
     merged = dict(target) if isinstance(target, Mapping) else {}
@@ -69,5 +69,5 @@ def _merged(target: Any, patch: Any) -> Any:
         if change is None:
             merged.pop(name, None)
         else:
-            merged[name] = _merged(merged.get(name), change)
+            merged[name] = merge(merged.get(name), change)
     return merged

@@ -5,7 +5,8 @@ there is no second memory to lose. What Optuna wishes for is projected onto the 
 architecture that was not tried yet, and only such projected values are ever told.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from random import Random
 
 import optuna
@@ -66,12 +67,19 @@ def _ask(space: SearchSpace, searched: Sequence[Trial], losses: Losses, *, seed:
     sampler = TPESampler(
         n_startup_trials=0, n_ei_candidates=24, multivariate=True, group=False, constant_liar=True, seed=seed
     )
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
+    with quiet():
         study = optuna.create_study(direction="minimize", sampler=sampler)
         study.add_trials([_told(trial, space, distributions, losses) for trial in searched])
         return study.ask(distributions).params
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let Optuna say nothing of studies that live for one question."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
     finally:
         optuna.logging.set_verbosity(verbosity)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from minitron.errors import InvalidRecipe
 from minitron.progress import Progress
@@ -244,6 +244,19 @@ class Artifacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AxisImportance:
+    """Which share of the differences in loss each searched axis explains, by fANOVA (Hutter et al., 2014)."""
+
+    MIN_TRIALS: ClassVar[int] = 8
+    """With fewer the shares would be those of chance."""
+
+    num_trials: int
+    """Trained to the last rung, that it was computed from."""
+    shares: Mapping[str, float]
+    """By the name of the axis; together 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """What became of a spec."""
 
@@ -261,6 +274,8 @@ class Search:
     """What its trials are made from; None until prepared."""
     evaluated: tuple[Evaluated, ...] = ()
     """What the teacher and the finalists, in this order, scored at tasks; empty until all were asked."""
+    importance: AxisImportance | None = field(default=None, hash=False)  # mappings have no hash
+    """None until enough trials have completed; follows from them, and is computed beside them."""
     progress: Progress | None = None
     winner: Winner | None = None
     failure: Failure | None = None

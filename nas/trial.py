@@ -141,6 +141,8 @@ class Trial:
     """Path of the student below the artifact root, once there is one."""
     enqueued_by: str | None = None
     """Who wanted this architecture tried, empty where that is not known; None: it was proposed by the search."""
+    kept_layers: tuple[int, ...] | None = None
+    """Of the parent, ascending from 0; None until a worker has pruned it."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -163,6 +165,11 @@ class Trial:
     def interrupted(self) -> "Trial":
         """Its execution was ended, to be gone on with later."""
         return self._moved((TrialState.RUNNING,), state=TrialState.PROPOSED)
+
+    def pruned(self, kept_layers: tuple[int, ...]) -> "Trial":
+        """The worker has made the student of these layers of the parent."""
+        assert len(kept_layers) == self.architecture.num_layers, f"trial {self.number}: {kept_layers}"
+        return self._moved((TrialState.RUNNING,), kept_layers=kept_layers)
 
     def saved(self, checkpoint: str) -> "Trial":
         """The worker has written a student that the trial can go on from."""

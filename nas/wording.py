@@ -24,6 +24,16 @@ Words = Callable[[float], str]
 
 _COMMIT = re.compile(r"(@[0-9a-f]{7})[0-9a-f]{33}")
 
+AXES = {
+    "num_layers": "layers",
+    "hidden_size": "hidden size",
+    "intermediate_size": "MLP size",
+    "intermediate_size.of_hidden": "MLP size / hidden",
+    "num_attention_heads": "query heads",
+    "num_key_value_heads": "KV heads",
+}
+"""Axes, by their names in specs and in studies."""
+
 ROLES = {
     TrialRole.SEARCH: "search",
     TrialRole.RANDOM_ARCHITECTURE: "random architecture",

@@ -137,6 +137,7 @@ class SimulatedReport:
     point: Point | None = None
     checkpoint: str | None = None
     finished: Measurement | None = None
+    kept_layers: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +200,7 @@ class SimulatedTrial:
             point=Point(num_tokens=self.num_tokens, loss=self._loss(self.num_tokens), at=EPOCH),
             checkpoint=self.checkpoint if self.num_tokens in self.simulation.schedule.rungs else None,
             finished=self._measurement() if self.num_tokens == points[-1] else None,
+            kept_layers=tuple(range(self.trial.architecture.num_layers)),
         )
 
     def _fail_if_told(self) -> None:
@@ -352,6 +354,8 @@ class FakeExecutor:
             driver.on_end(number, Failed(failure=_failure(error)))
             return True
         self.fuse.burn()
+        if report.kept_layers is not None:
+            driver.on_pruned(number, report.kept_layers)
         if report.point is None:
             verdict = driver.on_tokens(number, report.num_tokens)
         else:

@@ -13,7 +13,7 @@ from nas.axes import Axes, Multiples, Range
 from nas.budget import Budget
 from nas.finals import Evaluated, Evaluation
 from nas.orders import Enqueued, Orders
-from nas.search import Comparisons, Resources, Rungs, Search, SearchSpec, SearchState, Winner
+from nas.search import AxisImportance, Comparisons, Resources, Rungs, Search, SearchSpec, SearchState, Winner
 from nas.storage.store import TrialPoint
 from nas.trial import Attempt, Failure, FailureKind, Measurement, Point, Trial, TrialRole, TrialState
 from tests.strategies import architectures
@@ -222,6 +222,12 @@ searches = st.builds(
         ),
         max_size=2,
     ).map(tuple),
+    importance=st.none()
+    | st.builds(
+        AxisImportance,
+        num_trials=st.integers(0, 99),
+        shares=st.dictionaries(names, st.floats(0, 1), max_size=3),
+    ),
     progress=st.none() | st.builds(Progress, stage=texts, done=counts, total=counts, unit=texts),
     winner=st.none() | st.builds(Winner, trial_number=st.integers(0, 99), path=texts),
     failure=st.none() | failures,
@@ -266,6 +272,7 @@ trials = st.builds(
     failure=st.none() | failures,
     checkpoint=st.none() | texts,
     enqueued_by=st.none() | texts,
+    kept_layers=st.none() | st.lists(st.integers(0, 126), max_size=4).map(tuple),
     created_at=times,
     started_at=maybe_times,
     finished_at=maybe_times,

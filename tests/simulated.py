@@ -24,6 +24,7 @@ def evaluated(simulation: Simulation, trial: Trial) -> Iterator[TrialReport]:
             point=report.point,
             checkpoint=report.checkpoint,
             finished=report.finished,
+            kept_layers=report.kept_layers,
         )
 
 

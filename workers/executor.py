@@ -293,6 +293,8 @@ class _Dispatches:
             logger.warning("trial %d: failed on worker %s: %s", *told, extra=about)
             self._driver.on_end(number, self._failed(report))
             return False
+        if report.kept_layers is not None:
+            self._driver.on_pruned(number, report.kept_layers)
         if report.point is None:
             return self._driver.on_tokens(number, report.num_tokens) is Verdict.CONTINUE
         if report.num_tokens > self._logged.get(number, -1):  # a trial that is resumed tells again

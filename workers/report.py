@@ -109,6 +109,8 @@ class TrialReport:
     checkpoint: str | None = None
     """Path below the artifact root: resumable state at a rung, the student when finished."""
     finished: Measurement | None = None
+    kept_layers: tuple[int, ...] | None = None
+    """Of the parent, told with each point on the way."""
 
 
 Report = Began | Refused | TrialReport | Failure

@@ -48,6 +48,7 @@ from workers.studies import StudyKeeper
 from workers.sweep import Sweep
 from workers.tracking import Tracker
 from workers.watch import Reason, Watch
+from workers.weigher import AxisWeigher
 
 logger = logging.getLogger(__name__)
 
@@ -121,11 +122,13 @@ class _Run:
             root=self._root,
         )
         self._study = StudyKeeper(store, lease.search_id, url=settings.optuna_storage)
+        self._axes = AxisWeigher(store, lease)
 
     def to_its_end(self) -> int:
         """Run, record whatever ends it, and return the exit code."""
         self._tracker.start()
         self._study.start()
+        self._axes.start()
         seconds = TRACKING_SECONDS
         try:
             return self._ended()
@@ -143,6 +146,7 @@ class _Run:
             logger.warning("%s", error)
             return NOT_OURS
         finally:
+            self._axes.close(INTERRUPTED_SECONDS)
             self._tracker.close(seconds)
             self._study.close(INTERRUPTED_SECONDS)
 

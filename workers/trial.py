@@ -112,10 +112,11 @@ class TrialEvaluator:
         states = states_directory(self._root, trial)
         stops = schedule(self._spec)
         yield from self._waits(0)
-        retraining, history = self._taken_up(trial, states)
+        plan = self._plan(trial)
+        retraining, history = self._taken_up(trial, plan, states)
         for point in history.points:
             # The runner may have died before it heard of these; hearing twice changes nothing.
-            yield self._reached(point, states)
+            yield self._reached(point, plan, states)
         saved_at = time.monotonic()
         for target in stops.points[len(history.points) :]:
             while retraining.num_tokens < target:
@@ -135,7 +136,7 @@ class TrialEvaluator:
                 self._save(retraining, history, states)
                 saved_at = time.monotonic()
             if target < stops.num_tokens:
-                yield self._reached(history.points[-1], states)
+                yield self._reached(history.points[-1], plan, states)
         yield self._finished(trial, retraining.student, history)
 
     def _waits(self, num_tokens: int) -> Iterator[TrialReport]:
@@ -144,10 +145,10 @@ class TrialEvaluator:
             yield TrialReport(num_tokens=num_tokens)
             time.sleep(WAIT_SECONDS)
 
-    def _taken_up(self, trial: Trial, states: Path) -> tuple[Retraining, History]:
+    def _taken_up(self, trial: Trial, plan: PruningPlan, states: Path) -> tuple[Retraining, History]:
         """Return the trial's student at its latest state, or freshly pruned."""
         retraining = Retraining(
-            self._student(trial),
+            self._student(plan),
             self._blocks.training_NT,
             self._teachers.first(),
             training=self._spec.training,
@@ -180,12 +181,10 @@ class TrialEvaluator:
         found = states / str(num_tokens)
         return found if found.exists() or trial.checkpoint is None else self._root / trial.checkpoint
 
-    def _student(self, trial: Trial) -> PreTrainedModel:
+    def _student(self, plan: PruningPlan) -> PreTrainedModel:
         if self._is_alone:
-            return prune(self._parent, self._plan(trial))
-        return prune_checkpoint(
-            self._prepared.parent_dir, self._plan(trial), self._group, device=self._device
-        )
+            return prune(self._parent, plan)
+        return prune_checkpoint(self._prepared.parent_dir, plan, self._group, device=self._device)
 
     def _plan(self, trial: Trial) -> PruningPlan:
         if trial.role is TrialRole.RANDOM_INDICES:
@@ -214,10 +213,12 @@ class TrialEvaluator:
         )
         return History(points=(*history.points, point))
 
-    def _reached(self, point: Point, states: Path) -> TrialReport:
+    def _reached(self, point: Point, plan: PruningPlan, states: Path) -> TrialReport:
         state = _latest_state(states)
         checkpoint = state.relative_to(self._root).as_posix() if state else None
-        return TrialReport(num_tokens=point.num_tokens, point=point, checkpoint=checkpoint)
+        return TrialReport(
+            num_tokens=point.num_tokens, point=point, checkpoint=checkpoint, kept_layers=plan.layers
+        )
 
     def _finished(self, trial: Trial, student: PreTrainedModel, history: History) -> TrialReport:
         """Save the student, without its optimiser, and return the last report."""

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from nicegui import ui
 
 from api.dashboard import compare_page, history_page, launch_page, list_page, search_page
+from api.dashboard.snapshot import SnapshotReaders
 from api.dashboard.theme import FAVICON, frame, nowhere
 from api.dashboard.visitor import visited
 from api.tailer import Tailer
@@ -20,6 +21,7 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
     NiceGUI keeps one set of pages for a process: the last application mounted has them.
     """
     tailer: Tailer = app.state.tailer
+    readers = SnapshotReaders(service)
 
     @ui.page("/")
     async def searches(request: Request) -> None:
@@ -27,7 +29,7 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
 
     @ui.page("/launch")
     async def launch(request: Request) -> None:
-        await launch_page.build(visited(service, request), notice)
+        await launch_page.build(visited(service, request), notice, request.query_params)
 
     @ui.page("/history")
     async def history(request: Request) -> None:
@@ -39,7 +41,8 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
 
     @ui.page("/searches/{search_id}")
     async def search(request: Request, search_id: str) -> None:
-        await search_page.build(visited(service, request), search_id, notice)
+        seen = visited(service, request)
+        await search_page.build(seen, readers, tailer, search_id, notice=notice, asked=request.query_params)
 
     ui.run_with(
         app, root=_nowhere, title="Minitron search", favicon=FAVICON, dark=None, show_welcome_message=False

@@ -7,6 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 
 from api.dashboard.theme import AMBER, RED, banner, panel
+from api.dashboard.visitor import may_change
 from nas import wording
 from nas.axes import AXIS_NAMES
 from nas.control import parse_limits, parse_sizes
@@ -55,7 +56,7 @@ class ControlPanel:
                 with self._waiting:
                     ui.icon("hourglass_top", size="18px").classes("soft")
                     self._why = ui.label().style("overflow-wrap: anywhere")
-                with ui.row().classes("gap-1 ml-auto"):
+                with ui.row().classes("gap-1 ml-auto") as self._buttons:
                     self._pause = _button("Pause", "pause", self._ask_to_pause)
                     self._resume = _button("Resume", "play_arrow", self._do_resume)
                     self._extend = _button("Change limits", "tune", self._ask_for_limits)
@@ -69,6 +70,7 @@ class ControlPanel:
         """Bring the panel up to date; what is the same stays, and with it where the keyboard is."""
         search = self._search = view.search
         self._box.visible = not search.state.is_final
+        self._buttons.visible = may_change(search.workspace)
         self._why.text = _capital(view.waiting.text) if view.waiting else ""
         self._waiting.visible = view.waiting is not None
         is_paused = search.orders.is_paused

@@ -45,9 +45,6 @@ CSS = """
 .searches td:nth-child(5) { white-space: normal; min-width: 130px; }
 .searches tbody tr:focus-within { background: rgba(76, 110, 245, .10); }
 .searches .label { display: none; }
-.fresh.stale { color: #e03131; font-weight: 600; }
-body:has(.fresh.stale) .numbers, body:has(#popup[aria-hidden="false"]) .numbers { opacity: .5; }
-body:has(#popup[aria-hidden="false"]) .fresh::after { content: ". Connection lost: nothing newer is known."; color: #e03131; }
 @media (max-width: 760px) {
   .searches thead { display: none; }
   .searches :is(table, tbody, tr, td) { display: block; width: 100%; height: auto !important; }

@@ -28,14 +28,21 @@ class Live:
         tailer: Tells that something happened.
         refresh: Reads the page again and shows it; raises StoreUnavailable.
         search_id: Only what happens to this search; None: to any.
+        pause: Seconds between two readings, however much happens.
     """
 
     def __init__(
-        self, tailer: Tailer, refresh: Callable[[], Awaitable[None]], *, search_id: str | None = None
+        self,
+        tailer: Tailer,
+        refresh: Callable[[], Awaitable[None]],
+        *,
+        search_id: str | None = None,
+        pause: Callable[[], float] = lambda: PAUSE_SECONDS,
     ) -> None:
         self._tailer = tailer
         self._refresh = refresh
         self._search_id = search_id
+        self._pause = pause
         self._read_at: datetime | None = None
         self._line = ui.label().classes("fresh soft").props("role=status")
         client = ui.context.client
@@ -65,7 +72,7 @@ class Live:
                     await self.read()
                     while await watch.changed():
                         await self.read()
-                        await asyncio.sleep(PAUSE_SECONDS)
+                        await asyncio.sleep(self._pause())
             except StoreUnavailable as error:
                 self._tell_lost(error)
             await asyncio.sleep(RETRY_SECONDS)

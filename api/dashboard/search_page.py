@@ -1,49 +1,56 @@
-"""One search, live: where it stands, what it found so far, every trial."""
-
-from dataclasses import dataclass
-from pathlib import Path
+"""One search, live: its panels, and the one place where they are brought up to date."""
 
 from fastapi.concurrency import run_in_threadpool
-from nicegui import ui
+from nicegui import events, ui
+from starlette.datastructures import QueryParams
 
-from api.dashboard.charts import learning_chart, size_chart
+from api.dashboard.axes_panel import AxesPanel
+from api.dashboard.charts import learning_chart, num_curves_left_out, size_chart
 from api.dashboard.control_panel import ControlPanel
+from api.dashboard.live import Live
+from api.dashboard.parallel_panel import ParallelPanel
+from api.dashboard.ranking_panel import RankingPanel
 from api.dashboard.said_panel import SaidPanel
-from api.dashboard.theme import AMBER, RED, banner, frame, message, nowhere, panel, show_state, state_chip
+from api.dashboard.search_head import Away, SearchHead, name_of
+from api.dashboard.snapshot import Snapshot, SnapshotReader, SnapshotReaders
+from api.dashboard.spec_panel import make_spec_panel
+from api.dashboard.standing_panel import StandingPanel
+from api.dashboard.story_panel import LogPanel, StoryPanel
+from api.dashboard.theme import draw, frame, message, nowhere, panel
+from api.dashboard.trial_panel import TrialPanel
 from api.dashboard.trials_table import TrialsTable
-from api.dashboard.visitor import may_change
 from api.dashboard.winner_panel import WinnerPanel
-from nas import wording
-from nas.clock import utc_now
-from nas.errors import Conflict, NotFound, StoreUnavailable
-from nas.frontier import Comparison
-from nas.leaderboard import Line, comparison_of, leaderboard, num_planned
-from nas.search import Search, SearchState
+from api.tailer import Tailer
+from nas.errors import NotFound, StoreUnavailable
 from nas.service import SearchService
-from nas.spec import spec_to_json
-from nas.standing import SearchView
-from nas.text import yaml_of
 
-POLL_SECONDS = 1.0
-ENDED_SECONDS = 5.0
-"""Between looks at a search that has ended, of which only what people say changes."""
+TRIALS_A_SECOND = 150
+"""That a browser draws without effort; a page with more is brought up to date more rarely."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """All that the page shows, read at one time."""
+async def build(
+    service: SearchService,
+    readers: SnapshotReaders,
+    tailer: Tailer,
+    search_id: str,
+    *,
+    notice: str | None,
+    asked: QueryParams,
+) -> None:
+    """Make the page, or say that there is no such search.
 
-    view: SearchView
-    lines: list[Line]
-    comparison: Comparison | None
-    winner: Path | None
-    disk_bytes: int
-
-
-async def build(service: SearchService, search_id: str, notice: str | None) -> None:
-    """Make the page, or say that there is no such search."""
+    Args:
+        service: As the visitor may use it.
+        readers: Shared by all visitors: asked only for what ``service`` lets this one see.
+        tailer: Tells that something happened.
+        search_id: Of the search.
+        notice: Shown on each page.
+        asked: The address names the trial to show.
+    """
     try:
-        snapshot = await run_in_threadpool(_read, service, search_id)
+        await run_in_threadpool(service.search, search_id)
+        reader = readers.of(search_id)
+        snapshot = await run_in_threadpool(reader.read)
     except NotFound:
         with frame(notice):
             nowhere(f"There is no search {search_id}", "It may belong to another server.")
@@ -53,227 +60,127 @@ async def build(service: SearchService, search_id: str, notice: str | None) -> N
         with frame(notice):
             message("cloud_off", "The database does not answer", f"{error}; reload this page later.")
         return
-    ui.page_title(f"{_name(snapshot.view.search)} · Minitron search")
+    ui.page_title(f"{name_of(snapshot.search)} · Minitron search")
+    trial = asked.get("trial", "")
     with frame(notice):
-        _Page(service, snapshot)
-
-
-def _read(service: SearchService, search_id: str) -> Snapshot:
-    records = service.trials(search_id)
-    view = service.get(search_id)
-    return Snapshot(
-        view=view,
-        lines=leaderboard(records),
-        comparison=comparison_of(view.search, [record.trial for record in records]),
-        winner=service.winner_directory(search_id) if view.search.winner else None,
-        disk_bytes=service.disk_bytes(search_id),
-    )
+        page = _Page(service, reader, snapshot, chosen=int(trial) if trial.isdecimal() else None)
+        page.follow(tailer)
 
 
 class _Page:
     """The page of one visitor; ``_show`` brings every part up to date."""
 
-    def __init__(self, service: SearchService, snapshot: Snapshot) -> None:
+    def __init__(
+        self, service: SearchService, reader: SnapshotReader, snapshot: Snapshot, *, chosen: int | None
+    ) -> None:
         self._service = service
-        self._id = snapshot.view.search.id
-        self._view = snapshot.view
-        self._may_change = may_change(snapshot.view.search.workspace)
-        self._pace: wording.Pace | None = None
-        self._make(snapshot)
+        self._reader = reader
+        self._id = snapshot.search.id
+        self._snapshot = snapshot
+        self._chosen = chosen if snapshot.line(chosen) else None
+        """None follows the best."""
+        self._head = SearchHead(service, snapshot.search, self._show_now)
+        self._away = Away()
+        with ui.column().classes("w-full gap-4") as self._body:
+            self._standing = StandingPanel()
+            self._control = ControlPanel(service, snapshot.view, self._show_now)
+            self._make_charts(snapshot)
+            self._winner = WinnerPanel()
+            with panel("Trials"):
+                self._table = TrialsTable(self._choose)
+            self._trial = TrialPanel()
+            self._parallel = ParallelPanel(snapshot)
+            with ui.element("div").classes("charts"):
+                self._axes = AxesPanel()
+                self._ranking = RankingPanel()
+            self._said = SaidPanel(service, snapshot.search)
+            with ui.element("div").classes("charts"):
+                self._story = StoryPanel(self._id)
+                LogPanel(service, self._id)
+            make_spec_panel(snapshot.search)
         self._show(snapshot)
-        self._timer = ui.timer(self._pause(), self._poll)
 
-    def _make(self, snapshot: Snapshot) -> None:
-        search = snapshot.view.search
-        with ui.row().classes("w-full items-start justify-between no-wrap gap-4"):
-            with ui.column().classes("gap-1").style("min-width: 0"):
-                with ui.link(target="/").classes("quiet soft flex items-center gap-1"):
-                    ui.icon("arrow_back")
-                    ui.label("All searches")
-                with ui.row().classes("items-baseline gap-3"):
-                    ui.label(_name(search)).classes("text-xl font-semibold")
-                    self._state = state_chip(search)
-                ui.label(_asked(search)).classes("soft").style("overflow-wrap: anywhere")
-                ui.label(search.id).classes("soft mono")
-                if search.cloned_from:
-                    with ui.row().classes("soft gap-1"):
-                        ui.label("Cloned from")
-                        ui.link(search.cloned_from, f"/searches/{search.cloned_from}").classes("mono")
-            self._cancel = ui.button("Cancel search", on_click=self._ask_to_cancel)
-            self._cancel.props("outline no-caps color=negative").classes("shrink-0")
-        self._unreachable = banner(
-            "cloud_off", "The database does not answer", "This page tries again.", AMBER
-        )
-        self._unreachable.visible = False
-        self._said = SaidPanel(self._service, search)
-        self._control = ControlPanel(self._service, snapshot.view, self._poll)
-        self._failure = ui.column().classes("w-full")
-        with panel() as self._progress:
-            with ui.row().classes("w-full justify-between gap-2"):
-                self._stage = ui.label().classes("font-medium")
-                self._left = ui.label().classes("soft")
-            self._bar = ui.linear_progress(show_value=False, size="8px").props("rounded instant-feedback")
-        with ui.element("div").classes("tiles"):
-            self._best = _Tile("Best held-out loss")
-            self._gap = _Tile("Gap to the parent closed")
-            self._size = _Tile("Parameters of the best")
-            self._trials = _Tile("Trials ended")
+    def follow(self, tailer: Tailer) -> None:
+        """Keep the page fresh from now on."""
+        with self._head.freshness:
+            self._live = Live(tailer, self._refresh, search_id=self._id, pause=self._pause)
+
+    def _make_charts(self, snapshot: Snapshot) -> None:
+        search, lines = snapshot.search, snapshot.lines
         with ui.element("div").classes("charts"):
             with panel("Loss against parameters"):
-                self._sizes = ui.echart(size_chart(search, snapshot.lines)).style("height: 340px")
+                self._sizes = ui.echart(size_chart(search, lines), on_point_click=self._point_clicked)
             with panel("Learning curves"):
-                self._curves = ui.echart(learning_chart(search, snapshot.lines)).style("height: 340px")
-        self._winner = WinnerPanel()
-        with panel("Trials"):
-            self._table = TrialsTable()
-        with panel(), ui.expansion("Spec, complete with its defaults").classes("w-full").props("dense"):
-            ui.code(yaml_of(spec_to_json(search.spec)), language="yaml")
+                self._curves = ui.echart(learning_chart(search, lines), on_point_click=self._curve_clicked)
+                self._curves_note = ui.label().classes("soft")
+            for chart in (self._sizes, self._curves):
+                chart.style("height: 340px")
 
     def _show(self, snapshot: Snapshot) -> None:
-        view, search = snapshot.view, snapshot.view.search
-        show_state(self._state, search)
-        self._said.show(search)
-        self._control.show(view)
-        self._cancel.visible = not search.state.is_final and self._may_change
-        self._cancel.enabled = not search.cancel_requested
-        self._show_failure(search)
-        self._show_progress(snapshot)
-        self._show_tiles(view)
-        for chart, options in (
-            (self._sizes, size_chart(search, snapshot.lines)),
-            (self._curves, learning_chart(search, snapshot.lines)),
-        ):
-            chart.options.update(options)
-            chart.update()
-        self._winner.show(view, snapshot.comparison, snapshot.winner)
-        self._table.show(snapshot.lines)
-
-    def _show_failure(self, search: Search) -> None:
-        self._failure.clear()
-        self._failure.visible = search.failure is not None
-        if search.failure is None:
-            return
-        with self._failure, banner("error", "This search failed", search.failure.message, RED):
-            ui.label(
-                "What was measured is kept below. When the cause is removed, submit the same again with "
-                f"nas clone {search.id}: what was prepared is found in the cache."
-            ).classes("soft")
-            for title, text in (
-                ("Traceback of the worker", search.failure.traceback),
-                ("End of the worker's log", search.failure.log_tail),
-            ):
-                if text:
-                    with ui.expansion(title).props("dense").classes("w-full"):
-                        ui.label(text).classes("trace mono")
-
-    def _show_progress(self, snapshot: Snapshot) -> None:
-        view = snapshot.view
-        search, at = view.search, view.search.progress
-        if search.state.is_final:
-            ended = search.finished_at or search.created_at
-            took = wording.duration(ended - (search.started_at or search.created_at))
-            self._stage.text = f"Took {took}; its files take {wording.in_bytes(snapshot.disk_bytes)}"
-            self._left.text = f"ended {ended:%d %B %Y, %H:%M} UTC"
-            self._bar.visible = False
-            return
-        self._bar.visible = True
-        if search.state in {SearchState.QUEUED, SearchState.PAUSED}:
-            self._stage.text, self._left.text = "Nothing of it runs now", ""
-            self._bar.value = 0
-            return
-        done, total = (at.done, at.total) if at and at.total else (view.tokens_done, view.tokens_total)
-        self._stage.text = wording.progress(at) if at else "Starting"
-        self._stage.text = self._stage.text[:1].upper() + self._stage.text[1:]
-        self._left.text = self._time_left(view)
-        self._bar.value = min(1.0, done / total) if total else 0
-
-    def _time_left(self, view: SearchView) -> str:
-        """Say when the search will end, or else the stage that it is in."""
-        at = view.search.progress
-        if view.eta_seconds is not None or at is None:
-            return wording.remaining(view.eta_seconds)
-        if self._pace is None or self._pace.stage != at.stage:
-            self._pace = wording.Pace(stage=at.stage, done=at.done, at=utc_now())
-        left = self._pace.remaining_seconds(at, utc_now())
-        return f"{wording.remaining(left)}{' of this stage' if left is not None else ''}"
-
-    def _show_tiles(self, view: SearchView) -> None:
-        search, best = view.search, view.best
-        parent = (
-            f"parent {wording.loss(search.parent_loss)}" if search.parent_loss else "parent not measured yet"
+        self._snapshot = snapshot
+        search, lines = snapshot.search, snapshot.lines
+        chosen = self._chosen_number()
+        self._head.show(search)
+        self._standing.show(snapshot)
+        self._control.show(snapshot.view)
+        draw(self._sizes, size_chart(search, lines, chosen))
+        draw(self._curves, learning_chart(search, lines, chosen))
+        left_out = num_curves_left_out(lines)
+        self._curves_note.visible = bool(left_out)
+        self._curves_note.text = (
+            f"{left_out} further trials are not drawn; choose one below to see its curve."
         )
-        self._best.show(wording.loss(view.best_loss), parent)
-        self._gap.show(wording.percent(view.gap_closed), "of the loss that pruning added")
-        if best:
-            count = best.architecture.parameter_count
-            share = count / search.parent_parameters
-            self._size.show(wording.count(count), f"{share:.0%} of the parent's, trial {best.number}")
-        else:
-            self._size.show(wording.NOTHING, "no trial has completed")
-        done = sum(number for state, number in view.counts.items() if state.is_final)
-        parts = ", ".join(f"{number} {state.lower()}" for state, number in sorted(view.counts.items()))
-        number = str(done) if search.state.is_final else f"{done} of about {num_planned(search)}"
-        self._trials.show(number, parts or "none has begun")
+        self._winner.show(snapshot.view, snapshot.comparison, snapshot.winner)
+        self._table.show(lines, chosen)
+        self._trial.show(snapshot, snapshot.line(chosen))
+        self._parallel.show(snapshot)
+        self._axes.show(snapshot)
+        self._ranking.show(snapshot.agreement)
+        self._said.show(search)
+        self._story.show(snapshot.happened)
 
-    async def _poll(self) -> None:
+    async def _show_now(self) -> None:
+        """Show what came of what was just done."""
+        await self._live.read()
+
+    async def _refresh(self) -> None:
         """Read where the search stands; draw only when that changed."""
         try:
-            if await run_in_threadpool(self._has_changed):
-                snapshot = await run_in_threadpool(_read, self._service, self._id)
-                self._view = snapshot.view
-                self._show(snapshot)
+            await run_in_threadpool(self._service.workspace_of, self._id)  # may have left it meanwhile
+            snapshot = await run_in_threadpool(self._reader.read)
         except StoreUnavailable:
-            self._unreachable.visible = True
-            return
-        self._unreachable.visible = False
-        self._timer.interval = self._pause()
+            self._tell_away(is_away=True)
+            raise
+        self._tell_away(is_away=False)
+        if snapshot.sequence != self._snapshot.sequence:
+            self._show(snapshot)
 
-    def _has_changed(self) -> bool:
-        if self._view.search.state.is_final:
-            return self._service.search(self._id) != self._view.search
-        return self._service.get(self._id) != self._view
+    def _tell_away(self, *, is_away: bool) -> None:
+        """Say of when the numbers are: what is stale is never shown as fresh."""
+        self._away.show(f"as of {self._reader.read_at:%H:%M:%S} UTC" if is_away else None)
+        self._body.classes(add="stale" if is_away else "", remove="" if is_away else "stale")
 
     def _pause(self) -> float:
-        return ENDED_SECONDS if self._view.search.state.is_final else POLL_SECONDS
+        return max(1.0, len(self._snapshot.lines) / TRIALS_A_SECOND)
 
-    async def _ask_to_cancel(self) -> None:
-        with ui.dialog() as dialog, ui.card():
-            ui.label("Cancel this search?").classes("text-lg font-semibold")
-            ui.label("Its workers stop within seconds. What was measured is kept; there will be no winner.")
-            with ui.row().classes("w-full justify-end"):
-                ui.button("Keep it running", on_click=lambda: dialog.submit(False)).props("flat no-caps")
-                ui.button("Cancel search", on_click=lambda: dialog.submit(True)).props(
-                    "no-caps color=negative"
-                )
-        if await dialog:
-            try:
-                await run_in_threadpool(self._service.cancel, self._id)
-            except (Conflict, StoreUnavailable) as error:
-                ui.notify(str(error), type="warning")
-            await self._poll()
-        dialog.delete()
+    def _chosen_number(self) -> int | None:
+        if self._chosen is not None:
+            return self._chosen
+        best = self._snapshot.view.best
+        first = self._snapshot.lines[0].record.trial.number if self._snapshot.lines else None
+        return best.number if best else first
 
+    def _choose(self, number: int) -> None:
+        """Show more of a trial, under an address that can be passed on."""
+        self._chosen = number
+        ui.navigate.history.replace(f"/searches/{self._id}?trial={number}")
+        self._show(self._snapshot)
 
-class _Tile:
-    """One number with what it means."""
+    def _point_clicked(self, event: events.EChartPointClickEventArguments) -> None:
+        if event.name.isdecimal():
+            self._choose(int(event.name))
 
-    def __init__(self, title: str) -> None:
-        with panel(title).style("gap: 2px"):
-            self._number = ui.label().classes("number")
-            self._note = ui.label().classes("soft")
-
-    def show(self, number: str, note: str) -> None:
-        """Bring the tile up to date."""
-        self._number.text, self._note.text = number, note
-
-
-def _asked(search: Search) -> str:
-    spec = search.spec
-    return (
-        f"Parent {spec.parent} with {wording.count(search.parent_parameters)} parameters. "
-        f"Budget: {wording.budget(spec.budget)}; {search.num_feasible:,} architectures fit."
-    )
-
-
-def _name(search: Search) -> str:
-    return search.spec.name or f"Search {search.id}"
+    def _curve_clicked(self, event: events.EChartPointClickEventArguments) -> None:
+        number = event.series_name.removeprefix("#").split(" ")[0]
+        if number.isdecimal():
+            self._choose(int(number))

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from nicegui import ui
 
 from api.dashboard import visitor
 from nas.search import Search, SearchState
-from nas.trial import TrialRole, TrialState
+from nas.trial import Failure, TrialRole, TrialState
 
 FAVICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" '
@@ -60,13 +61,43 @@ body, body.body--dark { background: var(--page); }
 .chip::before { content: ""; width: 8px; height: 8px; border-radius: 50%; background: currentColor; }
 .chip.live::before { animation: pulse 1.6s ease-in-out infinite; }
 @keyframes pulse { 50% { opacity: .25; } }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; width: 100%; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; width: 100%; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 12px; width: 100%; }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: 6px 18px; align-items: baseline;
   font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .beside { border-collapse: collapse; width: 100%; display: block; overflow-x: auto; font-variant-numeric: tabular-nums; }
 .beside :is(th, td) { text-align: left; padding: 5px 18px 5px 0; vertical-align: top; border-bottom: 1px solid var(--line); }
 .beside tr > :first-child { white-space: nowrap; }
+.halves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 12px 32px; width: 100%;
+  align-items: start; }
+.shape { display: grid; grid-template-columns: max-content minmax(80px, 1fr) minmax(0, max-content); gap: 8px 14px;
+  align-items: center; width: 100%; font-variant-numeric: tabular-nums; }
+.shape-name { font-size: 13px; } .shape-words { font-size: 13px; overflow-wrap: anywhere; }
+.shape-bar { height: 14px; border-radius: 4px; background: rgba(120, 130, 145, .18); overflow: hidden; }
+.shape-bar i { display: block; height: 100%; background: #4c6ef5; }
+.shape-cells { display: flex; gap: 2px; height: 20px; }
+.shape-cells i { flex: 1 1 0; min-width: 0; border-radius: 3px; background: #4c6ef5; }
+.shape-cells i.dropped { background: transparent; border: 1px dashed rgba(120, 130, 145, .8); }
+.heat { border-collapse: separate; border-spacing: 3px; font-variant-numeric: tabular-nums; }
+.heat th { font-size: 12px; font-weight: 600; padding: 2px 8px; text-align: right; white-space: nowrap; }
+.heat td { text-align: center; padding: 4px 10px; border-radius: 6px; line-height: 1.3; min-width: 64px; }
+.heat td .soft { font-size: 11px; }
+.q-table tbody tr.chosen td { box-shadow: inset 0 1px 0 #4c6ef5, inset 0 -1px 0 #4c6ef5; }
+.sort { background: none; border: 0; font: inherit; color: inherit; cursor: pointer; padding: 0; }
+.sort:focus-visible { outline: 2px solid #4c6ef5; border-radius: 4px; }
+.number-button { background: none; border: 0; font: inherit; color: #4c6ef5; font-weight: 600; cursor: pointer; padding: 0 4px; }
+.number-button:focus-visible { outline: 2px solid #4c6ef5; border-radius: 4px; }
+.failure .q-item { padding: 2px 0; min-height: 28px; }
+.fresh.stale { color: #e03131; font-weight: 600; }
+body:has(.fresh.stale) .numbers, body:has(#popup[aria-hidden="false"]) .numbers { opacity: .5; }
+body:has(#popup[aria-hidden="false"]) .fresh::after { content: ". Connection lost: nothing newer is known."; color: #e03131; }
+.stale .panel { opacity: .55; }
+body:has(#popup[aria-hidden=false]) .page { opacity: .55; }
+body.body--dark .cm-editor { filter: invert(.89) hue-rotate(180deg); }
+.fields { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(220px, 100%), 1fr)); gap: 10px 12px; width: 100%;
+  margin-bottom: 6px; }
+.happened { display: grid; grid-template-columns: max-content 1fr; gap: 4px 18px; font-size: 13px;
+  font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .trace { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 360px; overflow: auto; margin: 0;
   padding: 10px 12px; border-radius: 8px; background: rgba(120, 130, 145, .12); }
 .q-table__card, .q-table--dark { background: transparent !important; box-shadow: none; }
@@ -136,6 +167,30 @@ def banner(icon: str, title: str, detail: str, colour: str) -> ui.column:
             ui.label(title).classes("font-semibold")
         ui.label(detail).classes("soft").style("overflow-wrap: anywhere")
     return box
+
+
+def draw(chart: ui.echart, options: dict[str, Any]) -> None:
+    """Send a chart to the browser if it is another one."""
+    if any(chart.options.get(name) != option for name, option in options.items()):
+        chart.options.update(options)
+        chart.update()
+
+
+def fact(what: str, how_much: str) -> None:
+    """Make one row of a grid of facts."""
+    ui.label(what).classes("soft")
+    ui.label(how_much)
+
+
+def failure_details(failure: Failure) -> None:
+    """Make what engineers want to know of a failure: its traceback, and the end of the log."""
+    for title, text in (
+        ("Traceback of the worker", failure.traceback),
+        ("End of the worker's log", failure.log_tail),
+    ):
+        if text:
+            ui.label(title).classes("soft")
+            ui.label(text).classes("trace mono w-full")
 
 
 def message(icon: str, title: str, detail: str) -> ui.column:

@@ -1,6 +1,9 @@
-"""The table of trials: rank, shape, state and losses, with what went wrong one click away."""
+"""The table of trials: rank, shape, state and losses; choosing one shows more of it beside.
 
-from collections.abc import Sequence
+Sorted and paged here, so that a browser gets one page of rows however many trials there are.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nicegui import ui
@@ -8,24 +11,27 @@ from nicegui import ui
 from api.dashboard.theme import RED, ROLE_COLOURS, STATE_COLOURS
 from nas import wording
 from nas.leaderboard import Line
-from nas.trial import Failure, TrialState
+from nas.trial import TrialState
 
 COLUMNS: list[dict[str, Any]] = [
-    {"name": "rank", "label": "Rank", "field": "rank", "align": "right"},
-    {"name": "number", "label": "Trial", "field": "number", "align": "right", "sortable": True},
+    {"name": "rank", "label": "Rank", "field": "rank", "align": "right", "orders": True},
+    {"name": "number", "label": "Trial", "field": "number", "align": "right", "orders": True},
     {"name": "name", "label": "Architecture", "field": "name", "align": "left", "classes": "mono"},
-    {"name": "parameters", "label": "Parameters", "field": "parameters", "align": "right", "sortable": True},
-    {"name": "role", "label": "Role", "field": "role", "align": "left", "sortable": True},
-    {"name": "state", "label": "State", "field": "state", "align": "left", "sortable": True},
-    {"name": "before", "label": "Loss pruned", "field": "before", "align": "right", "sortable": True},
-    {"name": "loss", "label": "Loss now", "field": "loss", "align": "right", "sortable": True},
-    {"name": "tokens", "label": "Tokens", "field": "tokens", "align": "right", "sortable": True},
-    {"name": "attempts", "label": "Attempts", "field": "attempts", "align": "right"},
+    {"name": "parameters", "label": "Parameters", "field": "parameters", "align": "right", "orders": True},
+    {"name": "role", "label": "Role", "field": "role", "align": "left", "orders": True},
+    {"name": "state", "label": "State", "field": "state", "align": "left", "orders": True},
+    {"name": "before", "label": "Loss pruned", "field": "before", "align": "right", "orders": True},
+    {"name": "loss", "label": "Loss now", "field": "loss", "align": "right", "orders": True},
+    {"name": "tokens", "label": "Tokens", "field": "tokens", "align": "right", "orders": True},
+    {"name": "attempts", "label": "Attempts", "field": "attempts", "align": "right", "orders": True},
 ]
 BODY = """
-<q-tr :props="props" :class="{first: props.row.rank === 1}">
+<q-tr :props="props" :class="{first: props.row.rank === 1, chosen: props.row.chosen}" style="cursor: pointer"
+  @click="() => $parent.$emit('choose', props.row.number)">
   <q-td v-for="col in props.cols" :key="col.name" :props="props">
-    <span v-if="col.name === 'state' || col.name === 'role'" class="chip"
+    <button v-if="col.name === 'number'" class="number-button" :aria-pressed="props.row.chosen"
+      :aria-label="`Show trial ${col.value}`">{{ col.value }}</button>
+    <span v-else-if="col.name === 'state' || col.name === 'role'" class="chip"
       :class="{live: props.row.live && col.name === 'state'}"
       :style="`color: ${props.row[col.name + '_colour']}`">{{ col.value }}</span>
     <template v-else-if="col.name === 'parameters' || col.name === 'tokens'">
@@ -33,43 +39,90 @@ BODY = """
     <template v-else-if="col.name === 'before' || col.name === 'loss'">
       {{ col.value === null ? '-' : col.value.toFixed(4) }}</template>
     <template v-else>{{ col.value }}</template>
-    <q-btn v-if="col.name === 'state' && props.row.failure" flat dense round size="sm"
-      :icon="props.expand ? 'expand_less' : 'expand_more'" aria-label="What went wrong"
-      @click="props.expand = !props.expand" />
-  </q-td>
-</q-tr>
-<q-tr v-if="props.expand && props.row.failure" :props="props">
-  <q-td colspan="100%" style="white-space: normal">
-    <div class="q-mb-xs">{{ props.row.failure }}</div>
-    <pre v-if="props.row.traceback" class="trace mono">{{ props.row.traceback }}</pre>
-    <div v-if="props.row.log" class="soft q-mt-sm">The end of the worker's log:</div>
-    <pre v-if="props.row.log" class="trace mono">{{ props.row.log }}</pre>
   </q-td>
 </q-tr>
 """
-ROWS_PER_PAGE = 25
+HEADER = """
+<q-tr>
+  <q-th v-for="col in props.cols" :key="col.name" :props="props" :aria-sort="col.order">
+    <button v-if="col.orders" class="sort" @click="() => $parent.$emit('order', col.name)">{{ col.label }}<q-icon
+      v-if="col.order" :name="col.order === 'ascending' ? 'arrow_drop_up' : 'arrow_drop_down'" size="16px" /></button>
+    <template v-else>{{ col.label }}</template>
+  </q-th>
+</q-tr>
+"""
+ROWS_PER_PAGE = 12
 EMPTY = '<div class="soft q-pa-sm">The first trial begins when parent, data, scores and teacher are prepared.</div>'
 
 
 class TrialsTable:
-    """Rows are replaced in place, so that sorting, page and open rows stay."""
+    """The table of one visitor; order, page and the chosen row stay while rows come and go.
 
-    def __init__(self) -> None:
-        self._table = ui.table(columns=COLUMNS, rows=[], row_key="number", pagination=ROWS_PER_PAGE)
-        self._table.classes("w-full").props("flat dense")
+    Args:
+        choose: Called with the number of a trial that was chosen.
+    """
+
+    def __init__(self, choose: Callable[[int], Any]) -> None:
+        self._rows: list[dict[str, Any]] = []
+        self._order: tuple[str, bool] | None = None
+        """Column, and whether it descends; None is the leaderboard's."""
+        self._table = ui.table(columns=COLUMNS, rows=[], row_key="number", pagination=0)
+        self._table.classes("w-full").props("flat dense hide-pagination")
+        self._table.add_slot("header", HEADER)
         self._table.add_slot("body", BODY)
         self._table.add_slot("no-data", EMPTY)
+        self._table.on("order", lambda event: self._ordered(str(event.args)))
+        self._table.on("choose", lambda event: choose(int(event.args)))
+        with ui.row().classes("w-full items-center justify-end gap-3") as self._pager:
+            self._which = ui.label().classes("soft")
+            self._page = ui.pagination(1, 1, direction_links=True, on_change=self._draw)
+            self._page.props("dense size=sm max-pages=7")
 
-    def show(self, lines: Sequence[Line]) -> None:
+    def show(self, lines: Sequence[Line], chosen: int | None) -> None:
         """Bring the table up to date."""
-        self._table.rows = [_row(line) for line in lines]
-        fits = len(lines) <= ROWS_PER_PAGE
-        self._table.props(add="hide-pagination" if fits else "", remove="" if fits else "hide-pagination")
+        self._rows = [_row(line, chosen) for line in lines]
+        self._draw()
+
+    def _ordered(self, column: str) -> None:
+        """Order by a column: ascending, then descending, then as before."""
+        orders = {None: (column, False), (column, False): (column, True), (column, True): None}
+        self._order = orders.get(self._order, (column, False))
+        self._table.columns = [_column(each, self._order) for each in COLUMNS]
+        self._page.value = 1
+        self._draw()
+
+    def _draw(self) -> None:
+        """Show the rows of the page that the visitor is on."""
+        rows = _sorted(self._rows, self._order)
+        last = max(1, -(-len(rows) // ROWS_PER_PAGE))
+        if self._page.max != last:
+            self._page.max = last
+        first = (min(self._page.value or 1, last) - 1) * ROWS_PER_PAGE
+        shown = rows[first : first + ROWS_PER_PAGE]
+        if shown != self._table.rows:
+            self._table.rows = shown
+        self._pager.visible = len(rows) > ROWS_PER_PAGE
+        self._which.text = f"{first + 1}-{first + len(shown)} of {len(rows)}"
 
 
-def _row(line: Line) -> dict[str, Any]:
+def _column(column: dict[str, Any], order: tuple[str, bool] | None) -> dict[str, Any]:
+    if order is None or order[0] != column["name"]:
+        return column
+    return {**column, "order": "descending" if order[1] else "ascending"}
+
+
+def _sorted(rows: Sequence[dict[str, Any]], order: tuple[str, bool] | None) -> list[dict[str, Any]]:
+    """Return rows in an order; those that have nothing there come last either way."""
+    if order is None:
+        return list(rows)
+    by, is_descending = order
+    known = [row for row in rows if row[by] is not None]
+    known.sort(key=lambda row: row[by], reverse=is_descending)
+    return known + [row for row in rows if row[by] is None]
+
+
+def _row(line: Line, chosen: int | None) -> dict[str, Any]:
     trial = line.record.trial
-    failure = trial.failure or _last_failure(line)
     return {
         "rank": line.rank,
         "number": trial.number,
@@ -84,13 +137,5 @@ def _row(line: Line) -> dict[str, Any]:
         "loss": line.loss if line.num_tokens else None,
         "tokens": line.num_tokens,
         "attempts": trial.num_attempts,
-        "failure": failure.message if failure else None,
-        "traceback": failure.traceback if failure else None,
-        "log": failure.log_tail if failure else None,
+        "chosen": trial.number == chosen,
     }
-
-
-def _last_failure(line: Line) -> Failure | None:
-    """Return why the attempt before was lost, while another is made."""
-    failures = [attempt.failure for attempt in line.record.attempts if attempt.failure]
-    return failures[-1] if failures and line.record.trial.state is TrialState.RUNNING else None

@@ -57,8 +57,8 @@ def _comparison(comparison: Comparison, winner: str, *, corrected: float | None)
         ("Random indices", wording.mean(comparison.random_indices), _spread(comparison.random_indices), PINK),
     ]
     with ui.element("div").style(
-        "display: grid; grid-template-columns: max-content max-content max-content 1fr; gap: 4px 20px; "
-        "align-items: baseline; overflow-x: auto"
+        "display: grid; grid-template-columns: repeat(3, max-content) minmax(140px, 1fr); gap: 4px 20px; "
+        "align-items: baseline; overflow-x: auto; width: 100%"
     ):
         for title in ("", "held-out loss", "difference", ""):
             ui.label(title).classes("soft")

@@ -62,6 +62,15 @@ class ArtifactsResource(Resource):
     teacher: str
 
 
+class AxisImportanceResource(Resource):
+    """Which share of the differences in loss each searched axis explains, by fANOVA."""
+
+    num_trials: int
+    """Trained to the last rung, that it was computed from."""
+    shares: Mapping[str, float]
+    """By the name of the axis; together 1."""
+
+
 class SearchResource(Resource):
     """A search: what was asked, what became of it, and where it stands."""
 
@@ -78,6 +87,8 @@ class SearchResource(Resource):
     """Null until prepared."""
     evaluated: list[EvaluatedResource]
     """Teacher and finalists at tasks, where the search puts them to any."""
+    importance: AxisImportanceResource | None
+    """Of the searched axes; null until enough trials have completed."""
     progress: ProgressResource | None
     winner: WinnerResource | None
     failure: FailureResource | None

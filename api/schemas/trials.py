@@ -89,6 +89,8 @@ class TrialResource(Resource):
     checkpoint: str | None
     enqueued_by: str | None
     """Who had this architecture tried, empty where that is not known; null: it was proposed by the search."""
+    kept_layers: list[int] | None
+    """Of the parent, ascending from 0; null until a worker has pruned it."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

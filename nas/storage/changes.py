@@ -46,7 +46,7 @@ def added_search(stored: Search | None, search: Search) -> Search | None:
 
 
 def saved_search(stored: Search, search: Search) -> Search | None:
-    """Return the search to store; what people say of it and order is theirs.
+    """Return the search to store; what people say of it and order is theirs, the importance of its axes written beside.
 
     Raises:
         StaleOrders: It would complete, and something was ordered since that was decided.
@@ -54,7 +54,12 @@ def saved_search(stored: Search, search: Search) -> Search | None:
     is_completing = search.state is SearchState.COMPLETING is not stored.state
     if is_completing and search.orders != stored.orders:
         raise StaleOrders(f"search {stored.id}: something was ordered meanwhile")
-    kept = {"cancel_requested": stored.cancel_requested, "orders": stored.orders, **said(stored)}
+    kept = {
+        "cancel_requested": stored.cancel_requested,
+        "orders": stored.orders,
+        "importance": stored.importance,
+        **said(stored),
+    }
     search = replace(search, **kept)
     if search.state is SearchState.PAUSED and (stored.cancel_requested or not stored.orders.is_paused):
         search = replace(search, state=SearchState.QUEUED)  # resumed or cancelled while it was leaving

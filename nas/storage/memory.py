@@ -23,7 +23,7 @@ from nas.listing import (
     listed_trials,
 )
 from nas.orders import Order, StopTrial
-from nas.search import Event, Search, SearchState
+from nas.search import AxisImportance, Event, Search, SearchState
 from nas.spec import dump
 from nas.standing import records_of
 from nas.storage import changes
@@ -111,6 +111,12 @@ class InMemoryStore:
             if changed := changes.saved_search(record.search, search):
                 self._put_search(record, changed)
                 record.progressed_at = self._clock()
+
+    def save_importance(self, importance: AxisImportance, lease: Lease) -> None:
+        """See SearchStore."""
+        with self._held(lease, lease.search_id) as record:
+            if record.search.importance != importance:
+                self._put_search(record, replace(record.search, importance=importance))
 
     def edit_search(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
         """See SearchStore."""

@@ -2,9 +2,8 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import datetime
-from enum import Enum
 from typing import Any
 
 from alembic import command
@@ -17,13 +16,14 @@ from nas.edits import Edit, said
 from nas.errors import NotFound, StoreUnavailable
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.orders import Order, StopTrial
-from nas.search import Event, Search, SearchState
+from nas.search import AxisImportance, Event, Search, SearchState
 from nas.spec import dump, load
 from nas.storage import changes, sums, tables
 from nas.storage.engine import Database
 from nas.storage.history_sql import SqlHistory, record
 from nas.storage.ordered import Ordered, Present, order_event, ordered
 from nas.storage.queries import listed_searches, require_search
+from nas.storage.rows import find, put, row_of, rows_of, search_row
 from nas.storage.sql_accounts import SqlAccounts
 from nas.storage.standings import SqlStandings
 from nas.storage.store import Lease, RequestKey, TrialPoint
@@ -74,14 +74,14 @@ class SqlStore(SqlStandings):
         with self._database.writing() as connection:
             if key and (earlier := _keyed_search(connection, key)):
                 return earlier
-            row = _find(connection, tables.searches, id=search.id)
+            row = find(connection, tables.searches, id=search.id)
             if added := changes.added_search(load(Search, row) if row else None, search):
-                connection.execute(tables.searches.insert().values(_row(added)))
+                connection.execute(tables.searches.insert().values(row_of(added)))
                 _index_tags(connection, added)
                 sums.moved(connection, tables.searches.name, None, added.state)
                 self._tell(connection, search.id, "search", None, changes.search_event(added))
             if key:
-                _put(connection, tables.request_keys, _row(key) | {"search_id": search.id}, is_new=True)
+                put(connection, tables.request_keys, row_of(key) | {"search_id": search.id}, is_new=True)
             return search
 
     def keyed_search(self, key: RequestKey) -> Search | None:
@@ -92,7 +92,7 @@ class SqlStore(SqlStandings):
     def get_search(self, search_id: str) -> Search:
         """See SearchStore."""
         with self._database.reading() as connection:
-            return load(Search, _search_row(connection, search_id))
+            return load(Search, search_row(connection, search_id))
 
     def list_searches(
         self,
@@ -116,12 +116,19 @@ class SqlStore(SqlStandings):
                 self._put_search(connection, changed)
                 sums.progressed(connection, search.id, self._clock())
 
+    def save_importance(self, importance: AxisImportance, lease: Lease) -> None:
+        """See SearchStore."""
+        with self._held(lease, lease.search_id) as (connection, row):
+            stored = load(Search, row)
+            if stored.importance != importance:
+                self._put_search(connection, replace(stored, importance=importance))
+
     def edit_search(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
         """See SearchStore."""
         with self._database.writing() as connection:
-            search = load(Search, _search_row(connection, search_id))
+            search = load(Search, search_row(connection, search_id))
             if changed := changes.edited_search(search, edit, versions):
-                _put(connection, tables.searches, {"id": search_id, **said(changed)}, is_new=False)
+                put(connection, tables.searches, {"id": search_id, **said(changed)}, is_new=False)
                 _index_tags(connection, changed)
                 self._tell(connection, search_id, "edit", None, changes.edit_event(changed))
             return changed or search
@@ -129,11 +136,11 @@ class SqlStore(SqlStandings):
     def give_order(self, search_id: str, order: Order, *, at: datetime, by: str = "") -> Search:
         """See SearchStore."""
         with self._database.writing() as connection:
-            row = _search_row(connection, search_id)
+            row = search_row(connection, search_id)
             present = Present(
                 search=load(Search, row),
-                trials=[load(Trial, each) for each in _rows(connection, tables.trials, search_id)],
-                attempts=[load(Attempt, each) for each in _rows(connection, tables.attempts, search_id)],
+                trials=[load(Trial, each) for each in rows_of(connection, tables.trials, search_id)],
+                attempts=[load(Attempt, each) for each in rows_of(connection, tables.attempts, search_id)],
                 is_held=not changes.is_free(row["lease_owner"], row["lease_until"], at),
                 at=at,
                 by=by,
@@ -148,17 +155,17 @@ class SqlStore(SqlStandings):
         if changed.ends_lease:
             _lease(connection, changed.search.id, None, None)
         for attempt in changed.attempts:
-            _put(connection, tables.attempts, _row(attempt), is_new=False)
+            put(connection, tables.attempts, row_of(attempt), is_new=False)
             self._tell(connection, attempt.search_id, "attempt", attempt.trial_number, dump(attempt))
         for trial in changed.trials:
-            _put(connection, tables.trials, _row(trial), is_new=False)
+            put(connection, tables.trials, row_of(trial), is_new=False)
             self._tell(connection, trial.search_id, "trial", trial.number, dump(trial))
         self._put_search(connection, changed.search)
 
     def claim(self, search_id: str, owner: str, *, at: datetime, until: datetime) -> Lease | None:
         """See SearchStore."""
         with self._database.writing() as connection:
-            row = _search_row(connection, search_id)
+            row = search_row(connection, search_id)
             held = (row["lease_owner"], row["lease_until"])
             if not changes.claimable(SearchState(row["state"]), *held, owner, at):
                 return None
@@ -168,7 +175,7 @@ class SqlStore(SqlStandings):
     def release(self, lease: Lease) -> None:
         """See SearchStore."""
         with self._database.writing() as connection:
-            if _search_row(connection, lease.search_id)["lease_owner"] == lease.owner:
+            if search_row(connection, lease.search_id)["lease_owner"] == lease.owner:
                 _lease(connection, lease.search_id, None, None)
 
     def unclaimed(self, at: datetime) -> list[Search]:
@@ -194,10 +201,10 @@ class SqlStore(SqlStandings):
     def save_trial(self, trial: Trial, lease: Lease) -> None:
         """See SearchStore."""
         with self._held(lease, trial.search_id) as (connection, search):
-            row = _find(connection, tables.trials, search_id=trial.search_id, number=trial.number)
+            row = find(connection, tables.trials, search_id=trial.search_id, number=trial.number)
             if changed := changes.saved_trial(load(Trial, row) if row else None, trial):
-                columns = _row(changed) | sums.measured_columns(changed)
-                _put(connection, tables.trials, columns, is_new=row is None)
+                columns = row_of(changed) | sums.measured_columns(changed)
+                put(connection, tables.trials, columns, is_new=row is None)
                 sums.moved(connection, tables.trials.name, row["state"] if row else None, changed.state)
                 if changed.state.is_final:
                     record(connection, search, changed)
@@ -216,9 +223,9 @@ class SqlStore(SqlStandings):
                 "trial_number": point.trial_number,
                 "num_tokens": point.point.num_tokens,
             }
-            if _find(connection, tables.points, **key) is None:
-                row = key | _row(changes.added_point(point).point)
-                _put(connection, tables.points, row, is_new=True)
+            if find(connection, tables.points, **key) is None:
+                row = key | row_of(changes.added_point(point).point)
+                put(connection, tables.points, row, is_new=True)
                 self._tell(
                     connection, lease.search_id, "point", point.trial_number, changes.point_event(point)
                 )
@@ -240,9 +247,9 @@ class SqlStore(SqlStandings):
                 "trial_number": attempt.trial_number,
                 "number": attempt.number,
             }
-            row = _find(connection, tables.attempts, **key)
+            row = find(connection, tables.attempts, **key)
             if row is None or load(Attempt, row) != attempt:
-                _put(connection, tables.attempts, _row(attempt), is_new=row is None)
+                put(connection, tables.attempts, row_of(attempt), is_new=row is None)
                 self._tell(connection, attempt.search_id, "attempt", attempt.trial_number, dump(attempt))
                 sums.weigh(connection, attempt.search_id, attempt.trial_number)
                 sums.progressed(connection, attempt.search_id, self._clock())
@@ -285,12 +292,12 @@ class SqlStore(SqlStandings):
         allowed = self._steps.get_current_head()
         return StoreUnavailable(f"{self._database.name}: found {found}, allowed by this version: {allowed}")
 
-    def _rows(
+    def rows_of(
         self, table: Table, search_id: str, trials: Collection[int] | None = None
     ) -> Sequence[RowMapping]:
         """Return the rows of a search, or of some of its trials, in a table by their key."""
         with self._database.reading() as connection:
-            rows = _rows(connection, table, search_id, trials)
+            rows = rows_of(connection, table, search_id, trials)
             if not rows:
                 require_search(connection, search_id)
             return rows
@@ -302,20 +309,20 @@ class SqlStore(SqlStandings):
         """Give a transaction that a lease allows, and the search's row; the trial written about is there."""
         assert lease.search_id == search_id, f"lease of {lease.search_id} used on {search_id}"
         with self._database.writing() as connection:
-            row = _search_row(connection, search_id)
+            row = search_row(connection, search_id)
             changes.require_held(lease, row["lease_owner"])
             if trial_number is not None:
                 key = {"search_id": search_id, "number": trial_number}
-                if _find(connection, tables.trials, **key) is None:
+                if find(connection, tables.trials, **key) is None:
                     raise NotFound(f"search {search_id}: trial {trial_number}: not found")
             yield connection, row
 
     def _put_search(self, connection: Connection, search: Search) -> None:
-        row = _row(search)
+        row = row_of(search)
         del row["spec"]
         before = connection.scalar(select(tables.searches.c.state).filter_by(id=search.id))
         sums.moved(connection, tables.searches.name, before, search.state)
-        _put(connection, tables.searches, row, is_new=False)
+        put(connection, tables.searches, row, is_new=False)
         self._tell(connection, search.id, "search", None, changes.search_event(search))
 
     def _tell(
@@ -338,49 +345,12 @@ class SqlStore(SqlStandings):
         connection.execute(tables.events.insert().values(row))
 
 
-def _row(value: Any) -> dict[str, Any]:
-    """Return the columns of a dataclass; what has fields of its own goes into a document."""
-    return {
-        name: content.value if isinstance(content, Enum) else content
-        for name, content in asdict(value).items()
-    }
-
-
-def _find(connection: Connection, table: Table, **key: Any) -> RowMapping | None:
-    return connection.execute(select(table).filter_by(**key)).mappings().one_or_none()
-
-
-def _search_row(connection: Connection, search_id: str) -> RowMapping:
-    row = _find(connection, tables.searches, id=search_id)
-    if row is None:
-        raise NotFound(f"search {search_id}: not found")
-    return row
-
-
-def _rows(
-    connection: Connection, table: Table, search_id: str, trials: Collection[int] | None = None
-) -> Sequence[RowMapping]:
-    query = select(table).where(table.c.search_id == search_id).order_by(*table.primary_key)
-    if trials is not None:
-        query = query.where(table.c.trial_number.in_(trials))
-    return connection.execute(query).mappings().all()
-
-
 def _keyed_search(connection: Connection, key: RequestKey) -> Search | None:
-    row = _find(connection, tables.request_keys, key=key.key)
+    row = find(connection, tables.request_keys, key=key.key)
     if row is None:
         return None
     changes.require_same(load(RequestKey, row), key)
-    return load(Search, _search_row(connection, row["search_id"]))
-
-
-def _put(connection: Connection, table: Table, row: Mapping[str, Any], *, is_new: bool) -> None:
-    """Insert a row, or replace the one with its key."""
-    if is_new:
-        connection.execute(table.insert().values(row))
-    else:
-        is_same = [column == row[column.name] for column in table.primary_key]
-        connection.execute(table.update().where(*is_same).values(row))
+    return load(Search, search_row(connection, row["search_id"]))
 
 
 def _index_tags(connection: Connection, search: Search) -> None:

@@ -27,7 +27,7 @@ from nas.listing import (
     TrialPlace,
 )
 from nas.orders import Order
-from nas.search import Event, Search
+from nas.search import AxisImportance, Event, Search
 from nas.storage.accounts import AccountStore
 from nas.tally import Tally
 from nas.totals import Totals
@@ -131,11 +131,15 @@ class SearchStore(Standings, Protocol):
         ...
 
     def save_search(self, search: Search, lease: Lease) -> None:
-        """Replace a stored search; ``cancel_requested``, orders and what people say of it are kept as stored.
+        """Replace a stored search; what others than its runner write of it is kept as stored.
 
         One that is PAUSED but was resumed or cancelled meanwhile is stored as QUEUED. Raises StaleOrders when it
         becomes COMPLETING with other orders than are stored.
         """
+        ...
+
+    def save_importance(self, importance: AxisImportance, lease: Lease) -> None:
+        """Replace the importance of a search's axes, which ``save_search`` keeps as stored."""
         ...
 
     def edit_search(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:

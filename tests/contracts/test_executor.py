@@ -118,6 +118,14 @@ def test_every_point_on_the_way_is_stored_with_its_loss(bench):
         assert points[-1].loss == trial.measurement.loss
 
 
+def test_the_layers_that_each_student_keeps_are_stored(bench):
+    bench = bench()
+    bench.run()
+    assert [trial.kept_layers for trial in bench.trials] == [
+        tuple(range(trial.architecture.num_layers)) for trial in bench.trials
+    ]
+
+
 def test_no_more_trials_run_at_once_than_asked_for(bench):
     bench = bench(max_parallel=2, num_trials=8)
     bench.run()

@@ -17,7 +17,7 @@ from nas.errors import Conflict, FinalTrialChanged, KeyReused, LostLease, NotFou
 from nas.finals import Evaluated
 from nas.listing import SearchFilter, SearchOrder
 from nas.orders import Cancel
-from nas.search import SearchState
+from nas.search import AxisImportance, SearchState
 from nas.spec import dump, load
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.totals import Totals
@@ -35,6 +35,7 @@ from tests.searches import (
 )
 
 FAILURE = Failure(kind=FailureKind.ERROR, message="it broke", traceback="Traceback\n  ...")
+IMPORTANCE = AxisImportance(num_trials=9, shares={"num_layers": 0.25, "hidden_size": 0.75})
 by_law = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -314,6 +315,18 @@ def test_no_write_of_a_runner_touches_what_people_say(store, lease):
     assert said(asked) == said(edited)
 
 
+def test_the_importance_of_axes_is_written_beside_the_runner(store, lease):
+    """Neither takes back what the other wrote, whichever read the search first."""
+    before = store.get_search("search-1")
+    store.save_importance(IMPORTANCE, lease)
+    store.save_search(replace(before, parent_loss=2.0), lease)
+    search = store.get_search("search-1")
+    assert (search.importance, search.parent_loss) == (IMPORTANCE, 2.0)
+    num_events = store.last_sequence()
+    store.save_importance(IMPORTANCE, lease)
+    assert store.last_sequence() == num_events
+
+
 def test_of_racing_edits_of_one_version_exactly_one_wins(store):
     store.add_search(make_search())
     barrier = threading.Barrier(6)
@@ -489,6 +502,7 @@ def test_unclaimed_searches_are_those_to_take_up_oldest_first(store):
 
 WRITES = {
     "save_search": lambda store, lease: store.save_search(make_search(parent_loss=1.0), lease),
+    "save_importance": lambda store, lease: store.save_importance(IMPORTANCE, lease),
     "save_trial": lambda store, lease: store.save_trial(make_trial(0, rung=1), lease),
     "add_trial": lambda store, lease: store.save_trial(make_trial(7), lease),
     "add_point": lambda store, lease: store.add_point(make_point(), lease),

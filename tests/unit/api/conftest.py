@@ -1,5 +1,6 @@
 """A server with searches in every state, shared by the tests that only read."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,12 @@ from api.app import create_app
 from nas.service import SearchService
 from nas.storage.memory import InMemoryStore
 from tests.fakes import ManualClock
+from tests.unit.api.chromium import chromium
 from tests.unit.api.live import serving
 from tests.unit.api.seeded import NOW, Played, fill
+from tests.unit.api.server import running
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,3 +52,18 @@ def fresh(tmp_path):
     service = SearchService(store, artifact_root=tmp_path)
     with serving(create_app(service)) as address, httpx.Client(base_url=address) as http:
         yield Seeded(http=http, store=store, service=service, artifact_root=tmp_path, played={})
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server in a process of its own, with a search in every state."""
+    with running(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A headless browser with one page."""
+    assert CHROMIUM, "no Chromium on the path: install it, or leave these tests out with -m 'not browser'"
+    with chromium(CHROMIUM, tmp_path_factory.mktemp("profile")) as browser:
+        yield browser

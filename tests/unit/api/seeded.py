@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from minitron.progress import Progress
+from nas.axis_importance import axis_importance
 from nas.driver import Driver, Failed, Finished, Next, Verdict
 from nas.finals import Evaluated
+from nas.ledger import Ledger
 from nas.search import Comparisons, Search, SearchSpec, SearchState, Winner
 from nas.service import SearchService
 from nas.spec import load_spec
@@ -97,6 +99,7 @@ class Played:
         """Export a winner of two small files, and end."""
         view = SearchService(self.store, artifact_root=artifact_root, clock=self.clock).get(self.id)
         assert view.best
+        self.weigh()
         path = f"searches/{self.id}/winner"
         (artifact_root / path).mkdir(parents=True)
         (artifact_root / path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
@@ -111,11 +114,20 @@ class Played:
             evaluated=evaluated,
         )
 
+    def weigh(self) -> "Played":
+        """Store how much each axis matters, as the runner does beside its trials."""
+        importance = axis_importance(self.search, self.store.trials(self.id), self.store.points(self.id))
+        if importance:
+            self.store.save_importance(importance, self.lease)
+        return self
+
     def end_trials(self) -> "Played":
         """Make every trial final, as a runner does before its search ends early."""
-        for trial in self.store.trials(self.id):
+        ledger = Ledger(self.store, self.lease)
+        for trial in ledger.trials:
             if not trial.state.is_final:
-                self.store.save_trial(trial.cancelled(self.clock()), self.lease)
+                ledger.close_attempt(trial.number, self.clock())
+                ledger.save(trial.cancelled(self.clock()))
         return self
 
     def _step(self, driver: Driver, trial: Trial, *, fails: bool) -> bool:
@@ -129,6 +141,7 @@ class Played:
             failure = Failure(kind=FailureKind.ERROR, message=TRACEBACK.splitlines()[-1], traceback=TRACEBACK)
             driver.on_end(trial.number, Failed(failure=failure))
             return False
+        driver.on_pruned(trial.number, _kept_layers(trial))
         loss = _loss(trial, tokens / driver.schedule.num_tokens)
         at = self.clock()
         point = Point(
@@ -148,6 +161,13 @@ class Played:
             )
             return False
         return verdict is Verdict.CONTINUE
+
+
+def _kept_layers(trial: Trial) -> tuple[int, ...]:
+    """Return the layers of the tiny parent without a block in its middle; a random baseline drops the first ones."""
+    dropped = 6 - trial.architecture.num_layers
+    first = 0 if trial.role is TrialRole.RANDOM_INDICES else 3
+    return tuple(layer for layer in range(6) if not first <= layer < first + dropped)
 
 
 def _loss(trial: Trial, share: float) -> float:

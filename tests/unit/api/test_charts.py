@@ -1,8 +1,20 @@
 """What the charts say of a search, and what they leave unsaid."""
 
+from dataclasses import replace
+
 import pytest
 
-from api.dashboard.charts import learning_chart, size_chart
+from api.dashboard.charts import (
+    FRONT,
+    KINDS,
+    MAX_CURVE_POINTS,
+    MAX_CURVES,
+    learning_chart,
+    num_curves_left_out,
+    size_chart,
+)
+from api.dashboard.parallel_chart import parallel_chart, parallel_lines
+from nas.frontier import pareto_front
 from nas.leaderboard import leaderboard
 from nas.trial import TrialRole, TrialState
 
@@ -14,7 +26,11 @@ def drawn(seeded):
     def draw(name):
         search = seeded.store.get_search(seeded.id(name))
         marks, *series = size_chart(search, leaderboard(seeded.service.trials(search.id)))["series"]
-        points = {each["name"]: [point["value"] for point in each["data"]] for each in series}
+        points = {
+            each["name"]: [point["value"] for point in each["data"]]
+            for each in series
+            if each["name"] in KINDS
+        }
         return points, marks["markLine"]["data"]
 
     return draw
@@ -65,7 +81,77 @@ def test_every_learning_curve_is_its_stored_points(seeded):
     search = seeded.store.get_search(seeded.id("succeeded"))
     records = seeded.service.trials(search.id)
     *curves, _ = learning_chart(search, leaderboard(records))["series"]
-    assert [curve["name"] for curve in curves] == [f"#{record.trial.number}" for record in records]
+    assert [curve["name"].split()[0] for curve in curves] == [f"#{record.trial.number}" for record in records]
     for curve, record in zip(curves, records, strict=True):
-        stored = [[point.num_tokens, point.loss] for point in record.points]
-        assert [point["value"] for point in curve["data"]] == stored
+        assert curve["data"] == [[point.num_tokens, round(point.loss, 5)] for point in record.points]
+
+
+def test_the_front_descends_from_small_to_large(seeded):
+    search = seeded.store.get_search(seeded.id("running"))
+    records = seeded.service.trials(search.id)
+    (front,) = [
+        each["data"]
+        for each in size_chart(search, leaderboard(records))["series"]
+        if each.get("name") == FRONT
+    ]
+    assert [loss for _, loss in front] == [
+        trial.measurement.loss for trial in pareto_front([record.trial for record in records])
+    ]
+    assert front == sorted(front)
+    assert [loss for _, loss in front] == sorted((loss for _, loss in front), reverse=True)
+
+
+def test_the_chosen_trial_has_a_ring_and_its_curve_stands_out(seeded):
+    search = seeded.store.get_search(seeded.id("succeeded"))
+    lines = leaderboard(seeded.service.trials(search.id))
+    chosen = next(line for line in lines if line.record.trial.state is TrialState.STOPPED)
+    number = chosen.record.trial.number
+    ring = size_chart(search, lines, number)["series"][-1]
+    assert [point["value"][1] for point in ring["data"]] == [chosen.loss]
+    wide = [
+        curve["name"]
+        for curve in learning_chart(search, lines, number)["series"]
+        if curve.get("lineStyle", {}).get("width") == 3
+    ]
+    assert f"#{number} {chosen.record.trial.architecture.name}" in wide
+    assert len(wide) == 2, "the best, and the chosen"
+
+
+def test_many_long_curves_are_bounded_and_none_is_lost_silently(seeded):
+    search = seeded.store.get_search(seeded.id("succeeded"))
+    (line,) = [line for line in leaderboard(seeded.service.trials(search.id)) if line.rank == 1]
+    points = tuple(replace(line.record.points[0], num_tokens=number) for number in range(500))
+    lines = [
+        replace(
+            line,
+            record=replace(line.record, points=points, trial=replace(line.record.trial, number=number)),
+        )
+        for number in range(300)
+    ]
+    *curves, _ = learning_chart(search, lines, 299)["series"]
+    assert len(curves) == MAX_CURVES + 1, "the chosen one is drawn too"
+    assert {len(curve["data"]) for curve in curves} == {MAX_CURVE_POINTS}
+    assert {(curve["data"][0][0], curve["data"][-1][0]) for curve in curves} == {(0, 499)}
+    assert num_curves_left_out(lines) == 300 - MAX_CURVES
+
+
+def test_only_trials_of_equal_tokens_stand_side_by_side(seeded):
+    search = seeded.store.get_search(seeded.id("succeeded"))
+    lines = leaderboard(seeded.service.trials(search.id))
+    drawn = parallel_lines(lines)
+    assert {line.num_tokens for line in drawn} == {max(line.num_tokens for line in lines)}
+    assert TrialRole.RANDOM_INDICES not in {line.record.trial.role for line in drawn}
+    chart = parallel_chart(search, lines)
+    names = [axis["name"] for axis in chart["parallelAxis"]]
+    assert names == ["layers", "hidden size", "MLP size", "query heads", "parameters, M", "held-out loss"]
+    rows = [each["value"] for each in chart["series"][0]["data"]]
+    assert sorted(row[-1] for row in rows) == [round(line.loss, 5) for line in drawn]
+    assert rows[-1][-1] == min(row[-1] for row in rows), "the best is drawn last, on top"
+    for axis, values in zip(chart["parallelAxis"], zip(*rows, strict=True), strict=True):
+        assert axis["min"] < min(values) <= max(values) < axis["max"]
+
+
+def test_two_trials_are_nothing_to_compare(seeded):
+    search = seeded.store.get_search(seeded.id("succeeded"))
+    lines = leaderboard(seeded.service.trials(search.id))[:2]
+    assert parallel_chart(search, lines)["series"] == []

@@ -1,8 +1,6 @@
 """The pages as a visitor's browser gets them, and (marked ``browser``) as it shows them."""
 
-import json
 import re
-import shutil
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,33 +9,23 @@ from html.parser import HTMLParser
 import httpx
 import pytest
 
-from api.dashboard.list_page import ROWS_PER_PAGE
 from api.dashboard.said_panel import notes_html, words_in
 from nas import wording
 from nas.edits import Edit
+from nas.leaderboard import leaderboard
 from nas.search import SearchState
 from nas.service import SearchService
 from tests.hub import FakeHub, serving
 from tests.postgres import private_server
 from tests.searches import after, make_search, make_spec
-from tests.unit.api.chromium import chromium
 from tests.unit.api.seeded import TRACEBACK, demo_spec
 from tests.unit.api.server import running
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    assert CHROMIUM, "no Chromium on the path: install it, or leave these tests out with -m 'not browser'"
-    with chromium(CHROMIUM, tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
+from tests.unit.api.visitor import click as _click
+from tests.unit.api.visitor import fill as _fill
+from tests.unit.api.visitor import is_disabled as _is_disabled
+from tests.unit.api.visitor import press as _press
+from tests.unit.api.visitor import type_spec as _type
+from tests.unit.api.visitor import wait_for_no as _wait_for_no
 
 
 def test_pages_load_nothing_from_elsewhere(server):
@@ -126,9 +114,9 @@ class TestInTheBrowser:
         assert "arc_easy acc" in text
         assert "0.6125" in text
         assert "0.4375" in text
-        for record in service.trials(search.id):
-            assert record.trial.architecture.name in text
-        assert browser.evaluate("document.querySelectorAll('.nicegui-echart canvas').length") == 2
+        for line in leaderboard(service.trials(search.id))[: trials_table.ROWS_PER_PAGE]:
+            assert line.record.trial.architecture.name in text
+        assert browser.evaluate("document.querySelectorAll('.nicegui-echart canvas').length") == 3
         assert browser.screenshot(tmp_path / "page.png").stat().st_size > 50_000
 
     def test_pages_keep_to_their_policy(self, server, browser):
@@ -144,16 +132,14 @@ class TestInTheBrowser:
         assert browser.text
         assert "Content Security Policy" in browser.complaints[0]
 
-    def test_a_failed_trial_opens_to_its_traceback(self, server, browser):
-        browser.open(f"{server.address}/searches/{server.id('succeeded')}")
-        browser.wait_for("Winner")
-        assert "mat1 and mat2" not in browser.text
-        browser.evaluate("document.querySelector('[aria-label=\"What went wrong\"]').click()")
-        browser.wait_for(TRACEBACK.splitlines()[2].strip())
-
     def test_a_failed_search_says_why(self, server, browser):
         browser.open(f"{server.address}/searches/{server.id('failed')}")
         browser.wait_for("This search failed", TRACEBACK.splitlines()[-1])
+        assert TRACEBACK.splitlines()[2].strip() not in browser.text
+        _click(browser, ".q-item__label, .q-item div", "Traceback and log")
+        browser.wait_for(
+            TRACEBACK.splitlines()[2].strip(), "Traceback of the worker", "End of the worker's log"
+        )
 
     def test_a_search_that_prepares_says_how_far_it_is(self, server, browser):
         browser.open(f"{server.address}/searches/{server.id('preparing')}")
@@ -306,7 +292,7 @@ class TestInTheBrowser:
 
     def test_the_list_has_pages_and_marks_its_numbers_when_the_connection_is_lost(self, browser, tmp_path):
         with running(tmp_path, filled=False) as server:
-            for number in range(ROWS_PER_PAGE + 1):
+            for number in range(list_page.ROWS_PER_PAGE + 1):
                 spec = make_spec(name=f"number {number:02}")
                 server.store.add_search(
                     make_search(
@@ -342,46 +328,3 @@ def _opacity(browser):
 
 def _ended(server, search_id):
     return sum(trial.state.is_final for trial in server.store.trials(search_id))
-
-
-def _type(browser, text):
-    """Replace what stands in the editor, as a reader's typing would."""
-    browser.evaluate(
-        "(() => { const view = document.querySelector('.cm-content').cmView.view;"
-        f" view.dispatch({{changes: {{from: 0, to: view.state.doc.length, insert: {json.dumps(text)}}}}}); }})()"
-    )
-
-
-def _is_disabled(browser, label):
-    return browser.evaluate(
-        f"[...document.querySelectorAll('button')].find(b => b.innerText.trim().endsWith({label!r})).disabled"
-    )
-
-
-def _click(browser, selector, text):
-    browser.evaluate(
-        f"[...document.querySelectorAll({selector!r})].find(each => each.innerText === {text!r}).click()"
-    )
-
-
-def _fill(browser, label, text):
-    """Type into a field, by its label."""
-    browser.evaluate(
-        f"(() => {{ const field = document.querySelector('[aria-label=' + {json.dumps(json.dumps(label))} + ']');"
-        f" field.value = {json.dumps(text)}; field.dispatchEvent(new Event('input', {{bubbles: true}})); }})()"
-    )
-    time.sleep(0.5)  # longer than a field waits for more
-
-
-def _wait_for_no(browser, text):
-    deadline = time.monotonic() + 30
-    while text in browser.text:
-        assert time.monotonic() < deadline, browser.text
-        time.sleep(0.1)
-
-
-def _press(browser, label, *, last=False):
-    browser.evaluate(
-        f"[...document.querySelectorAll('button')].filter(b => b.innerText.trim().split('\\n').at(-1) === {label!r})"
-        f".at({-1 if last else 0}).click()"
-    )

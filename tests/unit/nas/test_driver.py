@@ -109,6 +109,19 @@ def finish(driver, number, loss):
     driver.on_end(number, finished(loss))
 
 
+def test_the_layers_that_a_worker_keeps_are_stored_once(bench):
+    bench = bench()
+    driver = bench.driver()
+    number = begin(driver)
+    kept = tuple(range(bench.trials[number].architecture.num_layers))
+    driver.on_pruned(number, kept)
+    num_events = bench.store.last_sequence()
+    driver.on_pruned(number, kept)
+    driver.on_pruned(99, kept)
+    assert bench.trials[number].kept_layers == kept
+    assert bench.store.last_sequence() == num_events
+
+
 # The whole way
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from nas.axes import Range
 from nas.errors import InvalidSpec
-from nas.patch import _merged, patch_of, patched_spec, refilled
+from nas.patch import merge, patch_of, patched_spec, refilled
 from tests import searches
 from tests.searches import make_spec
 
@@ -40,7 +40,7 @@ OBJECTS = st.dictionaries(
     ],
 )
 def test_the_cases_of_the_rfc(original, patch, result):
-    assert _merged(original, patch) == result
+    assert merge(original, patch) == result
 
 
 @given(searches.specs.filter(lambda spec: "\0" not in spec.name))
@@ -111,8 +111,8 @@ def test_what_is_no_assignment(assignments, field):
 
 @given(OBJECTS, OBJECTS)
 def test_a_patch_refilled_from_what_it_makes_makes_the_same(value, patch):
-    merged = _merged(value, patch)
-    assert _merged(value, refilled(patch, merged)) == merged
+    whole = merge(value, patch)
+    assert merge(value, refilled(patch, whole)) == whole
 
 
 def test_a_refilled_patch_names_the_same_fields():

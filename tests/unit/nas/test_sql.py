@@ -22,10 +22,11 @@ from nas.history import HistoryFilter, HistoryOrder, keys_of
 from nas.listing import SearchFilter, SearchOrder
 from nas.orders import Cancel
 from nas.search import SearchState
-from nas.storage import engine, sql, tables
+from nas.storage import engine, tables
 from nas.storage.history_sql import MOST_FEW, few_searches, listed
 from nas.storage.memory import InMemoryStore
 from nas.storage.queries import listed_searches
+from nas.storage.rows import row_of
 from nas.storage.sql import SqlStore, open_store
 from nas.storage.store import RequestKey
 from tests.postgres import private_server
@@ -35,6 +36,7 @@ ROOT = Path(__file__).parents[3]
 KEY = RequestKey(key="one", fingerprint="a")
 WRITER = """
 import sys
+from nas.storage.rows import row_of
 from nas.storage.sql import open_store
 from tests.searches import after, make_point, make_search, make_trial
 
@@ -121,7 +123,7 @@ def test_a_newer_schema_is_refused(address, opened):
 def test_a_database_of_an_earlier_version_is_brought_up_to_date_with_what_it_holds(address, opened):
     store = opened(address, migrate=False)
     command.upgrade(store._migrations, "0001")
-    insert(store, tables.searches, sql._row(make_search()))
+    insert(store, tables.searches, row_of(make_search()))
     store.upgrade()
     assert store.list_searches() == [make_search()]
     assert store.add_search(make_search(cloned_from="x", search_id="new"), KEY).id == "new"
@@ -179,7 +181,7 @@ def test_what_was_measured_before_there_was_a_history_is_in_it(address, opened):
     for search_id in ("s0", "s1", "empty"):
         search = make_search(search_id, owner="Ann", tags=("a",))
         model.add_search(search)
-        insert(store, tables.searches, sql._row(search))
+        insert(store, tables.searches, row_of(search))
     for search_id in ("s0", "s1"):
         lease = model.claim(search_id, "runner", at=after(0), until=after(60))
         for number in range(4):
@@ -191,9 +193,9 @@ def test_what_was_measured_before_there_was_a_history_is_in_it(address, opened):
                 model.save_trial(trial.completed(MEASUREMENT, "student", after(2)), lease)
             elif number != 1:
                 model.save_trial(trial.cancelled(after(3 + number)), lease)
-        insert(store, tables.trials, *map(sql._row, model.trials(search_id)))
+        insert(store, tables.trials, *map(row_of, model.trials(search_id)))
         points = [
-            {"search_id": search_id, "trial_number": each.trial_number, **sql._row(each.point)}
+            {"search_id": search_id, "trial_number": each.trial_number, **row_of(each.point)}
             for each in model.points(search_id)
         ]
         insert(store, tables.points, *points)

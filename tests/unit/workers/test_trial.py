@@ -65,6 +65,10 @@ def test_reports_lead_from_the_pruned_model_to_the_student(micro, make_trial):
     spec, prepared, root = micro
     reports = list(TrialEvaluator(spec, prepared, root)(make_trial()))
     points = [report.point for report in reports if report.point]
+    kept = [report.kept_layers for report in reports if report.kept_layers is not None]
+    assert len(set(kept)) == 1
+    assert len(kept[0]) == make_trial().architecture.num_layers
+    assert reports[0].kept_layers == kept[0]
     assert tuple(point.num_tokens for point in points) == schedule(spec).points
     assert points[0].train_loss is None
     assert all(point.train_loss > 0 and point.seconds > 0 for point in points[1:])

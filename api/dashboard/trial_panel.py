@@ -1,0 +1,101 @@
+"""The chosen trial: its architecture against the parent's, its numbers, and each attempt with what went wrong."""
+
+from datetime import timedelta
+
+from nicegui import ui
+
+from api.dashboard.drawing import drawing
+from api.dashboard.snapshot import Snapshot
+from api.dashboard.theme import RED, STATE_COLOURS, fact, failure_details, panel
+from nas import wording
+from nas.leaderboard import Line
+from nas.trial import Attempt, Failure, Trial, TrialState
+
+
+class TrialPanel:
+    """Invisible until there is a trial; made anew when what it says changes."""
+
+    def __init__(self) -> None:
+        self._shown: object = None
+        self._body = ui.column().classes("w-full")
+        self._body.visible = False
+
+    def show(self, snapshot: Snapshot, line: Line | None) -> None:
+        """Bring the panel up to date."""
+        shown = (line, snapshot.parent)
+        if shown == self._shown:
+            return
+        self._shown = shown
+        self._body.visible = line is not None
+        self._body.clear()
+        if line is None:
+            return
+        trial = line.record.trial
+        with self._body, panel():
+            with ui.row().classes("w-full items-baseline gap-3"):
+                ui.label(f"Trial {trial.number}").classes("heading")
+                ui.label(trial.architecture.name).classes("mono")
+                colour = RED if trial.state is TrialState.FAILED else STATE_COLOURS[trial.state]
+                ui.label(_state(line)).classes("chip").style(f"color: {colour}")
+            with ui.element("div").classes("halves"):
+                with ui.column().classes("w-full gap-2"):
+                    _shape(snapshot, trial)
+                with ui.column().classes("w-full gap-2"):
+                    _numbers(line)
+                    _attempts(line)
+
+
+def _state(line: Line) -> str:
+    trial = line.record.trial
+    state = trial.state.value.lower()
+    if line.rank is not None:
+        return f"{state}, rank {line.rank}"
+    return state if trial.role.value == "SEARCH" else f"{state}, {wording.ROLES[trial.role]}"
+
+
+def _shape(snapshot: Snapshot, trial: Trial) -> None:
+    ui.label("What was kept of the parent").classes("soft")
+    if snapshot.parent is None:
+        ui.label("The parent's config is no longer where it was: there is nothing to compare with.")
+        return
+    ui.html(drawing(snapshot.parent, trial.architecture, trial.kept_layers), sanitize=False).classes("w-full")
+
+
+def _numbers(line: Line) -> None:
+    measured = line.record.trial.measurement
+    with ui.element("div").classes("facts"):
+        fact("loss, only pruned", wording.loss(line.loss_before))
+        if line.num_tokens:
+            fact("loss now", f"{wording.loss(line.loss)} after {line.num_tokens:,} tokens")
+        if measured:
+            fact("parameters", f"{measured.num_parameters:,}, counted on the student")
+            fact("trained for", wording.duration(timedelta(seconds=measured.train_seconds)))
+        if measured and measured.peak_memory_bytes:
+            fact("peak memory", wording.in_bytes(measured.peak_memory_bytes))
+
+
+def _attempts(line: Line) -> None:
+    attempts = line.record.attempts
+    ui.label("Attempts" if attempts else "No worker has begun it yet").classes("soft q-mt-sm")
+    for attempt in attempts:
+        with ui.column().classes("w-full gap-1"):
+            ui.label(_attempt(attempt, is_over=line.record.trial.state.is_final))
+            if attempt.mlflow_run_id:
+                ui.label(f"MLflow run {attempt.mlflow_run_id}").classes("soft mono")
+            if attempt.failure:
+                _failure(attempt.failure)
+    trial = line.record.trial
+    if trial.failure and all(attempt.failure != trial.failure for attempt in attempts):
+        _failure(trial.failure)
+
+
+def _attempt(attempt: Attempt, *, is_over: bool) -> str:
+    took = "its end is not recorded" if is_over else "still running"
+    if attempt.ended_at:
+        took = f"took {wording.duration(attempt.ended_at - attempt.started_at)}"
+    return f"{attempt.number}. on {attempt.worker}, from {attempt.started_at:%d %b, %H:%M:%S} UTC, {took}"
+
+
+def _failure(failure: Failure) -> None:
+    with ui.expansion(failure.message).props("dense").classes("w-full failure").style(f"color: {RED}"):
+        failure_details(failure)

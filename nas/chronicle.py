@@ -1,0 +1,80 @@
+"""What happened in a search, in words and in order: told from what is stored of it, not from a log.
+
+Pure functions; knows no store. What people edited is not told: only that they did is stored, in the events.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from nas import wording
+from nas.rungs import schedule
+from nas.search import Search
+from nas.standing import TrialRecord
+from nas.trial import TrialState
+
+Tone = Literal["good", "bad", "plain"]
+_ENDS = {
+    TrialState.COMPLETED: "completed",
+    TrialState.STOPPED: "was stopped: others of its rung lead",
+    TrialState.FAILED: "failed",
+    TrialState.CANCELLED: "was cancelled",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """Something that happened, in one line."""
+
+    at: datetime
+    text: str
+    trial_number: int | None = None
+    tone: Tone = "plain"
+
+
+def chronicle(search: Search, records: Iterable[TrialRecord], *, limit: int) -> list[Happening]:
+    """Return what happened last, the latest first; at most ``limit``."""
+    rungs = schedule(search.spec).rungs[:-1]
+    told = [*_of_search(search)]
+    for record in records:
+        told += _of_trial(record, rungs)
+    return heapq.nlargest(limit, told, key=lambda each: each.at)
+
+
+def _of_search(search: Search) -> Iterator[Happening]:
+    yield Happening(at=search.created_at, text="submitted")
+    if search.started_at:
+        yield Happening(at=search.started_at, text="taken up by a worker process")
+    if search.finished_at:
+        told = "ended: it was cancelled"
+        if search.failure:
+            told = f"failed: {search.failure.message}"
+        elif search.winner:
+            told = f"succeeded: trial {search.winner.trial_number} wins"
+        tone: Tone = "good" if search.winner else "bad" if search.failure else "plain"
+        yield Happening(at=search.finished_at, text=told, tone=tone)
+
+
+def _of_trial(record: TrialRecord, rungs: Sequence[int]) -> Iterator[Happening]:
+    trial = record.trial
+
+    def told(at: datetime, text: str, tone: Tone = "plain") -> Happening:
+        return Happening(at=at, text=f"trial {trial.number} {text}", trial_number=trial.number, tone=tone)
+
+    yield told(trial.created_at, f"is to try {trial.architecture.name} ({wording.ROLES[trial.role]})")
+    for attempt in record.attempts:
+        again = f", attempt {attempt.number}" if attempt.number > 1 else ""
+        yield told(attempt.started_at, f"trains on {attempt.worker}{again}")
+        if attempt.failure and attempt.ended_at:
+            yield told(attempt.ended_at, f"lost attempt {attempt.number}: {attempt.failure.message}", "bad")
+    for point in record.points:
+        if point.num_tokens in rungs:
+            rung = rungs.index(point.num_tokens) + 1
+            yield told(point.at, f"reached rung {rung} with loss {wording.loss(point.loss)}")
+    if trial.finished_at:
+        measured = trial.measurement
+        with_loss = f" with loss {wording.loss(measured.loss)}" if measured else ""
+        tone: Tone = "good" if measured else "bad" if trial.state is TrialState.FAILED else "plain"
+        yield told(trial.finished_at, f"{_ENDS[trial.state]}{with_loss}", tone)

@@ -1,0 +1,121 @@
+"""What fields of the form mean, and that they and the text stay in step."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api.dashboard.spec_form import EVERY_FIELD, NotMeant, content_of, read_count, read_sizes, told_where
+from nas.spec_text import patched_text
+from nas.templates import templates
+
+FIELD = {field.name: field for field in EVERY_FIELD}
+sizes = st.integers(1, 10**5)
+choices = (
+    st.lists(sizes, min_size=1, max_size=4)
+    | st.builds(lambda start, stop: {"start": start, "stop": stop}, sizes, sizes)
+    | st.builds(lambda start, stop, step: {"start": start, "stop": stop, "step": step}, sizes, sizes, sizes)
+    | st.builds(
+        lambda each: {"of_hidden": each}, st.lists(st.sampled_from([2, 2.5, 3.25]), min_size=1, max_size=3)
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("640_000", 640_000),
+        ("640k", 640_000),
+        ("4.5B", 4_500_000_000),
+        ("1,000", 1000),
+        (" 7 ", 7),
+        ("2e6", 2_000_000),
+    ],
+)
+def test_numbers_as_people_write_them(text, number):
+    assert read_count(text) == number
+
+
+@pytest.mark.parametrize("text", ["many", "1.5", "-4", "4.5 Q", "1e99", "k"])
+def test_what_is_no_whole_number(text):
+    with pytest.raises(NotMeant, match="allowed: a whole number"):
+        read_count(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("4, 5, 6", [4, 5, 6]),
+        ("4 5 6", [4, 5, 6]),
+        ("[4, 5]", [4, 5]),
+        ("80 to 128 step 8", {"start": 80, "stop": 128, "step": 8}),
+        ("80 to  128", {"start": 80, "stop": 128}),
+        ("2, 2.5 of hidden", {"of_hidden": [2, 2.5]}),
+    ],
+)
+def test_sizes_as_people_write_them(text, meant):
+    assert read_sizes(text) == meant
+
+
+@pytest.mark.parametrize("text", ["a few", "4.5", "80 to", ",", "x of hidden"])
+def test_what_are_no_sizes(text):
+    with pytest.raises(NotMeant, match="allowed: sizes such as"):
+        read_sizes(text)
+
+
+@given(choices, choices)
+@settings(deadline=None, max_examples=40)
+def test_what_a_field_shows_means_what_it_shows(before, after):
+    """Also where a range takes the place of a list, or the other way round."""
+    field = FIELD["axes.intermediate_size"]
+    text = patched_text("parent: x  # kept\n", {"axes": {"intermediate_size": before}})
+    shown = field.shown({"axes": {"intermediate_size": after}})
+    text = patched_text(text, field.patch(shown))
+    assert field.value_in(content_of(text)) == after
+    assert "# kept" in text
+
+
+@pytest.mark.parametrize("template", templates(), ids=lambda template: template.name)
+@pytest.mark.parametrize("field", EVERY_FIELD, ids=lambda field: field.name)
+def test_what_is_shown_and_not_changed_changes_nothing(template, field):
+    content = content_of(template.text)
+    shown = field.shown(content)
+    if shown is None:
+        assert template.name == "llama-3.1-8b"
+        assert field.name == "data.source", "more than one field can hold is left to the text"
+    elif shown:
+        assert content_of(patched_text(template.text, field.patch(shown))) == content
+
+
+def test_an_empty_field_takes_its_part_away():
+    text = patched_text(
+        "budget: {max_parameters: 5, min_parameters: 4}\n", FIELD["budget.min_parameters"].patch(" ")
+    )
+    assert content_of(text) == {"budget": {"max_parameters": 5}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"axes": 3},
+        {"axes": {"num_layers": "many"}},
+        {"axes": {"num_layers": [[1]]}},
+        {"axes": {"num_layers": {"start": 1}}},
+    ],
+)
+def test_what_a_field_cannot_hold_is_left_to_the_text(content):
+    assert FIELD["axes.num_layers"].shown(content) in {None, ""}
+
+
+def test_errors_stand_beside_the_field_that_they_name():
+    problems = [
+        ("axes.num_layers.0", "too deep"),
+        ("budget", "nothing fits"),
+        ("budget.max_parameters", "told after that"),
+        ("training.peak_learning_rate", "has no field"),
+        ("num_trials", "too many"),
+    ]
+    assert told_where(EVERY_FIELD, problems) == {
+        "axes.num_layers": "too deep",
+        "budget.max_parameters": "nothing fits",
+        "num_trials": "too many",
+    }

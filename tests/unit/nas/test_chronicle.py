@@ -1,0 +1,67 @@
+"""What a search's story says, and that it is told from the end."""
+
+from dataclasses import replace
+
+from nas.chronicle import chronicle
+from nas.rungs import schedule
+from nas.search import Rungs, SearchState, Winner
+from nas.standing import TrialRecord
+from nas.trial import Failure, FailureKind, TrialState
+from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_trial
+
+LOST = Failure(kind=FailureKind.WORKER_LOST, message="here:1 was lost")
+
+
+def record(trial, points=(), attempts=()):
+    return TrialRecord(trial=trial, points=tuple(each.point for each in points), attempts=tuple(attempts))
+
+
+def told(search, *records, limit=100):
+    return [(each.text, each.tone) for each in chronicle(search, records, limit=limit)]
+
+
+def test_a_trial_from_proposal_to_end():
+    trial = make_trial(3, state=TrialState.COMPLETED, measurement=MEASUREMENT, finished_at=after(50))
+    attempts = [
+        make_attempt(3, started_at=after(10), ended_at=after(20), failure=LOST),
+        make_attempt(3, 2, worker="there:2", started_at=after(30), ended_at=after(50)),
+    ]
+    assert told(make_search(created_at=after(-5)), record(trial, attempts=attempts)) == [
+        ("trial 3 completed with loss 2.2500", "good"),
+        ("trial 3 trains on there:2, attempt 2", "plain"),
+        ("trial 3 lost attempt 1: here:1 was lost", "bad"),
+        ("trial 3 trains on here:1", "plain"),
+        ("trial 3 is to try L4-D96-F160-N8-K4 (search)", "plain"),
+        ("submitted", "plain"),
+    ]
+
+
+def test_rungs_are_told_and_other_points_are_not():
+    search = make_search()
+    spec = replace(search.spec, rungs=Rungs(fractions=(0.5,)))
+    half = schedule(spec).rungs[0]
+    trial = make_trial(finished_at=after(9), state=TrialState.STOPPED)
+    points = [make_point(0, 0), make_point(0, half, at=after(5), loss=3.0)]
+    found = told(replace(search, spec=spec), record(trial, points))
+    assert found[:2] == [
+        ("trial 0 was stopped: others of its rung lead", "plain"),
+        ("trial 0 reached rung 1 with loss 3.0000", "plain"),
+    ]
+    assert sum("reached" in text for text, _ in found) == 1
+
+
+def test_how_a_search_ends():
+    ended = {"started_at": after(1), "finished_at": after(9)}
+    won = make_search(state=SearchState.SUCCEEDED, winner=Winner(trial_number=4, path="x"), **ended)
+    assert told(won)[0] == ("succeeded: trial 4 wins", "good")
+    assert told(make_search(state=SearchState.FAILED, failure=LOST, **ended))[0] == (
+        "failed: here:1 was lost",
+        "bad",
+    )
+    assert told(make_search(state=SearchState.CANCELLED, **ended))[0] == ("ended: it was cancelled", "plain")
+
+
+def test_the_latest_are_told_first_and_no_more_than_asked_for():
+    records = [record(make_trial(number, created_at=after(number))) for number in range(30)]
+    found = chronicle(make_search(), records, limit=5)
+    assert [each.trial_number for each in found] == [29, 28, 27, 26, 25]
