@@ -20,6 +20,8 @@ from api.app import create_app
 from minitron.errors import MissingExtra
 from nas import log_lines
 from nas.errors import InvalidSettings, SearchError
+from nas.mlflow_beside import MlflowBeside
+from nas.mlflow_links import links_of
 from nas.service import SearchService
 from nas.settings import Settings
 from nas.storage.sql import open_store
@@ -34,11 +36,15 @@ GRACE_SECONDS = 3
 def create(settings: Settings, *, runs_searches: bool = True, access: Access = LOCAL) -> FastAPI:
     """Return the whole application; its lifespan starts and ends the supervisor of searches."""
     store = open_store(settings.database_url)
+    beside = MlflowBeside(settings, serves=True) if runs_searches else None
+    # At an address of this machine, a visitor from elsewhere would find something of their own.
+    here = beside.address if beside and not settings.open else None
     service = SearchService(
         store,
         artifact_root=settings.artifact_root,
         logs=settings.log_directory,
         device_flops=settings.device_flops,
+        mlflow=links_of(settings, store.outboxes, here),
     )
     supervisor = Supervisor(
         store,
@@ -50,12 +56,18 @@ def create(settings: Settings, *, runs_searches: bool = True, access: Access = L
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if notice or not runs_searches:
+        if not runs_searches:
             yield
             return
-        supervisor.start()
+        if beside:
+            beside.start()
+        if not notice:
+            supervisor.start()
         yield
-        await run_in_threadpool(supervisor.stop)
+        if not notice:
+            await run_in_threadpool(supervisor.stop)
+        if beside:
+            await run_in_threadpool(beside.stop)
 
     app = create_app(service, lifespan, access=access)
     dashboard.mount(app, service, notice=notice)
@@ -115,9 +127,12 @@ def main() -> None:
     parser.add_argument("--host", help="address to listen on; default NAS_HOST")
     parser.add_argument("--port", type=int, help="port to listen on; default NAS_PORT")
     parser.add_argument("--open", action="store_true", default=None, help="let other machines in")
+    parser.add_argument(
+        "--no-mlflow", action="store_false", dest="mlflow", default=None, help="keep no record in MLflow"
+    )
     parser.add_argument("--page-only", action="store_true", help="run no searches: another process does")
     arguments = parser.parse_args()
-    chosen = {name: getattr(arguments, name) for name in ("host", "port", "open")}
+    chosen = {name: getattr(arguments, name) for name in ("host", "port", "open", "mlflow")}
     try:
         settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
         log_lines.configure(settings.log_format, text="%(levelname)s: %(message)s")

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from minitron.errors import MinitronError
-from nas import display
+from nas import cli_mlflow, display
 from nas.cli_remote import FAILED, Owner, SearchId, SpecFile, Tags, leave, remote, said_at_first
 from nas.connection import ClientError
 from nas.errors import InvalidEdit, InvalidSettings, InvalidSpec, SearchError
@@ -173,11 +173,23 @@ def gc(
 
 
 @app.command()
-def serve(host: Host = None, port: Port = None, opens: Open = False) -> None:
+def serve(
+    *,
+    host: Host = None,
+    port: Port = None,
+    opens: Open = False,
+    mlflow: Annotated[
+        bool | None,
+        typer.Option(
+            "--mlflow/--no-mlflow", help="Keep a record in MLflow, and serve it beside; default NAS_MLFLOW."
+        ),
+    ] = None,
+) -> None:
     """Serve the REST interface and the dashboard, and run the searches that are submitted."""
-    settings = _settings(host=host, port=port, open=opens or None)
+    settings = _settings(host=host, port=port, open=opens or None, mlflow=mlflow)
     command = [sys.executable, "-P", "-m", "api", "--host", settings.host, "--port", str(settings.port)]
     command += ["--open"] if settings.open else []
+    command += [] if settings.mlflow else ["--no-mlflow"]
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - the server takes our place, and our signals
 
@@ -185,6 +197,7 @@ def serve(host: Host = None, port: Port = None, opens: Open = False) -> None:
 def main() -> None:
     """Run the command line."""
     app.add_typer(remote)
+    app.add_typer(cli_mlflow.mlflow, name="mlflow")
     app()
 
 

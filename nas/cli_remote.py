@@ -303,6 +303,8 @@ def _show(client: Client, search_id: str) -> Search:
         display.terminal().print(Text(f"its files take {wording.in_bytes(taken)}; see nas gc"))
     if view.search.winner:
         display.terminal().print(Text(f"the winner: nas download {search_id}"))
+    for line in wording.in_mlflow(client.mlflow_standing(search_id)):
+        display.terminal().print(Text(line), soft_wrap=True)
     return view.search
 
 

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from minitron.files import ChunkStream
+from nas.client_mlflow import MlflowCalls
 from nas.connection import ClientError, Connection
 from nas.edits import Edit, told
 from nas.frontier import Comparison
@@ -31,7 +32,7 @@ MAX_RECONNECTS = 5
 TRIALS_PER_PAGE = 500
 
 
-class Client:
+class Client(MlflowCalls):
     """One server. Use as a context manager, or call ``close``; raises ClientError throughout."""
 
     def __init__(self, server_url: str) -> None:

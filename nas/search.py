@@ -227,6 +227,17 @@ class Winner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprints:
+    """Digests of what the trials of a search are made from."""
+
+    parent: str
+    blocks: str
+    scores: str
+    teacher: str = ""
+    """Empty where no answers are cached."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """What became of a spec."""
 
@@ -243,6 +254,8 @@ class Search:
     evaluated: tuple[Evaluated, ...] = ()
     """What the teacher and the finalists, in this order, scored at tasks; empty until all were asked."""
     progress: Progress | None = None
+    fingerprints: Fingerprints | None = None
+    """None until all was prepared."""
     winner: Winner | None = None
     failure: Failure | None = None
     cancel_requested: bool = False

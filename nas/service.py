@@ -30,6 +30,7 @@ from nas.listing import (
     listed_trials,
 )
 from nas.logs import LogTail, log_path, read_tail, stored_tail
+from nas.mlflow_links import MlflowLinks
 from nas.parent import architecture_of
 from nas.patch import patched_spec
 from nas.search import Event, Search, SearchSpec, SearchState
@@ -54,12 +55,15 @@ class SearchService:
         artifact_root: Path,
         logs: Path | None = None,
         device_flops: float | None = None,
+        mlflow: MlflowLinks | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self._store = store
         self._device_flops = device_flops
         self._artifact_root = artifact_root
         self._logs = logs
+        self.mlflow = mlflow or MlflowLinks(store.outboxes, "", None)
+        """Where searches are in MLflow."""
         self._clock = clock
 
     def create(

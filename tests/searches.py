@@ -12,7 +12,7 @@ from minitron.stage_recipes import CorrectionRecipe, TaskScore
 from nas.axes import Axes, Multiples, Range
 from nas.budget import Budget
 from nas.finals import Evaluated, Evaluation
-from nas.search import Comparisons, Resources, Rungs, Search, SearchSpec, SearchState, Winner
+from nas.search import Comparisons, Fingerprints, Resources, Rungs, Search, SearchSpec, SearchState, Winner
 from nas.storage.store import TrialPoint
 from nas.trial import Attempt, Failure, FailureKind, Measurement, Point, Trial, TrialRole, TrialState
 from tests.strategies import architectures
@@ -222,6 +222,7 @@ searches = st.builds(
         max_size=2,
     ).map(tuple),
     progress=st.none() | st.builds(Progress, stage=texts, done=counts, total=counts, unit=texts),
+    fingerprints=st.none() | st.builds(Fingerprints, parent=texts, blocks=texts, scores=texts, teacher=texts),
     winner=st.none() | st.builds(Winner, trial_number=st.integers(0, 99), path=texts),
     failure=st.none() | failures,
     cancel_requested=st.booleans(),
@@ -276,5 +277,4 @@ attempts = st.builds(
     started_at=times,
     ended_at=maybe_times,
     failure=st.none() | failures,
-    mlflow_run_id=st.none() | texts,
 )

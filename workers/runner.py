@@ -31,7 +31,7 @@ from nas.estimate import estimate
 from nas.frontier import best_trial, finalists
 from nas.ledger import Ledger
 from nas.logs import log_path, tail_for_failure
-from nas.search import Search, SearchSpec, SearchState, Winner
+from nas.search import Fingerprints, Search, SearchSpec, SearchState, Winner
 from nas.settings import Settings
 from nas.space import search_space
 from nas.storage.sql import open_store
@@ -46,7 +46,6 @@ from workers.nodes import Site
 from workers.report import Prepared, failure_of
 from workers.studies import StudyKeeper
 from workers.sweep import Sweep
-from workers.tracking import Tracker
 from workers.watch import Reason, Watch
 
 logger = logging.getLogger(__name__)
@@ -57,10 +56,8 @@ FAILURE = 1
 LEASE_SECONDS = 30.0
 PROGRESS_SECONDS = 1.0
 STARTING = Progress(stage="starting workers")
-TRACKING_SECONDS = 120.0
-"""How long the end of a search may wait for MLflow to take its winner."""
-INTERRUPTED_SECONDS = 10.0
-"""How long the end of a process may, whose search goes on in another."""
+STUDY_SECONDS = 10.0
+"""How long the end of a process may wait for its search's Optuna study."""
 
 
 class _Interrupted(Exception):
@@ -109,39 +106,26 @@ class _Run:
         self._site: Site | None = None
         """What the nodes of a cluster are held to; a local one has one node, which is this."""
         self._refused: dict[str, str] = {}
-        self._tracker = Tracker(
-            store,
-            lease,
-            uri=settings.tracking_uri,
-            artifacts=settings.home / "mlartifacts",
-            root=self._root,
-        )
         self._study = StudyKeeper(store, lease.search_id, url=settings.optuna_storage)
 
     def to_its_end(self) -> int:
         """Run, record whatever ends it, and return the exit code."""
-        self._tracker.start()
         self._study.start()
-        seconds = TRACKING_SECONDS
         try:
             return self._ended()
         except _Interrupted:
-            seconds = INTERRUPTED_SECONDS
             assert self._watch.reason is not None
             logger.info("search %s: left as it is: %s", self._lease.search_id, self._watch.reason.value)
             return NOT_OURS if self._watch.reason is Reason.LOST_LEASE else SUCCESS
         except NotNow as error:
-            seconds = INTERRUPTED_SECONDS
             logger.warning("search %s: waits: %s", self._lease.search_id, error)
             self._report(Progress(stage=f"{WAITING}{error}"))
             return NOT_NOW
         except LostLease as error:
-            seconds = INTERRUPTED_SECONDS
             logger.warning("%s", error)
             return NOT_OURS
         finally:
-            self._tracker.close(seconds)
-            self._study.close(INTERRUPTED_SECONDS)
+            self._study.close(STUDY_SECONDS)
 
     def _ended(self) -> int:
         """Run, and make the search final."""
@@ -186,11 +170,11 @@ class _Run:
             used = [path.resolve() for path in prepared.paths if path.resolve().is_relative_to(root)]
             keep_in_use(root, search.id, used)
             self._sweep.in_use = (*used, *([self._site.probe] if self._site else []))
-            self._tracker.identify(_fingerprints(prepared))
             search = self._move(
                 SearchState.RUNNING,
                 parent_loss=prepared.parent_loss,
                 corrected_loss=prepared.corrected_loss,
+                fingerprints=_fingerprints(prepared),
                 progress=STARTING,
             )
             prepared = self._driven(search, prepared)
@@ -378,10 +362,10 @@ def _roomy(spec: SearchSpec) -> SearchSpec:
     return replace(spec, resources=replace(resources, cpus=cpus))
 
 
-def _fingerprints(prepared: Prepared) -> dict[str, str]:
-    return {
-        "parent_fingerprint": prepared.parent_fingerprint,
-        "blocks_fingerprint": prepared.blocks_fingerprint,
-        "scores_fingerprint": prepared.scores_fingerprint,
-        "teacher_fingerprint": prepared.teacher_fingerprint,
-    }
+def _fingerprints(prepared: Prepared) -> Fingerprints:
+    return Fingerprints(
+        parent=prepared.parent_fingerprint,
+        blocks=prepared.blocks_fingerprint,
+        scores=prepared.scores_fingerprint,
+        teacher=prepared.teacher_fingerprint,
+    )

@@ -7,6 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 
 from api.dashboard.charts import learning_chart, size_chart
+from api.dashboard.mlflow_panel import MlflowPanel
 from api.dashboard.said_panel import SaidPanel
 from api.dashboard.theme import AMBER, RED, banner, frame, message, nowhere, panel, show_state, state_chip
 from api.dashboard.trials_table import TrialsTable
@@ -122,6 +123,7 @@ class _Page:
         self._winner = WinnerPanel()
         with panel("Trials"):
             self._table = TrialsTable()
+        MlflowPanel(self._service, search.id)
         with panel(), ui.expansion("Spec, complete with its defaults").classes("w-full").props("dense"):
             ui.code(yaml_of(spec_to_json(search.spec)), language="yaml")
 

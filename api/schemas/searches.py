@@ -51,6 +51,16 @@ class EvaluatedResource(Resource):
     scores: list[TaskScoreResource]
 
 
+class FingerprintsResource(Resource):
+    """Digests of what the trials of a search are made from."""
+
+    parent: str
+    blocks: str
+    scores: str
+    teacher: str
+    """Empty where no answers are cached."""
+
+
 class SearchResource(Resource):
     """A search: what was asked, what became of it, and where it stands."""
 
@@ -66,6 +76,7 @@ class SearchResource(Resource):
     evaluated: list[EvaluatedResource]
     """Teacher and finalists at tasks, where the search puts them to any."""
     progress: ProgressResource | None
+    fingerprints: FingerprintsResource | None
     winner: WinnerResource | None
     failure: FailureResource | None
     cancel_requested: bool
@@ -95,16 +106,30 @@ class SearchResource(Resource):
     """Only where one search is asked for, once a trial has completed."""
     disk_bytes: int | None = None
     """Of its states, students and winner; only where one search is asked for."""
+    mlflow_url: str | None = None
+    """Its page in MLflow, where browsers can reach that and it was told of the search."""
+    mlflow_behind_seconds: float | None = None
+    """How long MLflow has not been told all, once that is long; only where one search is asked for."""
 
     @classmethod
     def of(
-        cls, view: SearchView, comparison: Comparison | None = None, disk_bytes: int | None = None
+        cls,
+        view: SearchView,
+        comparison: Comparison | None = None,
+        disk_bytes: int | None = None,
+        *,
+        mlflow_url: str | None = None,
+        mlflow_behind_seconds: float | None = None,
     ) -> "SearchResource":
         """Return the resource of a view."""
         standing = {name: getattr(view, name) for name in VIEW_FIELDS}
-        return cls.model_validate(
-            {**dump(view.search), **standing, "comparison": comparison, "disk_bytes": disk_bytes}
-        )
+        beside = {
+            "comparison": comparison,
+            "disk_bytes": disk_bytes,
+            "mlflow_url": mlflow_url,
+            "mlflow_behind_seconds": mlflow_behind_seconds,
+        }
+        return cls.model_validate({**dump(view.search), **standing, **beside})
 
 
 VIEW_FIELDS = ("counts", "best", "best_loss", "gap_closed", "tokens_done", "tokens_total", "eta_seconds")

@@ -16,6 +16,7 @@ from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.search import Event, Search
 from nas.spec import dump
 from nas.storage import changes
+from nas.storage.outboxes import InMemoryOutboxes
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.totals import Totals
 from nas.trial import Attempt, Trial
@@ -43,6 +44,7 @@ class InMemoryStore:
         self._keyed: dict[str, tuple[RequestKey, str]] = {}
         """Requests that made a search, with its id, by their key."""
         self._events: list[Event] = []
+        self.outboxes = InMemoryOutboxes(self.events, self.last_sequence)
 
     def add_search(self, search: Search, key: RequestKey | None = None) -> Search:
         """See SearchStore."""

@@ -21,6 +21,7 @@ from nas.spec import dump, load
 from nas.storage import changes, tables
 from nas.storage.counts import counted
 from nas.storage.engine import Database
+from nas.storage.outboxes import SqlOutboxes
 from nas.storage.queries import listed_searches
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.totals import Totals
@@ -47,6 +48,7 @@ class SqlStore:
     def __init__(self, url: str, clock: Clock = utc_now) -> None:
         self._database = Database(url)
         self._clock = clock
+        self.outboxes = SqlOutboxes(self._database)
         self._migrations = Config()
         self._migrations.set_main_option("script_location", "nas.storage:migrations")
         self._migrations.attributes["writing"] = self._database.writing

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from nas.edits import Edit
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
+from nas.outbox import OutboxStore
 from nas.search import Event, Search
 from nas.totals import Totals
 from nas.trial import Attempt, Point, Trial
@@ -50,6 +51,11 @@ class TrialPoint:
 
 class SearchStore(Protocol):
     """Searches, trials, attempts, points and events. Unknown ids raise NotFound."""
+
+    @property
+    def outboxes(self) -> OutboxStore:
+        """What MLflow was told of them."""
+        ...
 
     def add_search(self, search: Search, key: RequestKey | None = None) -> Search:
         """Store a new search, and its request's key with it, and return it.

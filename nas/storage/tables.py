@@ -75,6 +75,7 @@ searches = Table(
     Column("evaluated", JSON, nullable=False, server_default="[]"),
     _document("progress"),
     _document("winner"),
+    _document("fingerprints"),
     _document("failure"),
     Column("cancel_requested", Boolean, nullable=False),
     Column("cloned_from", String),
@@ -151,7 +152,7 @@ attempts = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
     _document("failure"),
-    Column("mlflow_run_id", String),
+    Column("mlflow_run_id", String),  # of earlier versions; now in tracked_runs
     ForeignKeyConstraint(["search_id", "trial_number"], ["trials.search_id", "trials.number"]),
 )
 
@@ -166,3 +167,25 @@ events = Table(
     _document("data", nullable=False),
     Index(None, "search_id", "sequence"),
 )
+
+outboxes = Table(
+    "outboxes",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("target", String, nullable=False, unique=True),
+    Column("experiment_id", String, nullable=False),
+    Column("cursor", BigInteger, nullable=False),
+    Column("owner", String),
+    Column("until", UtcDateTime),
+)
+
+tracked_runs = Table(
+    "tracked_runs",
+    metadata,
+    Column("outbox_id", ForeignKey("outboxes.id"), primary_key=True),
+    Column("search_id", ForeignKey("searches.id"), primary_key=True),
+    Column("trial_number", Integer, primary_key=True, autoincrement=False),
+    Column("attempt_number", Integer, primary_key=True, autoincrement=False),
+    Column("run_id", String, nullable=False),
+)
+"""Which run of MLflow shows what; both numbers are -1 where it is a search."""
