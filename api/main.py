@@ -38,7 +38,8 @@ def create(settings: Settings, *, runs_searches: bool = True, access: Access = L
     store = open_store(settings.database_url)
     beside = MlflowBeside(settings, serves=True) if runs_searches else None
     # At an address of this machine, a visitor from elsewhere would find something of their own.
-    here = beside.address if beside and not settings.open else None
+    is_ours_alone = access.names is not None and not settings.host_names
+    here = beside.address if beside and is_ours_alone else None
     service = SearchService(
         store,
         artifact_root=settings.artifact_root,

@@ -79,6 +79,8 @@ class MlflowBeside:
 
     def start(self) -> None:
         """Begin, in threads and processes."""
+        if self.address is not None:
+            logger.info("MLflow is at %s, for this machine alone", self.address)
         for child in self._children:
             child.start()
 
