@@ -5,7 +5,7 @@ import ipaddress
 import logging
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -26,6 +26,8 @@ from nas import log_lines
 from nas.authentication import Authentication
 from nas.confinement import EVERYWHERE, NOWHERE, Confinement
 from nas.errors import InvalidSettings, SearchError
+from nas.mlflow_beside import MlflowBeside
+from nas.mlflow_links import links_of
 from nas.service import SearchService
 from nas.settings import Settings
 from nas.storage.sql import open_store
@@ -52,6 +54,10 @@ def create(settings: Settings, *, runs_searches: bool = True, access: Access = L
         return NOWHERE if accounts.is_in_force() else EVERYWHERE
 
     hub.confine(settings.hub_host_names)
+    beside = MlflowBeside(settings, serves=True) if runs_searches else None
+    # At an address of this machine, a visitor from elsewhere would find something of their own.
+    is_ours_alone = access.names is not None and not settings.host_names
+    here = beside.address if beside and is_ours_alone else None
     service = SearchService(
         store,
         confinement=confinement,
@@ -59,6 +65,7 @@ def create(settings: Settings, *, runs_searches: bool = True, access: Access = L
         logs=settings.log_directory,
         device_flops=settings.device_flops,
         capacity=Capacity(max_searches=settings.max_searches, notice=notice if runs_searches else PAGE_ONLY),
+        mlflow=links_of(settings, store.outboxes, here),
     )
     supervisor = Supervisor(
         store,
@@ -69,11 +76,15 @@ def create(settings: Settings, *, runs_searches: bool = True, access: Access = L
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        runs_here = runs_searches and not notice
-        if runs_here:
+        endings: list[Callable[[], object]] = []
+        if beside:
+            beside.start()
+            endings.append(beside.stop)
+        if runs_searches and not notice:
             supervisor.start()
+            endings.insert(0, supervisor.stop)
         yield
-        for end in (*app.state.endings, *((supervisor.stop,) if runs_here else ())):
+        for end in (*app.state.endings, *endings):
             await run_in_threadpool(end)
 
     service.authentication.is_in_force()  # known from the beginning, should the database be away later
@@ -152,9 +163,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="port to listen on; default NAS_PORT")
     parser.add_argument("--open", action="store_true", default=None, help="let other machines in")
     parser.add_argument("--share", metavar="WORKSPACE", help="print a link that lets its holder look")
+    parser.add_argument(
+        "--no-mlflow", action="store_false", dest="mlflow", default=None, help="keep no record in MLflow"
+    )
     parser.add_argument("--page-only", action="store_true", help="run no searches: another process does")
     arguments = parser.parse_args()
-    chosen = {name: getattr(arguments, name) for name in ("host", "port", "open")}
+    chosen = {name: getattr(arguments, name) for name in ("host", "port", "open", "mlflow")}
     try:
         settings = Settings(**{name: value for name, value in chosen.items() if value is not None})
         log_lines.configure(settings.log_format, text="%(levelname)s: %(message)s")

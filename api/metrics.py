@@ -16,7 +16,9 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from nas.clock import utc_now
 from nas.errors import StoreUnavailable
+from nas.outbox import Backlog
 from nas.search import SearchState
 from nas.service import SearchService
 from nas.totals import Totals
@@ -67,6 +69,7 @@ class _Stored(Collector):
         self._clock = clock
         self._lock = threading.Lock()
         self._found: Totals | None = None
+        self._backlog: Backlog | None = None
         self._fresh_until = float("-inf")
 
     def describe(self) -> list[Metric]:
@@ -90,6 +93,12 @@ class _Stored(Collector):
         yield CounterMetricFamily(
             "nas_trained_tokens", "Tokens that trials were trained on", totals.trained_tokens
         )
+        if (backlog := self._backlog) is not None:
+            age = (utc_now() - backlog.since).total_seconds() if backlog.since else 0.0
+            yield GaugeMetricFamily(
+                "nas_mlflow_unsent_events", "Events that MLflow was not told of yet", backlog.num_events
+            )
+            yield GaugeMetricFamily("nas_mlflow_behind_seconds", "Age of the oldest of them", max(0.0, age))
 
     def _totals(self) -> Totals | None:
         """Return the totals, counted by one caller at a time and kept for a while, also that there are none."""
@@ -97,6 +106,7 @@ class _Stored(Collector):
             if self._clock() >= self._fresh_until:
                 try:
                     self._found = self._service.totals()
+                    self._backlog = self._service.mlflow.backlog()
                 except StoreUnavailable:
                     self._found = None
                 self._fresh_until = self._clock() + FRESH_SECONDS

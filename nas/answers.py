@@ -13,6 +13,7 @@ from pydantic import WrapSerializer
 
 from minitron.architecture import Architecture
 from nas.frontier import Comparison
+from nas.mlflow_links import MlflowStanding
 from nas.search import Search
 from nas.standing import SearchView, TrialRecord
 from nas.trial import Attempt, Point, Trial, TrialState
@@ -39,12 +40,21 @@ class AnsweredTrial(Trial):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FoundAttempt(Attempt):
+    """One execution of a trial, and where it is in MLflow."""
+
+    mlflow_run_id: str | None
+    mlflow_url: str | None
+    """None where MLflow is not served."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FoundTrial(AnsweredTrial):
     """A trial with the points and attempts on its way."""
 
     points: tuple[Point, ...]
     """By tokens."""
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[FoundAttempt, ...]
     """By number."""
     waiting: Waiting | None
     """Why the trial waits, where it does."""
@@ -52,8 +62,9 @@ class FoundTrial(AnsweredTrial):
     @property
     def record(self) -> TrialRecord:
         """The trial as the domain groups it."""
+        attempts = tuple(_part(Attempt, attempt) for attempt in self.attempts)
         return TrialRecord(
-            trial=_part(Trial, self), points=self.points, attempts=self.attempts, waiting=self.waiting
+            trial=_part(Trial, self), points=self.points, attempts=attempts, waiting=self.waiting
         )
 
 
@@ -75,11 +86,20 @@ class FoundSearch(Search):
     """How the best trial compares with its baselines; only where one search is asked for."""
     disk_bytes: int | None = None
     """What its files take on the server's side; only where one search is asked for."""
+    mlflow_url: str | None = None
+    """Where browsers find it in MLflow; None where that is not served."""
+    mlflow_behind_seconds: float | None = None
+    """How long MLflow has not been told all, once that is long; only where one search is asked for."""
 
     @property
     def etag(self) -> str:
         """What an edit names as ``if_match`` to be one of this version."""
         return f'"{self.version}"'
+
+    @property
+    def mlflow_standing(self) -> MlflowStanding:
+        """Where it is in MLflow, and whether that is behind."""
+        return MlflowStanding(mlflow_url=self.mlflow_url, mlflow_behind_seconds=self.mlflow_behind_seconds)
 
     @property
     def view(self) -> SearchView:

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from nas import cli_admin, display
+from nas import cli_admin, cli_mlflow, display
 from nas.accounts import DEFAULT_WORKSPACE
 from nas.cli_complete import spec_files
 from nas.cli_control import control
@@ -202,13 +202,20 @@ def serve(
     share_workspace: Annotated[
         str | None, typer.Option(metavar="NAME", help="Which workspace the link shows; default: default.")
     ] = None,
+    mlflow: Annotated[
+        bool | None,
+        typer.Option(
+            "--mlflow/--no-mlflow", help="Keep a record in MLflow, and serve it beside; default NAS_MLFLOW."
+        ),
+    ] = None,
 ) -> None:
     """Serve the REST interface and the dashboard, and run the searches that are submitted."""
-    settings = _settings(host=host, port=port, open=opens or None)
+    settings = _settings(host=host, port=port, open=opens or None, mlflow=mlflow)
     command = [sys.executable, "-P", "-m", "api", "--host", settings.host, "--port", str(settings.port)]
     command += ["--open"] if settings.open else []
     if share or share_workspace:
         command += ["--share", share_workspace or DEFAULT_WORKSPACE]
+    command += [] if settings.mlflow else ["--no-mlflow"]
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - the server takes our place, and our signals
 
@@ -220,6 +227,7 @@ def main() -> None:
     app.add_typer(winner)
     app.add_typer(history_commands)
     app.add_typer(cli_admin.commands(), name="admin")
+    app.add_typer(cli_mlflow.mlflow, name="mlflow")
     app()
 
 

@@ -316,6 +316,8 @@ def _show(client: Client, search_id: str) -> FoundSearch:
         )
     if search.winner:
         console.print(Text(f"the winner: nas download {search_id}"), soft_wrap=True)
+    for line in wording.in_mlflow(search.mlflow_standing):
+        console.print(Text(line), soft_wrap=True)
     return search
 
 

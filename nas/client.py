@@ -92,6 +92,7 @@ class Client(SearchCalls, ControlCalls, HistoryCalls, AccountCalls, StreamCalls)
         *,
         owner: str | None = None,
         tag: Sequence[str] | None = None,
+        workspace: str | None = None,
         idempotency_key: str | None = None,
     ) -> FoundSearch:
         """Submit a search from a spec, its fields or its file; relative paths in it count from here.
@@ -100,7 +101,9 @@ class Client(SearchCalls, ControlCalls, HistoryCalls, AccountCalls, StreamCalls)
             InvalidSpec: With every field that is wrong.
             ClientError: As for all calls.
         """
-        found = self.create_search(spec_of(task), owner=owner, tag=tag, idempotency_key=idempotency_key)
+        found = self.create_search(
+            spec_of(task), owner=owner, tag=tag, workspace=workspace, idempotency_key=idempotency_key
+        )
         assert isinstance(found, FoundSearch)
         return found
 

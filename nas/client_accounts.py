@@ -1,56 +1,52 @@
-"""The client's calls about people: who asks, members, tokens. Knows addresses; ``Client`` brings the connection."""
+"""The client's calls about people: who asks, members, tokens; each named as its operation, with its parameters."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated
 
-from nas.accounts import Member, Principal, Role, Token
-from nas.connection import Connection
-from nas.spec import load
+from pydantic import Field
 
-TOKENS_PER_PAGE = 200
+from nas.accounts import NAME_PATTERN, Member, Principal, Role, Token
+from nas.answers_accounts import MemberList, NewToken, TokenPage
+from nas.client_calls import Calls
+from nas.parameters import PageSize, PageToken, WorkspaceName
+
+MemberName = Annotated[str, Field(pattern=NAME_PATTERN)]
+TokenId = Annotated[str, Field(pattern="^[2-9a-z]{10}$")]
 
 
-class AccountCalls:
+class AccountCalls(Calls):
     """What ``Client`` can do about people; raises ClientError throughout."""
-
-    _connection: Connection
 
     def whoami(self) -> Principal:
         """Return who asks, and what they may do."""
-        return load(Principal, self._connection.call("GET", "/whoami"))
+        return self._ask(Principal, "GET", "/whoami")
 
-    def list_members(self, workspace: str) -> list[Member]:
+    def list_members(self, workspace: WorkspaceName) -> MemberList:
         """Return the members of a workspace by name."""
-        found = self._connection.call("GET", f"/workspaces/{workspace}/members")
-        return [load(Member, each) for each in found["members"]]
+        return self._ask(MemberList, "GET", f"/workspaces/{workspace}/members")
 
-    def put_member(self, workspace: str, name: str, role: Role) -> Member:
+    def put_member(self, workspace: WorkspaceName, name: MemberName, role: Role) -> Member:
         """Give somebody a role in a workspace."""
-        path = f"/workspaces/{workspace}/members/{name}"
-        return load(Member, self._connection.call("PUT", path, json={"role": role.value}))
+        return self._ask(Member, "PUT", f"/workspaces/{workspace}/members/{name}", json={"role": role.value})
 
-    def remove_member(self, workspace: str, name: str) -> None:
+    def remove_member(self, workspace: WorkspaceName, name: MemberName) -> None:
         """Take somebody out of a workspace."""
         self._connection.call("DELETE", f"/workspaces/{workspace}/members/{name}")
 
-    def list_tokens(self) -> list[Token]:
-        """Return the tokens of the workspaces that you manage, newest first."""
-        tokens: list[Token] = []
-        asked: dict[str, Any] = {"page_size": TOKENS_PER_PAGE}
-        while True:
-            page = self._connection.call("GET", "/tokens", params=asked)
-            tokens += [load(Token, each) for each in page["tokens"]]
-            if not page["next_page_token"]:
-                return tokens
-            asked["page_token"] = page["next_page_token"]
+    def list_tokens(self, *, page_size: PageSize = 50, page_token: PageToken | None = None) -> TokenPage:
+        """Return a page of the tokens of the workspaces that you manage, newest first; see ``pages``."""
+        asked = {"page_size": page_size, "page_token": page_token}
+        return self._ask(TokenPage, "GET", "/tokens", params=asked)
 
     def create_token(
-        self, member: str, workspaces: list[str], *, name: str = "", expires_in_days: int | None = 90
-    ) -> tuple[Token, str]:
-        """Make a token for a member of workspaces; return it and its secret, which is told here alone."""
-        asked = {"member": member, "workspaces": workspaces, "name": name, "expires_in_days": expires_in_days}
-        made = self._connection.call("POST", "/tokens", json=asked)
-        return load(Token, made), made["secret"]
+        self, member: str, workspaces: Sequence[str], *, name: str = "", expires_in_days: int | None = 90
+    ) -> NewToken:
+        """Make a token for a member of workspaces; its secret is told here alone."""
+        asked = {
+            "member": member, "workspaces": list(workspaces), "name": name, "expires_in_days": expires_in_days,
+        }  # fmt: skip
+        return self._ask(NewToken, "POST", "/tokens", json=asked)
 
-    def revoke_token(self, token_id: str) -> Token:
+    def revoke_token(self, token_id: TokenId) -> Token:
         """End a token at once."""
-        return load(Token, self._connection.call("POST", f"/tokens/{token_id}:revoke"))
+        return self._ask(Token, "POST", f"/tokens/{token_id}:revoke")

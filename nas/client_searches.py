@@ -22,6 +22,8 @@ from nas.parameters import (
     SearchId,
     TagNames,
     TextPart,
+    WorkspaceName,
+    WorkspaceNames,
 )
 from nas.search import SearchSpec, SearchState
 from nas.spec import spec_to_json
@@ -39,6 +41,7 @@ class SearchCalls(Calls):
         device_flops: Flops | None = None,
         owner: str | None = None,
         tag: Sequence[str] | None = None,
+        workspace: WorkspaceName | None = None,
         idempotency_key: IdempotencyKey | None = None,
     ) -> FoundSearch | Estimate:
         """Submit a search, or with ``validate_only`` ask what it would cost; ``submit`` and ``plan`` do one each.
@@ -47,7 +50,13 @@ class SearchCalls(Calls):
         whoever sends it again; by default each call has a key of its own, so that what it sends again after
         a lost connection is one search.
         """
-        asked = {"validate_only": validate_only, "device_flops": device_flops, "owner": owner, "tag": tag}
+        asked = {
+            "validate_only": validate_only,
+            "device_flops": device_flops,
+            "owner": owner,
+            "tag": tag,
+            "workspace": workspace,
+        }
         found = self._connection.call(
             "POST", "/searches", json=spec_to_json(spec), params=given(asked), headers=keyed(idempotency_key)
         )
@@ -63,6 +72,7 @@ class SearchCalls(Calls):
         created_before: datetime | None = None,
         owner: OwnerName | None = None,
         tag: TagNames | None = None,
+        workspace: WorkspaceNames | None = None,
         archived: Archived = "false",
         text: TextPart | None = None,
         order_by: SearchOrder = SearchOrder.NEWEST,
@@ -79,6 +89,7 @@ class SearchCalls(Calls):
             created_before: Earlier than this time.
             owner: The whole name; empty: those of nobody.
             tag: All of these.
+            workspace: One of these.
             archived: Archived searches are left out unless they, or any, are asked for.
             text: A part of the name or of the notes.
             order_by: A minus puts the last first.
@@ -88,6 +99,7 @@ class SearchCalls(Calls):
         asked = {
             "state": state, "name": name, "parent": parent, "created_after": created_after,
             "created_before": created_before, "owner": owner, "tag": tag, "archived": archived, "text": text,
+            "workspace": workspace,
             "order_by": order_by, "page_size": page_size, "page_token": page_token,
         }  # fmt: skip
         return self._ask(SearchPage, "GET", "/searches", params=asked)
@@ -113,6 +125,7 @@ class SearchCalls(Calls):
         *,
         owner: str | None = None,
         tag: Sequence[str] | None = None,
+        workspace: WorkspaceName | None = None,
         idempotency_key: IdempotencyKey | None = None,
     ) -> FoundSearch:
         """Submit a search like another, its spec changed by a merge patch (RFC 7396)."""
@@ -121,7 +134,7 @@ class SearchCalls(Calls):
             "POST",
             f"/searches/{search_id}:clone",
             content=json.dumps(patch, default=str),
-            params={"owner": owner, "tag": tag},
+            params={"owner": owner, "tag": tag, "workspace": workspace},
             headers={"Content-Type": MERGE_PATCH, **keyed(idempotency_key)},
         )
 

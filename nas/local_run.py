@@ -4,12 +4,13 @@ The search lives in the same store as those of ``nas serve``. Whatever ends this
 search stays resumable there.
 """
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -22,6 +23,7 @@ from nas.edits import Edit
 from nas.errors import NotFound, SearchError, StoreUnavailable
 from nas.estimate import Estimate
 from nas.leaderboard import comparison_of
+from nas.mlflow_beside import LEAVE_SECONDS, SEND_SECONDS, MlflowBeside
 from nas.search import Event, Search, SearchSpec, SearchState
 from nas.service import SearchService
 from nas.settings import Settings
@@ -70,10 +72,13 @@ def run(
     store = open_store(settings.database_url)
     service = SearchService(store, artifact_root=settings.artifact_root)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _page(settings) if serves else nullcontext() as page:
+    beside = MlflowBeside(settings, serves=serves)
+    with _page(settings, beside.address) if serves else nullcontext() as page, ExitStack() as stack:
         search = service.create(task, said=said) if isinstance(task, SearchSpec) else _taken_up(service, task)
         if page:
             _say(console, f"the page: {page.address}/searches/{search.id}")
+        if page or not search.state.is_final:
+            stack.enter_context(_told(beside, console))
         supervisor = Supervisor(
             store, logs=settings.log_directory, environment=settings.environment(), only=search.id
         )
@@ -219,12 +224,31 @@ def _conclude(service: SearchService, search_id: str, console: Console) -> Searc
 
 
 @contextmanager
-def _page(settings: Settings) -> Iterator[_Page]:
+def _told(beside: MlflowBeside, console: Console) -> Iterator[None]:
+    """Tell MLflow of the search while it runs, and of its end for a while after it."""
+    beside.start()
+    seconds = LEAVE_SECONDS
+    try:
+        yield
+        seconds = SEND_SECONDS
+    finally:
+        if not beside.stop(seconds) and beside.is_telling:
+            _say(
+                console,
+                "MLflow was not told all; it will be by the next nas run, nas serve or nas mlflow sync",
+            )
+
+
+@contextmanager
+def _page(settings: Settings, mlflow: str | None) -> Iterator[_Page]:
     """Serve the pages from a process of their own while the search runs here."""
     listen = ("--host", settings.host, "--port", str(settings.port))
     opens = ("--open",) if settings.open else ()
     command = (sys.executable, "-P", "-m", "api", "--page-only", *listen, *opens)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:  # noqa: S603 - the command is ours
+    told = {"NAS_MLFLOW_URL": mlflow} if mlflow and not settings.mlflow_url else {}
+    with subprocess.Popen(  # noqa: S603 - the command is ours
+        command, env={**os.environ, **told}, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as server:
         try:
             assert server.stdout
             address = server.stdout.readline().strip().rpartition(" ")[2]

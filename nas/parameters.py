@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from nas.accounts import WORKSPACE_PATTERN
 from nas.edits import MAX_OWNER_LENGTH, MAX_TAG_LENGTH, MAX_TAGS
 from nas.settings import DeviceFlops
 
@@ -26,6 +27,9 @@ TagNames = Annotated[
     Sequence[Annotated[str, Field(max_length=MAX_TAG_LENGTH, pattern=_NO_NUL)]], Field(max_length=MAX_TAGS)
 ]
 """All of these."""
+WorkspaceName = Annotated[str, Field(pattern=WORKSPACE_PATTERN)]
+WorkspaceNames = Annotated[Sequence[WorkspaceName], Field(max_length=100)]
+"""One of these."""
 Archived = Literal["false", "true", "any"]
 IdempotencyKey = Annotated[str, Field(pattern='^("[!#-~]{1,255}"|[!#-~]{1,255})$')]
 """The same request with the same key is done once, however often it is sent."""

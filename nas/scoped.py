@@ -100,8 +100,8 @@ def _measured(
     return _do(service, name, replace(which, searches=narrowed(which.searches, principal)), **kwargs)
 
 
-def _compared(service: SearchService, present: Present, name: str, search_ids: Sequence[str]) -> Any:
-    """Put searches side by side that a principal sees all of."""
+def _of_searches(service: SearchService, present: Present, name: str, search_ids: Sequence[str]) -> Any:
+    """Do what is done with several searches, for a principal that sees all of them."""
     principal = present()
     for search_id in search_ids:
         require_search(service, principal, Action.READ, search_id)
@@ -214,7 +214,7 @@ USES: Mapping[str, Callable[..., Any]] = {
     "list_parents": _listed,
     "list_measurements": _measured,
     "history_rows": _measured,
-    "compare": _compared,
+    "compare": _of_searches,
     "front": _READ,
     "series": _READ,
     "trial_rows": _READ,
@@ -228,6 +228,9 @@ USES: Mapping[str, Callable[..., Any]] = {
     "control.stop_trial": _ordered,
     "log_ranges.of_attempt": _READ,
     "log_ranges.of_search": _READ,
+    "mlflow.of": _READ,
+    "mlflow.of_searches": _of_searches,
+    "mlflow.behind_seconds": _signed_in,
     "events": _events,
     "event_cursor": _signed_in,
     "totals": _signed_in,

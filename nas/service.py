@@ -36,6 +36,7 @@ from nas.listing import (
 )
 from nas.log_ranges import LogRanges
 from nas.logs import LogTail, log_path, read_tail, stored_tail
+from nas.mlflow_links import MlflowLinks
 from nas.parent import architecture_of
 from nas.patch import patched_spec
 from nas.people import People
@@ -68,6 +69,7 @@ class SearchService(Retrospect):
         device_flops: float | None = None,
         capacity: Capacity = NO_CAPACITY,
         confinement: Callable[[], Confinement] = lambda: EVERYWHERE,
+        mlflow: MlflowLinks | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self.control = SearchControl(store, clock=clock, capacity=capacity)
@@ -78,6 +80,8 @@ class SearchService(Retrospect):
         self._artifact_root = artifact_root
         self._logs = logs
         self._confinement = confinement
+        self.mlflow = mlflow or MlflowLinks(store.outboxes, "", None)
+        """Where searches are in MLflow."""
         self._clock = clock
         self._workspaces: dict[str, str] = {}
         """Of searches that were asked for: none ever moves to another."""

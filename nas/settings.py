@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -61,9 +61,17 @@ def _roots(text: str) -> str:
     return os.pathsep.join(str(_absolute(Path(each))) for each in text.split(os.pathsep) if each.strip())
 
 
+def _web_address(address: str) -> str:
+    parts = urlsplit(address)
+    if parts.scheme not in {"http", "https"} or not parts.netloc or "@" in parts.netloc:
+        raise ValueError("an http or https address without a password, such as https://mlflow.example")
+    return address.rstrip("/")
+
+
 HostNames = Annotated[str, AfterValidator(_host_names)]
 Roots = Annotated[str, AfterValidator(_roots)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
 Address = Annotated[str, AfterValidator(_absolute_address)]
 DeviceFlops = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 """Operations a second that can be: the one check of the setting, of the option and of the parameter."""
@@ -95,6 +103,13 @@ class Settings(BaseSettings):
         validation_alias="MLFLOW_TRACKING_URI",
     )
     """``MLFLOW_TRACKING_URI``: a server or a local SQLite store of MLflow."""
+    mlflow: bool = True
+    """``NAS_MLFLOW``: whether MLflow is told of searches, and served beside ``nas serve`` where no
+    ``MLFLOW_TRACKING_URI`` is given."""
+    mlflow_port: int = Field(default=5000, ge=0, le=65_535)
+    """``NAS_MLFLOW_PORT``: the port of that server on this machine; a free one is taken where it is not, or for 0."""
+    mlflow_url: WebAddress | None = None
+    """``NAS_MLFLOW_URL``: where browsers reach MLflow; by default the server itself where that is known."""
     optuna_storage: Address = Field(default_factory=lambda data: _sqlite_address(data["home"] / "optuna.db"))
     """``NAS_OPTUNA_STORAGE``: where searches are shown as Optuna studies: any database that Optuna can use."""
     ray_address: str | None = None
@@ -136,6 +151,16 @@ class Settings(BaseSettings):
             # A default that follows from a refused value is reported too; only the cause counts.
             causes = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
             raise InvalidSettings("; ".join(map(_problem, causes))) from None
+
+    @property
+    def serves_mlflow(self) -> bool:
+        """Whether ``nas serve`` is to serve MLflow: unless told otherwise, or where it is."""
+        return self.mlflow and "tracking_uri" not in self.model_fields_set
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        """Where an MLflow on this machine keeps artifacts."""
+        return self.home / "mlartifacts"
 
     @property
     def log_directory(self) -> Path:

@@ -119,7 +119,6 @@ class Attempt:
     started_at: datetime
     ended_at: datetime | None = None
     failure: Failure | None = None
-    mlflow_run_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

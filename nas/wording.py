@@ -10,6 +10,7 @@ from minitron.hub import PREFIX
 from minitron.progress import Progress
 from nas.budget import Budget
 from nas.finals import ScoreRow
+from nas.mlflow_links import MlflowStanding
 from nas.search import Search
 from nas.trial import TrialRole
 
@@ -134,6 +135,20 @@ def said(search: Search) -> list[str]:
     """Return what people say of a search, but for its notes: nothing where they say nothing."""
     parts = {"owner": search.owner, "tags": ", ".join(search.tags), "archived": search.archived}
     return [name if value is True else f"{name} {value}" for name, value in parts.items() if value]
+
+
+def behind(seconds: float) -> str:
+    """Return that MLflow was not told all for so long."""
+    return (
+        f"MLflow has not been told all for {duration(timedelta(seconds=seconds))}; it will be once it answers"
+    )
+
+
+def in_mlflow(standing: MlflowStanding) -> list[str]:
+    """Return where a search is in MLflow, and that this is old: nothing where there is nothing to say."""
+    lines = [f"in MLflow: {standing.mlflow_url}"] if standing.mlflow_url else []
+    late = standing.mlflow_behind_seconds
+    return lines if late is None else [*lines, behind(late)]
 
 
 def progress(at: Progress) -> str:

@@ -102,5 +102,15 @@ def new_home(tmp_path_factory):
     return Home(settings, open_store(settings.database_url))
 
 
+def tell_mlflow(settings, **environment):
+    """Have MLflow told all that is stored, as `nas run` does beside a search."""
+    subprocess.run(
+        [sys.executable, "-P", "-m", "workers", "--project"],
+        env=os.environ | settings.environment() | environment,
+        stdin=subprocess.DEVNULL,  # it ends once all is sent
+        check=True,
+    )
+
+
 def _numbers(measurement):
     return measurement and (measurement.loss, measurement.loss_before_retraining, measurement.num_parameters)

@@ -294,5 +294,4 @@ attempts = st.builds(
     started_at=times,
     ended_at=maybe_times,
     failure=st.none() | failures,
-    mlflow_run_id=st.none() | texts,
 )

@@ -46,7 +46,6 @@ from workers.nodes import Site
 from workers.report import Prepared, failure_of
 from workers.studies import StudyKeeper
 from workers.sweep import Sweep
-from workers.tracking import Tracker
 from workers.watch import Reason, Watch
 from workers.weigher import AxisWeigher
 
@@ -58,10 +57,8 @@ FAILURE = 1
 LEASE_SECONDS = 30.0
 PROGRESS_SECONDS = 1.0
 STARTING = Progress(stage="starting workers")
-TRACKING_SECONDS = 120.0
-"""How long the end of a search may wait for MLflow to take its winner."""
-INTERRUPTED_SECONDS = 10.0
-"""How long the end of a process may, whose search goes on in another."""
+STUDY_SECONDS = 10.0
+"""How long the end of a process may wait for its search's Optuna study."""
 
 
 class _Interrupted(Exception):
@@ -114,41 +111,28 @@ class _Run:
         self._site: Site | None = None
         """What the nodes of a cluster are held to; a local one has one node, which is this."""
         self._refused: dict[str, str] = {}
-        self._tracker = Tracker(
-            store,
-            lease,
-            uri=settings.tracking_uri,
-            artifacts=settings.home / "mlartifacts",
-            root=self._root,
-        )
         self._study = StudyKeeper(store, lease.search_id, url=settings.optuna_storage)
         self._axes = AxisWeigher(store, lease)
 
     def to_its_end(self) -> int:
         """Run, record whatever ends it, and return the exit code."""
-        self._tracker.start()
         self._study.start()
         self._axes.start()
-        seconds = TRACKING_SECONDS
         try:
             return self._ended()
         except _Interrupted as error:
-            seconds = INTERRUPTED_SECONDS
             logger.info("search %s: left as it is: %s", self._lease.search_id, error)
             return NOT_OURS if self._watch.reason is Reason.LOST_LEASE else SUCCESS
         except NotNow as error:
-            seconds = INTERRUPTED_SECONDS
             logger.warning("search %s: waits: %s", self._lease.search_id, error)
             self._report(Progress(stage=error.stage))
             return NOT_NOW
         except LostLease as error:
-            seconds = INTERRUPTED_SECONDS
             logger.warning("%s", error)
             return NOT_OURS
         finally:
-            self._axes.close(INTERRUPTED_SECONDS)
-            self._tracker.close(seconds)
-            self._study.close(INTERRUPTED_SECONDS)
+            self._axes.close(STUDY_SECONDS)
+            self._study.close(STUDY_SECONDS)
 
     def _ended(self) -> int:
         """Run, and make the search final."""
@@ -196,7 +180,6 @@ class _Run:
             used = [path.resolve() for path in prepared.paths if path.resolve().is_relative_to(root)]
             keep_in_use(root, search.id, used)
             self._sweep.in_use = (*used, *([self._site.probe] if self._site else []))
-            self._tracker.identify(_fingerprints(prepared))
             search = self._move(
                 SearchState.RUNNING,
                 parent_loss=prepared.parent_loss,
@@ -388,12 +371,3 @@ def _roomy(spec: SearchSpec) -> SearchSpec:
     trials = resources.cpus * resources.processes * spec.max_parallel
     cpus = max(resources.cpus, min(os.cpu_count() or 1, trials))
     return replace(spec, resources=replace(resources, cpus=cpus))
-
-
-def _fingerprints(prepared: Prepared) -> dict[str, str]:
-    return {
-        "parent_fingerprint": prepared.parent_fingerprint,
-        "blocks_fingerprint": prepared.blocks_fingerprint,
-        "scores_fingerprint": prepared.scores_fingerprint,
-        "teacher_fingerprint": prepared.teacher_fingerprint,
-    }

@@ -8,6 +8,7 @@ from api.dashboard.axes_panel import AxesPanel
 from api.dashboard.charts import learning_chart, num_curves_left_out, size_chart
 from api.dashboard.control_panel import ControlPanel
 from api.dashboard.live import Live
+from api.dashboard.mlflow_panel import MlflowPanel
 from api.dashboard.parallel_panel import ParallelPanel
 from api.dashboard.ranking_panel import RankingPanel
 from api.dashboard.said_panel import SaidPanel
@@ -97,6 +98,7 @@ class _Page:
             with ui.element("div").classes("charts"):
                 self._story = StoryPanel(self._id)
                 LogPanel(service, self._id)
+            MlflowPanel(service, self._id)
             make_spec_panel(snapshot.search)
         self._show(snapshot)
 

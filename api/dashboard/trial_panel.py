@@ -80,8 +80,6 @@ def _attempts(line: Line) -> None:
     for attempt in attempts:
         with ui.column().classes("w-full gap-1"):
             ui.label(_attempt(attempt, is_over=line.record.trial.state.is_final))
-            if attempt.mlflow_run_id:
-                ui.label(f"MLflow run {attempt.mlflow_run_id}").classes("soft mono")
             if attempt.failure:
                 _failure(attempt.failure)
     trial = line.record.trial

@@ -26,6 +26,7 @@ from api.errors import problems
 from api.paging import place_in, token_of
 from api.schemas.estimates import EstimateResource
 from api.schemas.searches import LogResource, SearchPage, SearchResource
+from nas.clock import utc_now
 from nas.listing import SearchOrder
 from nas.search import Search
 from nas.settings import DeviceFlops
@@ -89,8 +90,9 @@ def list_searches(
     asked = {"list": "searches", "order_by": order_by, **dump(which)}
     after = place_in(page_token, asked, PLACES) if page_token else None
     views = service.list_views(which, order=order_by, after=after, limit=size + 1)
+    links = service.mlflow.of_searches([view.search.id for view in views[:size]])
     return SearchPage(
-        searches=[SearchResource.of(view) for view in views[:size]],
+        searches=[SearchResource.of(view, mlflow_url=links.get(view.search.id)) for view in views[:size]],
         next_page_token=token_of(views[size - 1].search.id, asked) if len(views) > size else None,
     )
 
@@ -105,8 +107,13 @@ def get_search(response: Response, service: Service, search_id: SearchId) -> Sea
     """
     view = service.get(search_id)
     response.headers["ETag"] = f'"{view.search.version}"'
-    comparison = service.comparison(view.search)
-    return SearchResource.of(view, comparison, service.disk_bytes(search_id))
+    return SearchResource.of(
+        view,
+        service.comparison(view.search),
+        service.disk_bytes(search_id),
+        mlflow_url=service.mlflow.of_searches((search_id,)).get(search_id),
+        mlflow_behind_seconds=service.mlflow.behind_seconds(utc_now()),
+    )
 
 
 @router.patch(
@@ -152,7 +159,8 @@ def clone_search(
 def cancel_search(service: Service, search_id: SearchId) -> SearchResource:
     """Ask for the end of a search. Its workers stop within seconds; what is measured is kept."""
     service.cancel(search_id)
-    return SearchResource.of(service.get(search_id))
+    links = service.mlflow.of_searches((search_id,))
+    return SearchResource.of(service.get(search_id), mlflow_url=links.get(search_id))
 
 
 @router.get("/searches/{search_id}/logs", operation_id="get_log", responses=problems(404, 422, 503))

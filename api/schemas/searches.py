@@ -129,22 +129,31 @@ class SearchResource(Resource):
     """Only where one search is asked for, once a trial has completed."""
     disk_bytes: int | None = None
     """Of its states, students and winner; only where one search is asked for."""
+    mlflow_url: str | None = None
+    """Its page in MLflow, where browsers can reach that and it was told of the search."""
+    mlflow_behind_seconds: float | None = None
+    """How long MLflow has not been told all, once that is long; only where one search is asked for."""
 
     @classmethod
     def of(
-        cls, view: SearchView, comparison: Comparison | None = None, disk_bytes: int | None = None
+        cls,
+        view: SearchView,
+        comparison: Comparison | None = None,
+        disk_bytes: int | None = None,
+        *,
+        mlflow_url: str | None = None,
+        mlflow_behind_seconds: float | None = None,
     ) -> "SearchResource":
         """Return the resource of a view."""
         standing = {name: getattr(view, name) for name in VIEW_FIELDS}
-        return cls.model_validate(
-            {
-                **dump(view.search),
-                "orders": view.search.orders,
-                **standing,
-                "comparison": comparison,
-                "disk_bytes": disk_bytes,
-            }
-        )
+        beside = {
+            "orders": view.search.orders,
+            "comparison": comparison,
+            "disk_bytes": disk_bytes,
+            "mlflow_url": mlflow_url,
+            "mlflow_behind_seconds": mlflow_behind_seconds,
+        }
+        return cls.model_validate({**dump(view.search), **standing, **beside})
 
 
 VIEW_FIELDS = (

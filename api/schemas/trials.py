@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from api.schemas.base import FailureResource, Resource, WaitingResource
+from nas.mlflow_links import SearchLinks
 from nas.standing import TrialRecord
 from nas.trial import TrialRole, TrialState
 
@@ -71,7 +72,9 @@ class AttemptResource(Resource):
     started_at: datetime
     ended_at: datetime | None
     failure: FailureResource | None
-    mlflow_run_id: str | None
+    mlflow_run_id: str | None = None
+    mlflow_url: str | None = None
+    """Its page in MLflow, where browsers can reach that."""
 
 
 class TrialResource(Resource):
@@ -105,17 +108,15 @@ class TrialRecordResource(TrialResource):
     """Why it waits, where it does."""
 
     @classmethod
-    def of(cls, record: TrialRecord) -> "TrialRecordResource":
+    def of(cls, record: TrialRecord, links: SearchLinks) -> "TrialRecordResource":
         """Return the resource of a record."""
         trial = TrialResource.model_validate(record.trial)
-        return cls.model_validate(
-            {
-                **dict(trial),
-                "points": list(record.points),
-                "attempts": list(record.attempts),
-                "waiting": record.waiting,
-            }
-        )
+        attempts = [AttemptResource.model_validate(attempt) for attempt in record.attempts]
+        for attempt in attempts:
+            place = attempt.trial_number, attempt.number
+            attempt.mlflow_run_id, attempt.mlflow_url = links.run_ids.get(place), links.attempts.get(place)
+        parts = {"points": list(record.points), "attempts": attempts, "waiting": record.waiting}
+        return cls.model_validate({**dict(trial), **parts})
 
 
 class TrialPage(Resource):

@@ -30,6 +30,7 @@ from nas.storage import changes
 from nas.storage.history_memory import MemoryHistory
 from nas.storage.memory_accounts import InMemoryAccounts
 from nas.storage.ordered import Ordered, Present, order_event, ordered
+from nas.storage.outboxes import InMemoryOutboxes
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.tally import Tally, tally_of
 from nas.totals import Totals
@@ -61,6 +62,7 @@ class InMemoryStore:
         """Requests that made a search, with its id, by their key."""
         self._events: list[Event] = []
         self.history = MemoryHistory(self._lock, self.get_search, self.trials, self.points)
+        self.outboxes = InMemoryOutboxes(self.events, self.last_sequence)
 
     def add_search(self, search: Search, key: RequestKey | None = None) -> Search:
         """See SearchStore."""

@@ -22,6 +22,7 @@ from nas.storage import changes, sums, tables
 from nas.storage.engine import Database
 from nas.storage.history_sql import SqlHistory, record
 from nas.storage.ordered import Ordered, Present, order_event, ordered
+from nas.storage.outboxes import SqlOutboxes
 from nas.storage.queries import listed_searches, require_search
 from nas.storage.rows import find, put, row_of, rows_of, search_row
 from nas.storage.sql_accounts import SqlAccounts
@@ -52,6 +53,7 @@ class SqlStore(SqlStandings):
         self.history = SqlHistory(self._database)
         self.accounts = SqlAccounts(self._database)
         self._clock = clock
+        self.outboxes = SqlOutboxes(self._database)
         self._migrations = Config()
         self._migrations.set_main_option("script_location", "nas.storage:migrations")
         self._migrations.attributes["writing"] = self._database.writing
@@ -213,7 +215,7 @@ class SqlStore(SqlStandings):
 
     def trials(self, search_id: str) -> list[Trial]:
         """See SearchStore."""
-        return [load(Trial, row) for row in self._rows(tables.trials, search_id)]
+        return [load(Trial, row) for row in self._rows_of(tables.trials, search_id)]
 
     def add_point(self, point: TrialPoint, lease: Lease) -> None:
         """See SearchStore."""
@@ -236,7 +238,7 @@ class SqlStore(SqlStandings):
         """See SearchStore."""
         return [
             TrialPoint(trial_number=row["trial_number"], point=load(Point, row))
-            for row in self._rows(tables.points, search_id, trials)
+            for row in self._rows_of(tables.points, search_id, trials)
         ]
 
     def save_attempt(self, attempt: Attempt, lease: Lease) -> None:
@@ -256,7 +258,7 @@ class SqlStore(SqlStandings):
 
     def attempts(self, search_id: str, trials: Collection[int] | None = None) -> list[Attempt]:
         """See SearchStore."""
-        return [load(Attempt, row) for row in self._rows(tables.attempts, search_id, trials)]
+        return [load(Attempt, row) for row in self._rows_of(tables.attempts, search_id, trials)]
 
     def events(self, *, after: int = 0, search_id: str | None = None, limit: int = 1000) -> list[Event]:
         """See SearchStore."""
@@ -292,7 +294,7 @@ class SqlStore(SqlStandings):
         allowed = self._steps.get_current_head()
         return StoreUnavailable(f"{self._database.name}: found {found}, allowed by this version: {allowed}")
 
-    def rows_of(
+    def _rows_of(
         self, table: Table, search_id: str, trials: Collection[int] | None = None
     ) -> Sequence[RowMapping]:
         """Return the rows of a search, or of some of its trials, in a table by their key."""

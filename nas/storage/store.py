@@ -27,6 +27,7 @@ from nas.listing import (
     TrialPlace,
 )
 from nas.orders import Order
+from nas.outbox import OutboxStore
 from nas.search import AxisImportance, Event, Search
 from nas.storage.accounts import AccountStore
 from nas.tally import Tally
@@ -101,6 +102,11 @@ class SearchStore(Standings, Protocol):
     @property
     def accounts(self) -> AccountStore:
         """People, stored beside."""
+        ...
+
+    @property
+    def outboxes(self) -> OutboxStore:
+        """What MLflow was told of them."""
         ...
 
     def add_search(self, search: Search, key: RequestKey | None = None) -> Search:

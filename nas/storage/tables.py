@@ -240,7 +240,7 @@ attempts = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("ended_at", UtcDateTime),
     _document("failure"),
-    Column("mlflow_run_id", String),
+    Column("mlflow_run_id", String),  # of earlier versions; now in tracked_runs
     ForeignKeyConstraint(["search_id", "trial_number"], ["trials.search_id", "trials.number"]),
 )
 
@@ -288,3 +288,25 @@ token_workspaces = Table(
     Column("token_id", ForeignKey("tokens.id"), primary_key=True, index=True),
 )
 """Where each token holds."""
+
+outboxes = Table(
+    "outboxes",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("target", String, nullable=False, unique=True),
+    Column("experiment_id", String, nullable=False),
+    Column("cursor", BigInteger, nullable=False),
+    Column("owner", String),
+    Column("until", UtcDateTime),
+)
+
+tracked_runs = Table(
+    "tracked_runs",
+    metadata,
+    Column("outbox_id", ForeignKey("outboxes.id"), primary_key=True),
+    Column("search_id", ForeignKey("searches.id"), primary_key=True),
+    Column("trial_number", Integer, primary_key=True, autoincrement=False),
+    Column("attempt_number", Integer, primary_key=True, autoincrement=False),
+    Column("run_id", String, nullable=False),
+)
+"""Which run of MLflow shows what; both numbers are -1 where it is a search."""

@@ -630,7 +630,7 @@ def test_an_attempt_is_replaced_by_its_later_self(store, lease):
     attempts = [make_attempt(0, 1), make_attempt(0, 2), make_attempt(1, 1)]
     for attempt in reversed(attempts):
         store.save_attempt(attempt, lease)
-    ended = make_attempt(0, 1, ended_at=after(3), failure=FAILURE, mlflow_run_id="abc")
+    ended = make_attempt(0, 1, ended_at=after(3), failure=FAILURE)
     store.save_attempt(ended, lease)
     store.save_attempt(ended, lease)
     assert store.attempts("search-1") == [ended, *attempts[1:]]

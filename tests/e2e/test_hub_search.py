@@ -19,6 +19,7 @@ from nas.service import SearchService
 from nas.settings import Settings
 from nas.storage.sql import open_store
 from nas.supervisor import NOT_NOW
+from tests.home import tell_mlflow
 from tests.hub import FakeHub, asked_here, serving
 from tests.micro import micro_spec
 
@@ -106,6 +107,7 @@ def test_a_gated_parent_is_searched_by_a_token(searched, hub, settings):
     card = (settings.artifact_root / searched.winner.path / "README.md").read_text()
     assert 'base_model: "org/micro"' in card
     assert f"`hub:org/micro@{commit}`" in card
+    tell_mlflow(settings)
     client = MlflowClient(tracking_uri=settings.tracking_uri)
     (experiment,) = [
         each.experiment_id for each in client.search_experiments(filter_string="name = 'minitron-nas'")
@@ -133,6 +135,7 @@ def test_nothing_that_is_kept_shows_the_token(searched, service, spec, hub, sett
         f"RefusedByHub: {refused.spec.parent}: is gated: the token has no access"
     )
     assert "Traceback" in failure.traceback
+    tell_mlflow(settings, **hub.environment(TOKEN))
     files = [path for path in settings.home.rglob("*") if path.is_file()]
     assert {"nas.db", "mlflow.db", "worker.log", "README.md"} <= {path.name for path in files}
     # Not read here: a process that closes a SQLite file loses the locks of its open connections to it.

@@ -28,7 +28,7 @@ from nas.storage.sql import open_store
 from nas.supervisor import NOT_OURS
 from nas.trial import FailureKind, TrialRole, TrialState
 from tests.checkpoints import write_task
-from tests.home import LEASE_SECONDS, Home, new_home
+from tests.home import LEASE_SECONDS, Home, new_home, tell_mlflow
 from tests.micro import STEP_TOKENS
 from workers.runner import FAILURE, STARTING, run_search
 
@@ -90,6 +90,7 @@ def test_the_winner_is_an_ordinary_checkpoint(home, finished):
 
 
 def test_mlflow_shows_it(home, finished):
+    tell_mlflow(home.settings)
     client = MlflowClient(tracking_uri=home.settings.tracking_uri)
     experiment = client.get_experiment_by_name("minitron-nas")
     runs = client.search_runs([experiment.experiment_id], f"tags.`nas.search_id` = '{finished}'")
@@ -242,6 +243,7 @@ def test_a_search_with_all_stages_survives_a_kill_in_its_correction(home, tmp_pa
     card = (home.settings.artifact_root / search.winner.path / "README.md").read_text(encoding="utf-8")
     assert f"| corrected parent | {search.corrected_loss:.4f} |" in card
     assert f"| nouns acc | {search.evaluated[0].scores[0].value:.4f} |" in card
+    tell_mlflow(home.settings)
     client = MlflowClient(tracking_uri=home.settings.tracking_uri)
     experiment = client.get_experiment_by_name("minitron-nas")
     query = f"tags.`nas.search_id` = '{search_id}' and tags.`nas.kind` = 'search'"

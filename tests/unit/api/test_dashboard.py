@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import httpx
 import pytest
 
+from api.dashboard import list_page, trials_table
 from api.dashboard.said_panel import notes_html, words_in
 from nas import wording
 from nas.edits import Edit

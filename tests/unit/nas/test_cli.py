@@ -16,11 +16,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from nas.outbox import target_of
 from nas.search import SearchState
+from nas.settings import Settings
 from nas.spec import dump, load_spec
-from nas.storage.sql import SqlStore
+from nas.storage.sql import SqlStore, open_store
 from nas.supervisor import STORE_FULL
 from tests.hub import FakeHub, serving
+from tests.searches import make_search
 from tests.unit.api.seeded import DEMO, LOG_TAIL, TRACEBACK
 from tests.unit.api.server import running
 
@@ -90,7 +93,10 @@ class Local:
         (package / "__init__.py").write_text("", encoding="utf-8")
         (package / "__main__.py").write_text(textwrap.dedent(worker), encoding="utf-8")
         paths = os.pathsep.join([str(package.parent), str(ROOT)])
-        environment = os.environ | {"PYTHONPATH": paths, "NAS_HOME": str(self.directory / "home")}
+        # The package has nothing but the program, so there is none that tells MLflow.
+        environment = os.environ | {
+            "PYTHONPATH": paths, "NAS_HOME": str(self.directory / "home"), "NAS_MLFLOW": "0",
+        }  # fmt: skip
         process = subprocess.Popen(
             [NAS, "run", *arguments], cwd=self.directory, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -475,7 +481,9 @@ def test_serve_runs_what_is_submitted_in_a_directory_with_an_api_of_its_own(loca
     (local.directory / "api" / "__main__.py").write_text("raise SystemExit('the wrong one')")
     local.start(SUCCEEDS, "none.yaml").communicate()  # makes the package of the worker
     paths = os.pathsep.join([str(local.directory / "path"), str(ROOT)])
-    environment = os.environ | {"PYTHONPATH": paths, "NAS_HOME": str(local.directory / "home")}
+    environment = os.environ | {
+        "PYTHONPATH": paths, "NAS_HOME": str(local.directory / "home"), "NAS_MLFLOW": "0",
+    }  # fmt: skip
     with subprocess.Popen(
         [NAS, "serve", "--host", "0.0.0.0", "--port", "0", "--open"], cwd=local.directory, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -518,3 +526,33 @@ def test_serve_where_it_cannot_listen(server, tmp_path):
     )
     assert ended.returncode == 1
     assert f"127.0.0.1:{port}, which cannot be listened on" in ended.stderr.splitlines()[-1]
+
+
+def test_mlflow_is_told_what_it_was_not(tmp_path, server):
+    environment = os.environ | {"NAS_HOME": str(server.home)}
+    ended = subprocess.run(
+        [NAS, "mlflow", "sync"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == "MLflow was told all\n"
+    target = target_of(Settings(home=server.home).tracking_uri)
+    outbox = server.store.outboxes.at(target)
+    assert outbox.cursor == server.store.last_sequence()
+    shown = server.store.outboxes.runs(outbox.id, [server.id("succeeded")], attempts=True)
+    assert len(shown) == 1 + len(server.store.attempts(server.id("succeeded")))
+
+
+def test_mlflow_that_does_not_answer_is_an_error_with_where_to_look(tmp_path):
+    environment = os.environ | {"NAS_HOME": str(tmp_path), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    store = open_store(f"sqlite:///{tmp_path}/nas.db")
+    store.add_search(make_search())
+    store.close()
+    ended = subprocess.run(
+        [NAS, "mlflow", "sync", "--seconds", "1"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    (error,) = _errors(ended.stderr)
+    assert error == f"MLflow was not told of 1 events yet; the reason: {tmp_path}/logs/mlflow-projector.log"

@@ -12,6 +12,7 @@ VARIABLES = (
     "NAS_HOME", "NAS_DATABASE_URL", "NAS_ARTIFACT_ROOT", "MLFLOW_TRACKING_URI", "NAS_OPTUNA_STORAGE",
     "NAS_RAY_ADDRESS", "NAS_HOST", "NAS_PORT", "NAS_OPEN", "NAS_ALLOWED_HOSTS", "NAS_SERVER_URL", "NAS_MAX_SEARCHES",
     "NAS_OWNER", "NAS_LOG_FORMAT", "NAS_DATA_ROOTS", "NAS_HUB_HOSTS", "NAS_TOKEN", "NAS_SESSION_KEY",
+    "NAS_MLFLOW", "NAS_MLFLOW_PORT", "NAS_MLFLOW_URL",
 )  # fmt: skip
 
 
@@ -54,6 +55,9 @@ def test_each_variable_is_read(monkeypatch):
         "NAS_HUB_HOSTS": "huggingface.co,cdn-lfs.hf.co",
         "NAS_TOKEN": "nas_canary",
         "NAS_SESSION_KEY": "canary" * 6,
+        "NAS_MLFLOW": "False",
+        "NAS_MLFLOW_PORT": "5050",
+        "NAS_MLFLOW_URL": "https://mlflow.example/at",
     }
     assert set(values) == set(VARIABLES)
     for name, value in values.items():
@@ -141,3 +145,21 @@ def test_a_home_that_nobody_has_is_a_name_as_others_are(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NAS_HOME", "~nobody-at-all")
     assert Settings().home == tmp_path / "~nobody-at-all"
+
+
+@pytest.mark.parametrize(
+    "address", ["mlflow.example", "ftp://mlflow.example", "javascript:alert(1)", "http://a:b@c"]
+)
+def test_browsers_are_sent_to_web_addresses_alone(monkeypatch, address):
+    monkeypatch.setenv("NAS_MLFLOW_URL", address)
+    with pytest.raises(InvalidSettings, match=r"^NAS_MLFLOW_URL: found .* allowed: an http or https address"):
+        Settings()
+
+
+def test_mlflow_is_served_unless_it_is_elsewhere_or_unwanted(monkeypatch):
+    assert Settings().serves_mlflow
+    assert not Settings(mlflow=False).serves_mlflow
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert Settings().serves_mlflow
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mine.db")
+    assert not Settings().serves_mlflow
