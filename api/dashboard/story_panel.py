@@ -27,7 +27,9 @@ class StoryPanel:
             self._text = ui.html("", sanitize=False).classes("w-full")
             with ui.row().classes("items-center gap-4"):
                 self._more = ui.button("Show more", on_click=self._toggle).props("flat dense no-caps")
-                ui.link("Events as JSON", f"/api/v1/events?search_id={search_id}").classes("soft")
+                ui.link("All events, as a stream", f"/api/v1/searches/{search_id}/events?after=0").classes(
+                    "soft"
+                )
 
     def show(self, happened: Sequence[Happening]) -> None:
         """Bring the panel up to date."""
