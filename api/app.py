@@ -67,7 +67,8 @@ def create_app(
     app.state.stopping = threading.Event()  # set by the server's owner, so that open streams end
     errors.install(app)
     templates: dict[str, str] = {}
-    for module in (health, searches, trials, control, events):
+    # What verbs answer to other methods comes before paths that would take them for ids.
+    for module in (health, control, searches, trials, events):
         prefix = "" if module is health else PREFIX
         routes = [route for route in module.router.routes if isinstance(route, APIRoute)]
         for route in routes:
