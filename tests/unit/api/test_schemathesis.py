@@ -60,6 +60,7 @@ TURNS = itertools.count()
 )
 def test_every_answer_is_one_that_is_described(case, server):
     address, ids = server
-    if "search_id" in case.path_parameters and next(TURNS) % 2:
+    is_meant_well = case.meta is None or case.meta.generation.mode.is_positive
+    if "search_id" in case.path_parameters and is_meant_well and next(TURNS) % 2:
         case.path_parameters["search_id"] = next(ids)
     case.call_and_validate(base_url=address, checks=CHECKS, timeout=30)
