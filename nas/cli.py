@@ -201,7 +201,7 @@ def main() -> None:
     """Run the command line."""
     app.add_typer(remote)
     app.add_typer(winner)
-    app()
+    app(prog_name="nas")
 
 
 def _settings(**options: Any) -> Settings:
