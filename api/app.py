@@ -97,6 +97,7 @@ def create_app(
     app.state.tailer = Tailer(service, app.state.stopping)
     errors.install(app)
     templates: dict[str, str] = {}
+    # What verbs answer to other methods comes before paths that would take them for ids.
     for module in (health, control, searches, trials, results, history, events, accounts):
         prefix = "" if module is health else PREFIX
         routes = [route for route in module.router.routes if isinstance(route, APIRoute)]

@@ -228,7 +228,7 @@ def main() -> None:
     app.add_typer(history_commands)
     app.add_typer(cli_admin.commands(), name="admin")
     app.add_typer(cli_mlflow.mlflow, name="mlflow")
-    app()
+    app(prog_name="nas")
 
 
 def _settings(**options: Any) -> Settings:

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from nas import cli
+from nas import cli, cli_complete
 from nas.cli_complete import spec_files
 from tests.unit.api.seeded import DEMO
 from tests.unit.api.server import running
@@ -45,20 +45,25 @@ def nas(server, tmp_path, monkeypatch, capfd):
 
 
 @pytest.fixture
-def complete(server, tmp_path):
+def complete(server, tmp_path, monkeypatch, capfd):
     """Return what a shell is offered for the last of some words; nothing may be said besides."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["nas"])
+    monkeypatch.setattr(cli_complete, "SECONDS", 60.0)  # a busy machine is no server that is away
 
     def call(shell, *words, address=server.address):
         line = " ".join(["nas", *words])
-        environment = os.environ | {
+        environment = {
             "_NAS_COMPLETE": f"complete_{shell}", "NAS_SERVER_URL": address, "COMP_WORDS": line,
             "COMP_CWORD": str(len(words)), "_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args",
         }  # fmt: skip
-        ended = subprocess.run(
-            [NAS], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-        )
-        assert ended.stderr == ""
-        return ended.stdout.splitlines()
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        assert (ended.value.code, err) == (0, "")
+        return out.splitlines()
 
     return call
 
@@ -221,8 +226,7 @@ def test_a_server_that_is_away_offers_nothing_and_says_nothing(complete):
     assert complete("bash", "show", "--server", ABSENT, "''") == [""]
 
 
-def test_a_shell_completes_specs(complete, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_shell_completes_specs(complete, tmp_path):
     for name in ("deep/b.yaml", "deep/c.json", "a.yml", "notes.txt", ".hidden.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
