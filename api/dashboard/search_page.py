@@ -89,7 +89,7 @@ class _Page:
             self._winner = WinnerPanel()
             with panel("Trials"):
                 self._table = TrialsTable(self._choose)
-            self._trial = TrialPanel()
+            self._trial = TrialPanel(service)
             self._parallel = ParallelPanel(snapshot)
             with ui.element("div").classes("charts"):
                 self._axes = AxesPanel()

@@ -1,21 +1,25 @@
 """The chosen trial: its architecture against the parent's, its numbers, and each attempt with what went wrong."""
 
 from datetime import timedelta
+from functools import partial
 
 from nicegui import ui
 
+from api.dashboard.attempt_log_dialog import AttemptLogDialog
 from api.dashboard.drawing import drawing
 from api.dashboard.snapshot import Snapshot
 from api.dashboard.theme import RED, STATE_COLOURS, fact, failure_details, panel
 from nas import wording
 from nas.leaderboard import Line
+from nas.service import SearchService
 from nas.trial import Attempt, Failure, Trial, TrialState
 
 
 class TrialPanel:
     """Invisible until there is a trial; made anew when what it says changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, service: SearchService) -> None:
+        self._log = AttemptLogDialog(service)
         self._shown: object = None
         self._body = ui.column().classes("w-full")
         self._body.visible = False
@@ -42,7 +46,7 @@ class TrialPanel:
                     _shape(snapshot, trial)
                 with ui.column().classes("w-full gap-2"):
                     _numbers(line)
-                    _attempts(line)
+                    _attempts(line, self._log)
 
 
 def _state(line: Line) -> str:
@@ -74,12 +78,14 @@ def _numbers(line: Line) -> None:
             fact("peak memory", wording.in_bytes(measured.peak_memory_bytes))
 
 
-def _attempts(line: Line) -> None:
+def _attempts(line: Line, log: AttemptLogDialog) -> None:
     attempts = line.record.attempts
     ui.label("Attempts" if attempts else "No worker has begun it yet").classes("soft q-mt-sm")
     for attempt in attempts:
         with ui.column().classes("w-full gap-1"):
-            ui.label(_attempt(attempt, is_over=line.record.trial.state.is_final))
+            with ui.row().classes("items-center gap-2"):
+                ui.label(_attempt(attempt, is_over=line.record.trial.state.is_final))
+                ui.button("Log", on_click=partial(log.open, attempt)).props("flat dense no-caps")
             if attempt.failure:
                 _failure(attempt.failure)
     trial = line.record.trial

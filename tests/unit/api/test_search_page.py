@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from nas.edits import Edit
+from nas.layout import attempt_log
 from nas.leaderboard import leaderboard
 from nas.service import SearchService
 from nas.spec import load_spec
@@ -59,6 +60,19 @@ def test_a_failed_trial_shows_its_attempt_and_traceback(server, browser):
     assert TRACEBACK.splitlines()[2].strip() not in browser.text
     click(browser, ".failure .q-item div", TRACEBACK.splitlines()[-1])
     browser.wait_for(TRACEBACK.splitlines()[2].strip())
+
+
+def test_an_attempt_shows_its_log_which_may_be_elsewhere(server, browser):
+    search_id = server.id("succeeded")
+    path = attempt_log(server.artifact_root, search_id, 3, 1)
+    browser.open(f"{server.address}/searches/{search_id}?trial=3")
+    browser.wait_for("Trial 3\n", "1. on host:4003")
+    press(browser, "Log")
+    browser.wait_for("Trial 3, attempt 1: log", "No such file")
+    path.parent.mkdir(parents=True)
+    path.write_text("begun <b>here</b>\n" * 5000 + "the last line\n", encoding="utf-8")
+    press(browser, "Read again", last=True)
+    browser.wait_for("of 90,014 bytes", "begun <b>here</b>", "the last line")
 
 
 def test_the_table_is_sorted_and_paged_on_the_server(server, browser):
