@@ -7,7 +7,7 @@ from api.dashboard.said_panel import listed
 from api.dashboard.theme import STATE_COLOURS, state_words
 from nas import wording
 from nas.leaderboard import num_planned
-from nas.search import Search, SearchState
+from nas.search import SearchState
 from nas.standing import SearchView
 from nas.trial import TrialState
 
@@ -60,9 +60,9 @@ def row_of(view: SearchView, now: datetime) -> dict[str, Any]:
         "id": search.id,
         "name": search.spec.name or f"Search of {wording.parent(search.spec.parent)}",
         "state": state_words(search),
-        "reason": reason(search),
+        "reason": reason(view),
         "colour": STATE_COLOURS[search.state],
-        "live": not is_final and search.state is not SearchState.QUEUED,
+        "live": not is_final and search.state not in {SearchState.QUEUED, SearchState.PAUSED},
         "archived": search.archived,
         "owner": search.owner,
         "owner_href": listed(owner=search.owner),
@@ -83,12 +83,13 @@ def row_of(view: SearchView, now: datetime) -> dict[str, Any]:
     }
 
 
-def reason(search: Search) -> str:
+def reason(view: SearchView) -> str:
     """Return in one line why a search is in its state, or what it does there; empty where there is nothing to say."""
+    search = view.search
     if search.failure:
         return search.failure.message.partition("\n")[0]
-    if search.state is SearchState.QUEUED:
-        return "waiting for a free worker process"
+    if view.waiting:
+        return view.waiting.text
     return wording.progress(search.progress) if search.progress else ""
 
 

@@ -42,8 +42,11 @@ class StandingPanel:
             self._stage.text = f"Took {took}; its files take {wording.in_bytes(snapshot.disk_bytes)}"
             self._left.text = f"ended {ended:%d %B %Y, %H:%M} UTC"
             return
-        if search.state is SearchState.QUEUED:
-            self._stage.text, self._left.text = "Waiting for a free worker process", ""
+        if search.state in {
+            SearchState.QUEUED,
+            SearchState.PAUSED,
+        }:  # why stands with what can be done about it
+            self._stage.text, self._left.text = "Nothing of it runs now", ""
             self._bar.value = 0
             return
         done, total = (at.done, at.total) if at and at.total else (view.tokens_done, view.tokens_total)
