@@ -10,9 +10,11 @@ import pytest
 from api.app import create_app
 from api.authorisation import RULES
 from nas.accounts import LOCAL, Member, Role
-from nas.cli_remote import _client
-from nas.client import Client
+from nas.cli_options import connected
+from nas.client import Client, pages
 from nas.connection import ClientError
+from nas.layout import attempt_log
+from nas.logs import log_path
 from nas.search import SearchState
 from nas.service import SearchService
 from nas.storage.memory import InMemoryStore
@@ -22,11 +24,17 @@ from tests.unit.api.seeded import DEMO, demo_spec
 from tests.unit.api.server import running
 
 PUBLIC = {"get_health", "get_readiness"}
-OF_EVERYBODY = {"get_metrics", "whoami", "list_searches", "stream_all_events"}
-READS = {
-    "get_search", "get_log", "download_winner", "list_trials", "stream_events", "list_members",
+OF_EVERYBODY = {
+    "get_metrics", "whoami", "list_searches", "stream_all_events", "list_history", "list_parents", "export_history",
 }  # fmt: skip
-CHANGES = {"edit_search", "clone_search", "cancel_search"}
+READS = {
+    "get_search", "get_log", "download_winner", "list_trials", "stream_events", "list_members", "get_front",
+    "get_series", "export_search", "compare_searches", "read_search_log", "read_attempt_log",
+}  # fmt: skip
+CHANGES = {
+    "edit_search", "clone_search", "cancel_search", "pause_search", "resume_search", "kill_search", "extend_search",
+    "enqueue_architecture", "stop_trial",
+}  # fmt: skip
 SUBMITS = {"create_search"}
 MANAGES = {"put_member", "remove_member", "list_tokens", "create_token", "revoke_token"}
 ENDLESS = {"stream_all_events", "stream_events"}
@@ -43,6 +51,13 @@ JSON, YAML = {"Content-Type": "application/json"}, {"Content-Type": "application
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     with running(tmp_path_factory.mktemp("team")) as server:
+        search_id = server.id("succeeded")
+        for log in (
+            attempt_log(server.artifact_root, search_id, 0, 1),
+            log_path(server.home / "logs", search_id),
+        ):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text("began\n", encoding="utf-8")
         yield server
 
 
@@ -58,12 +73,16 @@ def request_of(operation: str, server, team, **places: str) -> dict:
         "search_id": server.id("failed" if operation == "get_log" else "succeeded"),
         "workspace": "default",
     }
-    usual |= {"name": "vic", "token_id": team.ids["off"]}
+    usual |= {"name": "vic", "token_id": team.ids["off"], "trial_number": "0", "attempt_number": "1"}
     headers, content = {}, None
     if operation == "create_search":
         headers, content = YAML, DEMO.read_bytes()
-    elif operation in {"put_member", "create_token", "edit_search"}:
+    elif operation == "compare_searches":
+        path += "?search={search_id}"
+    elif operation in {"put_member", "create_token", "edit_search", "extend_search", "enqueue_architecture"}:
         body = {
+            "extend_search": {"num_trials": 20},
+            "enqueue_architecture": {"num_layers": 5},
             "put_member": {"role": "viewer"},
             "create_token": {"member": "vic", "workspaces": ["default"]},
             "edit_search": {"tags": ["seen"]},
@@ -134,7 +153,8 @@ class TestEveryOperation:
             with asked(http, request_of(operation, server, team, **none)) as answer:
                 other = problem_in(answer, 404, "not_found")
         there = {"none": server.id("failed" if operation == "get_log" else "succeeded")}
-        there = there if "search_id" in OPERATIONS[operation][1] else {"none": "default"}
+        is_of_search = "search_id" in OPERATIONS[operation][1] or operation == "compare_searches"
+        there = there if is_of_search else {"none": "default"}
         detail = other["detail"].replace("none", there["none"])
         assert found["detail"] == detail
         assert found.keys() == other.keys()
@@ -333,11 +353,12 @@ class TestClient:
         with Client(server.address, team.secrets["ada"]) as client:
             assert client.whoami().roles == {"default": Role.ADMIN}
             client.put_member("default", "mia", Role.VIEWER)
-            assert "mia" in [each.name for each in client.list_members("default")]
-            token, secret = client.create_token("mia", ["default"], name="laptop", expires_in_days=None)
-            assert token in client.list_tokens()
-            with Client(server.address, secret) as other:
-                assert other.get(server.id("succeeded")).search.workspace == "default"
+            assert "mia" in [each.name for each in client.list_members("default").members]
+            token = client.create_token("mia", ["default"], name="laptop", expires_in_days=None)
+            assert token.id in [each.id for page in pages(client.list_tokens) for each in page.tokens]
+            assert token.secret not in repr(token)
+            with Client(server.address, token.secret) as other:
+                assert other.get_search(server.id("succeeded")).workspace == "default"
             assert client.revoke_token(token.id).revoked_at
             client.remove_member("default", "mia")
 
@@ -356,7 +377,7 @@ class TestClient:
 
     def test_commands_take_it_from_the_environment(self, server, team, monkeypatch):
         monkeypatch.setenv("NAS_TOKEN", team.secrets["vic"])
-        with _client(server.address) as client:
+        with connected(server.address) as client:
             assert client.whoami().name == "vic"
 
 
