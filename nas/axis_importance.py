@@ -11,7 +11,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from nas.frontier import trained_architectures
 from nas.proposer import quiet
-from nas.search import AxisImportance, Search
+from nas.search import LEAST_TO_WEIGH, AxisImportance, Search
 from nas.storage.store import TrialPoint
 from nas.study import study_trials
 from nas.trial import Trial
@@ -23,7 +23,7 @@ def axis_importance(
     """Return the importance of the axes; None where too few trials were trained to the end, or all lose the same."""
     weighed = trained_architectures(trials)
     losses = {trial.measurement.loss for trial in weighed if trial.measurement}
-    if len(weighed) < AxisImportance.MIN_TRIALS or len(losses) < 2:
+    if len(weighed) < LEAST_TO_WEIGH or len(losses) < 2:
         return None
     with quiet():
         study = optuna.create_study()

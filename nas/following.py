@@ -4,9 +4,8 @@ Events hold the changed objects, so they bring what was read up to date; while n
 query that finds nothing. Several may follow one search together. Knows no HTTP and no page.
 """
 
-import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Lock
 
@@ -18,8 +17,6 @@ from nas.standing import TrialRecord
 from nas.trial import Attempt, Point, Trial
 
 EVENTS_AT_ONCE = 1000
-SHARED_SECONDS = 0.5
-"""How long an answer serves everyone who follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +25,7 @@ class Followed:
 
     search: Search
     records: tuple[TrialRecord, ...]
-    """By number."""
+    """By number; why trials wait is not told."""
     sequence: int
     """Of the last event that is in it: with the same one, everything is the same."""
     read_at: datetime
@@ -41,7 +38,6 @@ class Following:
     Args:
         service: Where the search is read.
         search_id: Of the search.
-        shared_seconds: How long an answer serves everyone.
     """
 
     def __init__(
@@ -49,15 +45,12 @@ class Following:
         service: SearchService,
         search_id: str,
         *,
-        shared_seconds: float = SHARED_SECONDS,
         clock: Clock = utc_now,
     ) -> None:
         self._service = service
         self._id = search_id
-        self._shared_seconds = shared_seconds
         self._clock = clock
         self._lock = Lock()
-        self._asked_at = 0.0
         self._search: Search | None = None
         self._is_changed = False
         """Whether the search itself is to be read again."""
@@ -77,10 +70,8 @@ class Following:
             StoreUnavailable: The store does not answer; what was read before is kept.
         """
         with self._lock:
-            if self._search is None or time.monotonic() - self._asked_at >= self._shared_seconds:
-                self._search = self._read_on(self._search) if self._search else self._read_whole()
-                self._asked_at, self.read_at = time.monotonic(), self._clock()
-            assert self._search is not None
+            self._search = self._read_on(self._search) if self._search else self._read_whole()
+            self.read_at = self._clock()
             return self._followed(self._search)
 
     def _followed(self, search: Search) -> Followed:
@@ -93,7 +84,7 @@ class Following:
         search, records = self._service.search(self._id), self._service.trials(self._id)
         for record in records:
             number = record.trial.number
-            self._trials[number], self._records[number] = record.trial, record
+            self._trials[number], self._records[number] = record.trial, replace(record, waiting=None)
             self._points[number] = {point.num_tokens: point for point in record.points}
             self._attempts[number] = {attempt.number: attempt for attempt in record.attempts}
         self._cursor = cursor

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from minitron.errors import InvalidRecipe
 from minitron.progress import Progress
@@ -243,12 +243,13 @@ class Artifacts:
     """What the teacher answers, in which form and precision."""
 
 
+LEAST_TO_WEIGH = 8
+"""Trials that importance is told of: with fewer the shares would be those of chance."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AxisImportance:
     """Which share of the differences in loss each searched axis explains, by fANOVA (Hutter et al., 2014)."""
-
-    MIN_TRIALS: ClassVar[int] = 8
-    """With fewer the shares would be those of chance."""
 
     num_trials: int
     """Trained to the last rung, that it was computed from."""

@@ -9,7 +9,7 @@ import threading
 
 from nas.axis_importance import axis_importance
 from nas.frontier import trained_architectures
-from nas.search import AxisImportance
+from nas.search import LEAST_TO_WEIGH
 from nas.storage.store import Lease, SearchStore
 
 logger = logging.getLogger(__name__)
@@ -44,11 +44,11 @@ class AxisWeigher:
         self._closing.set()
         self._thread.join(seconds)
 
-    def weigh(self, *, least: int = AxisImportance.MIN_TRIALS) -> None:
+    def weigh(self, *, least: int = LEAST_TO_WEIGH) -> None:
         """Weigh the axes anew where at least ``least`` trials have completed, and more than the last time."""
         trials = self._store.trials(self._lease.search_id)
         count = len(trained_architectures(trials))
-        if count < max(least, AxisImportance.MIN_TRIALS) or count == self._num_trials:
+        if count < max(least, LEAST_TO_WEIGH) or count == self._num_trials:
             return
         search = self._store.get_search(self._lease.search_id)
         importance = axis_importance(search, trials, self._store.points(self._lease.search_id))

@@ -6,7 +6,7 @@ from api.dashboard.snapshot import Snapshot
 from api.dashboard.theme import panel
 from nas import wording
 from nas.frontier import trained_architectures
-from nas.search import AxisImportance
+from nas.search import LEAST_TO_WEIGH, AxisImportance
 
 WHY = "Share of the differences in loss, by fANOVA (Hutter et al., 2014), over {count} trials trained to the last rung."
 
@@ -33,10 +33,10 @@ class AxesPanel:
             if found is not None:
                 ui.html(bars(found), sanitize=False).classes("w-full")
                 ui.label(WHY.format(count=found.num_trials)).classes("soft")
-            elif trained < AxisImportance.MIN_TRIALS:
+            elif trained < LEAST_TO_WEIGH:
                 ended = "" if search.state.is_final else " so far"
                 ui.label(
-                    f"Too few to tell: {AxisImportance.MIN_TRIALS} trials trained to the last rung are needed, "
+                    f"Too few to tell: {LEAST_TO_WEIGH} trials trained to the last rung are needed, "
                     f"{trained} {'is' if trained == 1 else 'are'}{ended}."
                 ).classes("soft")
             elif search.state.is_final:

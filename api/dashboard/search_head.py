@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 
-from api.dashboard.theme import AMBER, RED, banner, failure_details, show_state, state_chip
+from api.dashboard.theme import RED, banner, failure_details, show_state, state_chip
 from api.dashboard.visitor import may_change, may_submit
 from nas import wording
 from nas.errors import Conflict, StoreUnavailable
@@ -99,22 +99,6 @@ class SearchHead:
                 ui.notify(str(error), type="warning")
             await self._refresh()
         dialog.delete()
-
-
-class Away:
-    """Says that the database is away, and of when the numbers are that stand below."""
-
-    def __init__(self) -> None:
-        self._box = ui.column().classes("w-full")
-        self._box.visible = False
-        with self._box, banner("cloud_off", "The database does not answer", "", AMBER):
-            self._detail = ui.label()
-
-    def show(self, as_of: str | None) -> None:
-        """Show or hide it; ``as_of`` None: the database answers."""
-        self._box.visible = as_of is not None
-        if as_of is not None:
-            self._detail.text = f"What stands below is {as_of}. This page tries again."
 
 
 def name_of(search: Search) -> str:

@@ -12,7 +12,7 @@ from api.dashboard.mlflow_panel import MlflowPanel
 from api.dashboard.parallel_panel import ParallelPanel
 from api.dashboard.ranking_panel import RankingPanel
 from api.dashboard.said_panel import SaidPanel
-from api.dashboard.search_head import Away, SearchHead, name_of
+from api.dashboard.search_head import SearchHead, name_of
 from api.dashboard.snapshot import Snapshot, SnapshotReader, SnapshotReaders
 from api.dashboard.spec_panel import make_spec_panel
 from api.dashboard.standing_panel import StandingPanel
@@ -81,8 +81,7 @@ class _Page:
         self._chosen = chosen if snapshot.line(chosen) else None
         """None follows the best."""
         self._head = SearchHead(service, snapshot.search, self._show_now)
-        self._away = Away()
-        with ui.column().classes("w-full gap-4") as self._body:
+        with ui.column().classes("w-full gap-4 numbers"):
             self._standing = StandingPanel()
             self._control = ControlPanel(service, snapshot.view, self._show_now)
             self._make_charts(snapshot)
@@ -146,21 +145,11 @@ class _Page:
         await self._live.read()
 
     async def _refresh(self) -> None:
-        """Read where the search stands; draw only when that changed."""
-        try:
-            await run_in_threadpool(self._service.workspace_of, self._id)  # may have left it meanwhile
-            snapshot = await run_in_threadpool(self._reader.read)
-        except StoreUnavailable:
-            self._tell_away(is_away=True)
-            raise
-        self._tell_away(is_away=False)
+        """Read where the search stands, and draw only when that changed; raises StoreUnavailable."""
+        await run_in_threadpool(self._service.workspace_of, self._id)  # may have left it meanwhile
+        snapshot = await run_in_threadpool(self._reader.read)
         if snapshot.sequence != self._snapshot.sequence:
             self._show(snapshot)
-
-    def _tell_away(self, *, is_away: bool) -> None:
-        """Say of when the numbers are: what is stale is never shown as fresh."""
-        self._away.show(f"as of {self._reader.read_at:%H:%M:%S} UTC" if is_away else None)
-        self._body.classes(add="stale" if is_away else "", remove="" if is_away else "stale")
 
     def _pause(self) -> float:
         return max(1.0, len(self._snapshot.lines) / TRIALS_A_SECOND)

@@ -13,15 +13,14 @@ from minitron.errors import MinitronError
 from nas.agreement import Agreement, rank_agreement
 from nas.chronicle import Happening, chronicle
 from nas.errors import Conflict, NotFound
-from nas.following import SHARED_SECONDS, Followed, Following
+from nas.following import Followed, Following
 from nas.frontier import Comparison
 from nas.leaderboard import Line, comparison_of, leaderboard
 from nas.parent import architecture_of
 from nas.search import Search
 from nas.service import SearchService
-from nas.standing import SearchView, TrialRecord, view_of, with_waits
+from nas.standing import SearchView, TrialRecord, with_waits
 from nas.storage.store import TrialPoint
-from nas.tally import tally_of
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +60,9 @@ class Snapshot:
 class SnapshotReader:
     """Reads the snapshots of one search, for several threads."""
 
-    def __init__(
-        self, service: SearchService, search_id: str, *, shared_seconds: float = SHARED_SECONDS
-    ) -> None:
+    def __init__(self, service: SearchService, search_id: str) -> None:
         self._service = service
-        self._following = Following(service, search_id, shared_seconds=shared_seconds)
+        self._following = Following(service, search_id)
         self._lock = Lock()
         self._last: Snapshot | None = None
         self._records: tuple[TrialRecord, ...] = ()
@@ -90,10 +87,8 @@ class SnapshotReader:
         # Most of what happens is progress, which leaves the trials as they are.
         is_known = self._last is not None and records == self._records
         self._records = records
-        tally = tally_of((record.trial, record.points, record.attempts) for record in records)
-        waiting = self._service.control.waiting([search]).get(search.id)
         return Snapshot(
-            view=replace(view_of(search, tally), waiting=waiting),
+            view=replace(self._service.get(search.id), search=search),
             lines=leaderboard(_with_waits(search, records)),
             comparison=comparison_of(search, [record.trial for record in records]),
             agreement=self._last.agreement if is_known and self._last else rank_agreement(records),

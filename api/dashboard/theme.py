@@ -91,8 +91,6 @@ body, body.body--dark { background: var(--page); }
 .fresh.stale { color: #e03131; font-weight: 600; }
 body:has(.fresh.stale) .numbers, body:has(#popup[aria-hidden="false"]) .numbers { opacity: .5; }
 body:has(#popup[aria-hidden="false"]) .fresh::after { content: ". Connection lost: nothing newer is known."; color: #e03131; }
-.stale .panel { opacity: .55; }
-body:has(#popup[aria-hidden=false]) .page { opacity: .55; }
 body.body--dark .cm-editor { filter: invert(.89) hue-rotate(180deg); }
 .fields { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(220px, 100%), 1fr)); gap: 10px 12px; width: 100%;
   margin-bottom: 6px; }

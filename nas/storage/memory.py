@@ -154,9 +154,14 @@ class InMemoryStore:
             record.attempts[attempt.trial_number, attempt.number] = attempt
             self._tell(attempt.search_id, "attempt", attempt.trial_number, dump(attempt))
         for trial in changed.trials:
-            record.trials[trial.number] = trial
-            self._tell(trial.search_id, "trial", trial.number, dump(trial))
+            self._put_trial(record, trial)
         self._put_search(record, changed.search)
+
+    def _put_trial(self, record: _Record, trial: Trial) -> None:
+        record.trials[trial.number] = trial
+        if trial.state.is_final:
+            self.history.add(record.search, trial)
+        self._tell(trial.search_id, "trial", trial.number, dump(trial))
 
     def claim(self, search_id: str, owner: str, *, at: datetime, until: datetime) -> Lease | None:
         """See SearchStore."""
@@ -192,10 +197,7 @@ class InMemoryStore:
         """See SearchStore."""
         with self._held(lease, trial.search_id) as record:
             if changed := changes.saved_trial(record.trials.get(trial.number), trial):
-                record.trials[trial.number] = changed
-                if changed.state.is_final:
-                    self.history.add(record.search, changed)
-                self._tell(trial.search_id, "trial", trial.number, dump(changed))
+                self._put_trial(record, changed)
                 record.progressed_at = self._clock()
 
     def trials(self, search_id: str) -> list[Trial]:

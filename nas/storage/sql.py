@@ -157,12 +157,27 @@ class SqlStore(SqlStandings):
         if changed.ends_lease:
             _lease(connection, changed.search.id, None, None)
         for attempt in changed.attempts:
-            put(connection, tables.attempts, row_of(attempt), is_new=False)
-            self._tell(connection, attempt.search_id, "attempt", attempt.trial_number, dump(attempt))
+            self._put_attempt(connection, attempt, is_new=False)
+        search = search_row(connection, changed.search.id)
         for trial in changed.trials:
-            put(connection, tables.trials, row_of(trial), is_new=False)
-            self._tell(connection, trial.search_id, "trial", trial.number, dump(trial))
+            row = find(connection, tables.trials, search_id=trial.search_id, number=trial.number)
+            self._put_trial(connection, search, row, trial)
         self._put_search(connection, changed.search)
+
+    def _put_attempt(self, connection: Connection, attempt: Attempt, *, is_new: bool) -> None:
+        put(connection, tables.attempts, row_of(attempt), is_new=is_new)
+        self._tell(connection, attempt.search_id, "attempt", attempt.trial_number, dump(attempt))
+        sums.weigh(connection, attempt.search_id, attempt.trial_number)
+
+    def _put_trial(
+        self, connection: Connection, search: RowMapping, before: RowMapping | None, trial: Trial
+    ) -> None:
+        columns = row_of(trial) | sums.measured_columns(trial)
+        put(connection, tables.trials, columns, is_new=before is None)
+        sums.moved(connection, tables.trials.name, before["state"] if before else None, trial.state)
+        if trial.state.is_final:
+            record(connection, search, trial)
+        self._tell(connection, trial.search_id, "trial", trial.number, dump(trial))
 
     def claim(self, search_id: str, owner: str, *, at: datetime, until: datetime) -> Lease | None:
         """See SearchStore."""
@@ -205,12 +220,7 @@ class SqlStore(SqlStandings):
         with self._held(lease, trial.search_id) as (connection, search):
             row = find(connection, tables.trials, search_id=trial.search_id, number=trial.number)
             if changed := changes.saved_trial(load(Trial, row) if row else None, trial):
-                columns = row_of(changed) | sums.measured_columns(changed)
-                put(connection, tables.trials, columns, is_new=row is None)
-                sums.moved(connection, tables.trials.name, row["state"] if row else None, changed.state)
-                if changed.state.is_final:
-                    record(connection, search, changed)
-                self._tell(connection, trial.search_id, "trial", trial.number, dump(changed))
+                self._put_trial(connection, search, row, changed)
                 sums.progressed(connection, trial.search_id, self._clock())
 
     def trials(self, search_id: str) -> list[Trial]:
@@ -251,9 +261,7 @@ class SqlStore(SqlStandings):
             }
             row = find(connection, tables.attempts, **key)
             if row is None or load(Attempt, row) != attempt:
-                put(connection, tables.attempts, row_of(attempt), is_new=row is None)
-                self._tell(connection, attempt.search_id, "attempt", attempt.trial_number, dump(attempt))
-                sums.weigh(connection, attempt.search_id, attempt.trial_number)
+                self._put_attempt(connection, attempt, is_new=row is None)
                 sums.progressed(connection, attempt.search_id, self._clock())
 
     def attempts(self, search_id: str, trials: Collection[int] | None = None) -> list[Attempt]:

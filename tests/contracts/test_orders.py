@@ -8,9 +8,11 @@ import pytest
 from nas.errors import Conflict, InvalidOrder, LostLease, NotFound, StaleOrders
 from nas.orders import MAX_ENQUEUED, Cancel, Enqueue, Extend, Kill, Pause, Resume, StopTrial
 from nas.search import SearchState
+from nas.standing import records_of
+from nas.tally import tally_of
 from nas.trial import TrialRole, TrialState
 from tests.contracts.test_search_store import lease  # noqa: F401 - a fixture
-from tests.searches import MEASUREMENT, after, make_attempt, make_search, make_trial
+from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_trial
 
 ARCHITECTURE = make_trial().architecture
 OTHER = replace(ARCHITECTURE, num_layers=5)
@@ -106,6 +108,19 @@ def test_a_search_is_killed_at_once_whoever_holds_it(store, lease, state):
     before = store.events()
     assert give(store, Kill()) == killed
     assert store.events() == before
+
+
+def test_what_a_killed_search_measured_is_in_the_history_and_counted(store, lease):
+    running(store, lease)
+    store.add_point(make_point(0, 500, 2.5), lease)
+    give(store, Kill(), seconds=9)
+    (entry,) = store.history.measurements()
+    assert (entry.measured.trial_number, entry.measured.is_partial, entry.measured.loss) == (0, True, 2.5)
+    assert store.totals().trials == {TrialState.CANCELLED: 2}
+    assert store.totals().searches == {SearchState.CANCELLED: 1}
+    records = records_of(store.trials("search-1"), store.points("search-1"), store.attempts("search-1"))
+    tally = tally_of((record.trial, record.points, record.attempts) for record in records)
+    assert replace(store.tallies(["search-1"])["search-1"], progressed_at=None) == tally
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_a_snapshot_holds_what_the_page_shows(filled):
 
 def test_what_did_not_change_is_not_worked_out_again(filled):
     store, service, played = filled
-    reader = SnapshotReader(service, played["failed"].id, shared_seconds=0)
+    reader = SnapshotReader(service, played["failed"].id)
     first = reader.read()
     assert reader.read() is first
     store.edit_search(played["failed"].id, Edit(owner="Ann"))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from api.tailer import Tailer
 from nas.edits import Edit
 from nas.errors import StoreUnavailable
+from nas.orders import Cancel
 from nas.search import SearchState
 from nas.service import SearchService
 from nas.storage.memory import InMemoryStore
@@ -60,7 +61,7 @@ class Bench:
 
     def end(self, search_id):
         if not self.store.get_search(search_id).state.is_final:
-            self.store.request_cancel(search_id, after(1))
+            self.store.give_order(search_id, Cancel(), at=after(1))
 
     def stored(self, search_id, cursor):
         return self.store.events(after=cursor, search_id=search_id, limit=10_000)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nas.axis_importance import axis_importance
-from nas.search import AxisImportance, Search
+from nas.search import LEAST_TO_WEIGH, Search
 from nas.trial import TrialRole, TrialState
 from tests.fakes import EPOCH, small_spec
 from tests.searches import MEASUREMENT, make_trial
@@ -55,7 +55,7 @@ def test_the_axis_that_decides_has_the_largest_share(search):
 
 
 def test_what_says_too_little_says_nothing(search):
-    enough = [completed(number, loss=by_width) for number in range(AxisImportance.MIN_TRIALS)]
+    enough = [completed(number, loss=by_width) for number in range(LEAST_TO_WEIGH)]
     assert axis_importance(search, enough, []) is not None
     assert axis_importance(search, enough[1:], []) is None
     assert axis_importance(search, [replace(each, measurement=MEASUREMENT) for each in enough], []) is None

@@ -19,10 +19,10 @@ class Watched(InMemoryStore):
     """Lets a follower look between any two writes, and counts what is read."""
 
     def __init__(self):
-        super().__init__(ManualClock())
         self.at_write = lambda: None
         self.read = []
         self.is_away = False
+        super().__init__(ManualClock())
 
     def _tell(self, *told):
         super()._tell(*told)
@@ -47,7 +47,7 @@ def service(store, tmp_path):
 
 
 def follow(service, search_id="s1"):
-    return Following(service, search_id, shared_seconds=0)
+    return Following(service, search_id)
 
 
 def run(store, directory, **changes):
@@ -71,7 +71,7 @@ def test_whenever_one_looks_one_sees_what_is_stored(store, service, tmp_path, se
         if chance.random() < 0.2 and "s1" in store._records:
             following = following or follow(service)
             found = following.now()
-            assert list(found.records) == service.trials("s1")
+            assert list(found.records) == [replace(each, waiting=None) for each in service.trials("s1")]
             assert found.search == service.search("s1")
             seen.append(found.sequence)
 
@@ -112,15 +112,6 @@ def test_what_was_missed_while_the_store_was_away_is_made_up_for(store, service,
     assert following.now().records == before.records
     store.save_search(replace(store.get_search("s1"), parent_loss=9.0), lease)
     assert following.now().search.parent_loss == 9.0
-
-
-def test_many_share_one_look(store, service, tmp_path):
-    run(store, tmp_path / "bench")
-    following = Following(service, "s1", shared_seconds=60)
-    first = following.now()
-    store.read.clear()
-    assert following.now() == first
-    assert store.read == []
 
 
 def test_nothing_to_follow(service):

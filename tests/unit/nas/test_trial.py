@@ -21,12 +21,12 @@ MOVES = {
     "cancelled": lambda trial: trial.cancelled(after(9)),
 }
 LEGAL = {
-    TrialState.PROPOSED: {"started", "waiting", "failed", "cancelled"},
+    TrialState.PROPOSED: {"started", "parked", "failed", "cancelled"},
     TrialState.RUNNING: {
         "started",
         "saved",
         "interrupted",
-        "waiting",
+        "parked",
         "advanced",
         "completed",
         "failed",
