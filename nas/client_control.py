@@ -1,26 +1,35 @@
 """The calls of a client about searches under way; ``client.py`` joins them to the others."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from nas.answers import FoundSearch
 from nas.client_calls import Calls
 from nas.log_ranges import DEFAULT_BYTES, LogRange
 from nas.parameters import SearchId
 
+TrialNumber = Annotated[int, Field(ge=0, le=2**31 - 1)]
+AttemptNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+By = Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""Who wants it, in people's words."""
+Offset = Annotated[int, Field(ge=0, le=2**53)]
+NumBytes = Annotated[int, Field(ge=1, le=2**20)]
+
 
 class ControlCalls(Calls):
     """Pause, resume, extend and kill searches, have architectures tried; ``by`` says who wants it, in people's words."""
 
-    def pause_search(self, search_id: SearchId, *, by: str = "") -> FoundSearch:
+    def pause_search(self, search_id: SearchId, *, by: By = "") -> FoundSearch:
         """Give back what a search uses, and leave it alone until it is resumed."""
         return self._order(f"{search_id}:pause", by)
 
-    def resume_search(self, search_id: SearchId, *, by: str = "") -> FoundSearch:
+    def resume_search(self, search_id: SearchId, *, by: By = "") -> FoundSearch:
         """Queue a paused search again; it ends as if it had never been paused."""
         return self._order(f"{search_id}:resume", by)
 
-    def kill_search(self, search_id: SearchId, *, by: str = "") -> FoundSearch:
+    def kill_search(self, search_id: SearchId, *, by: By = "") -> FoundSearch:
         """End a search now, whatever its workers do; ``cancel`` ends it in order."""
         return self._order(f"{search_id}:kill", by)
 
@@ -30,7 +39,7 @@ class ControlCalls(Calls):
         *,
         num_trials: int | None = None,
         max_parallel: int | None = None,
-        by: str = "",
+        by: By = "",
     ) -> FoundSearch:
         """Let a search try more or fewer architectures, or more or fewer at a time; None leaves a limit."""
         limits = {"num_trials": num_trials, "max_parallel": max_parallel}
@@ -39,34 +48,36 @@ class ControlCalls(Calls):
         )
 
     def enqueue_architecture(
-        self, search_id: SearchId, sizes: Mapping[str, int], *, by: str = ""
+        self, search_id: SearchId, sizes: Mapping[str, int], *, by: By = ""
     ) -> FoundSearch:
         """Have the architecture with these sizes of the searched axes tried before the next proposal."""
         return self._order(f"{search_id}:enqueue", by, dict(sizes))
 
-    def stop_trial(self, search_id: SearchId, trial_number: int, *, by: str = "") -> FoundSearch:
+    def stop_trial(self, search_id: SearchId, trial_number: TrialNumber, *, by: By = "") -> FoundSearch:
         """End one trial; the search goes on without it."""
         return self._order(f"{search_id}/trials/{trial_number}:stop", by)
 
     def read_attempt_log(
         self,
         search_id: SearchId,
-        trial_number: int,
-        attempt_number: int,
+        trial_number: TrialNumber,
+        attempt_number: AttemptNumber,
         *,
-        offset: int = 0,
-        limit: int = DEFAULT_BYTES,
+        offset: Offset = 0,
+        limit: NumBytes = DEFAULT_BYTES,
     ) -> LogRange:
         """Return a part of what one attempt of a trial logged and printed."""
         return self._range(f"{search_id}/trials/{trial_number}/attempts/{attempt_number}/log", offset, limit)
 
     def read_search_log(
-        self, search_id: SearchId, *, offset: int = 0, limit: int = DEFAULT_BYTES
+        self, search_id: SearchId, *, offset: Offset = 0, limit: NumBytes = DEFAULT_BYTES
     ) -> LogRange:
         """Return a part of what the workers of a search printed."""
         return self._range(f"{search_id}/log", offset, limit)
 
-    def attempt_log(self, search_id: SearchId, trial_number: int, attempt_number: int) -> Iterator[LogRange]:
+    def attempt_log(
+        self, search_id: SearchId, trial_number: TrialNumber, attempt_number: AttemptNumber
+    ) -> Iterator[LogRange]:
         """Yield what one attempt logged and printed so far, from its beginning, part by part."""
         offset = 0
         while True:

@@ -11,7 +11,16 @@ from nas.axes import AXIS_NAMES
 from nas.client_calls import Calls, given
 from nas.exports import Format
 from nas.history import HistoryOrder
-from nas.parameters import Archived, OwnerName, PageSize, PageToken, SearchId, TagNames, TextPart
+from nas.parameters import (
+    Archived,
+    OwnerName,
+    PageSize,
+    PageToken,
+    SearchId,
+    TagNames,
+    TextPart,
+    WorkspaceNames,
+)
 from nas.search import SearchState
 from nas.series import LEAST_POINTS, MOST_CURVES, MOST_POINTS, Series
 from nas.side_by_side import MOST_SEARCHES
@@ -43,6 +52,7 @@ class HistoryCalls(Calls):
         created_before: datetime | None = None,
         owner: OwnerName | None = None,
         tag: TagNames | None = None,
+        workspace: WorkspaceNames | None = None,
         archived: Archived = "false",
         text: TextPart | None = None,
         search: SearchId | None = None,
@@ -64,7 +74,7 @@ class HistoryCalls(Calls):
     ) -> HistoryPage:
         """Return a page of what trials came to, over all searches; ``pages`` goes through all pages.
 
-        The first nine say of which searches, as ``list_searches`` has them; the server gives at most 500 at once.
+        The first ten say of which searches, as ``list_searches`` has them; the server gives at most 500 at once.
         """
         return self._ask(HistoryPage, "GET", "/history", params=_asked(locals()))
 
@@ -78,6 +88,7 @@ class HistoryCalls(Calls):
         created_before: datetime | None = None,
         owner: OwnerName | None = None,
         tag: TagNames | None = None,
+        workspace: WorkspaceNames | None = None,
         archived: Archived = "false",
         text: TextPart | None = None,
         page_size: PageSize = 50,
@@ -95,6 +106,7 @@ class HistoryCalls(Calls):
         created_before: datetime | None = None,
         owner: OwnerName | None = None,
         tag: TagNames | None = None,
+        workspace: WorkspaceNames | None = None,
         archived: Archived = "false",
         text: TextPart | None = None,
         search: SearchId | None = None,

@@ -10,6 +10,7 @@ import pytest
 # are many times slower than one.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("COLUMNS", None)  # of the terminal that the tests were started from
 
 
 @pytest.fixture(autouse=True)

@@ -93,7 +93,7 @@ def test_a_file_whose_disk_is_away_for_a_while(sqlite, tmp_path):
     (tmp_path / "away").rename(tmp_path / "here")
     assert http.get(f"/api/v1/searches/{search.id}").status_code == 200
     assert http.post(f"/api/v1/searches/{search.id}:cancel").json()["state"] == "CANCELLED"
-    assert len(events_in(http.get(f"/api/v1/searches/{search.id}/events").text)) == 2
+    assert len(events_in(http.get(f"/api/v1/searches/{search.id}/events").text)) == 3
 
 
 def test_a_file_that_another_program_holds(tmp_path, monkeypatch):

@@ -104,16 +104,16 @@ def test_limits_are_changed_and_architectures_enqueued(served, search, nas):
 
 
 def test_the_client_says_the_same(served, search, client):
-    assert client.pause_search(search.id, by="bob").search.state is SearchState.PAUSED
-    view = client.enqueue_architecture(search.id, sizes_of(search.spec), by="bob")
-    assert view == served.service.get(search.id)
-    assert view.search.orders.enqueued[0].by == "bob"
-    assert client.extend_search(search.id, max_parallel=9).search.spec_by_now.max_parallel == 9
+    assert client.pause_search(search.id, by="bob").state is SearchState.PAUSED
+    found = client.enqueue_architecture(search.id, sizes_of(search.spec), by="bob")
+    assert found.view == served.service.get(search.id)
+    assert found.orders.enqueued[0].by == "bob"
+    assert client.extend_search(search.id, max_parallel=9).spec_by_now.max_parallel == 9
     assert client.resume_search(search.id).waiting.position == served.store.queue(99).index(search.id) + 1
     with pytest.raises(ClientError) as caught:
         client.extend_search(search.id)
     assert (caught.value.status, caught.value.code) == (422, "invalid_order")
-    assert client.kill_search(search.id).search.orders.is_killed
+    assert client.kill_search(search.id).orders.is_killed
 
 
 def test_a_trial_is_stopped_and_the_log_of_its_attempt_read(served, search, nas, client):

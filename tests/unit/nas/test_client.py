@@ -19,7 +19,6 @@ from nas.client_calls import answered
 from nas.connection import MAX_RETRIES, ClientError, Connection
 from nas.edits import Edit
 from nas.errors import InvalidSpec, StoreFull, StoreUnavailable
-from nas.leaderboard import comparison_of
 from nas.listing import SearchFilter, SearchOrder
 from nas.search import SearchState
 from nas.service import SearchService
@@ -81,7 +80,7 @@ def test_every_value_survives_the_way(client, service, played):
     for each in played.values():
         found = client.get_search(each.id)
         assert found.view == service.get(each.id)
-        assert found.comparison == comparison_of(each.search, service.trials(each.id))
+        assert found.comparison == service.comparison(service.search(each.id))
         assert found.disk_bytes == service.disk_bytes(each.id)
         assert [trial.record for trial in client.trials(each.id)] == service.trials(each.id)
     assert views(client) == service.list_views()

@@ -1,6 +1,7 @@
 """Who may do what, as laws, and that the use cases obey it whoever is handed them."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -51,8 +52,16 @@ def test_a_list_holds_what_is_asked_for_and_seen(principal, asked):
 
 
 def test_every_use_case_has_a_rule():
+    whole = SearchService(InMemoryStore(), artifact_root=Path("nowhere"))
+    parts = {"control": whole.control, "log_ranges": whole.log_ranges, "mlflow": whole.mlflow}
     public = {name for name in dir(SearchService) if not name.startswith("_")}
+    public |= {
+        f"{part}.{name}" for part, uses in parts.items() for name in dir(uses) if not name.startswith("_")
+    }
+    public -= {"control.waiting", "mlflow.backlog"}  # asked by the service and its metrics
     assert public == USES.keys()
+    others = {name for name in vars(whole) if not name.startswith("_")} - parts.keys()
+    assert others == {"people", "authentication"}, "which handlers reach otherwise"
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from nas.search import Artifacts
 from nas.side_by_side import beside, differences, side_by_side
 from nas.spec import dump
 from nas.standing import TrialRecord, view_of
+from nas.tally import Tally, tally_of
 from tests.searches import (
     MEASUREMENT,
     after,
@@ -63,7 +64,7 @@ def test_differences_are_none_exactly_between_the_same(one, other):
 
 def placed(search_id="s", **changes):
     search = make_search(search_id, **changes)
-    return beside(view_of(search, []), [])
+    return beside(view_of(search, Tally()), [])
 
 
 def reasons(*searches):
@@ -100,7 +101,8 @@ def test_a_search_is_shown_with_the_front_the_curve_of_its_best_and_what_it_took
         ),
         TrialRecord(trial=make_trial(3), points=(), attempts=(make_attempt(3, 1),)),
     ]  # fmt: skip
-    each = beside(view_of(make_search(), records), records)
+    tally = tally_of((record.trial, record.points, record.attempts) for record in records)
+    each = beside(view_of(make_search(), tally), records)
     assert each.front == (done,)
     assert each.curve == points
     assert each.compute_seconds == 30 + 5
