@@ -93,6 +93,11 @@ class _Stored(Collector):
         yield CounterMetricFamily(
             "nas_trained_tokens", "Tokens that trials were trained on", totals.trained_tokens
         )
+        yield CounterMetricFamily(
+            "nas_training_flops",
+            "Floating-point operations of students in training, those of teachers not counted",
+            totals.training_gigaflops * 10**9,
+        )
         if (backlog := self._backlog) is not None:
             age = (utc_now() - backlog.since).total_seconds() if backlog.since else 0.0
             yield GaugeMetricFamily(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import zip_longest
 
+from minitron.architecture import Architecture
 from nas.frontier import best_trial
 from nas.trial import Attempt, Point, Trial, TrialRole, TrialState
 
@@ -30,6 +31,11 @@ class Effort:
     """Of each attempt from its start to its last evaluation: what ``num_tokens`` took."""
     spent: timedelta = timedelta()
     """Of each attempt from its start to its end; one without an end counts to its last evaluation."""
+
+
+def training_gigaflops(architecture: Architecture, num_tokens: int, *, sequence_length: int) -> int:
+    """Return what it takes to train a student on so many tokens: forward, and backward at twice that."""
+    return 3 * architecture.flops_per_token(context=sequence_length) * num_tokens // 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,3 +17,5 @@ class Totals:
     """Of every role."""
     trained_tokens: int
     """That trials came to, the latest point of each; what a lost worker repeats counts once."""
+    training_gigaflops: int = 0
+    """That training on them took, in 10^9 floating-point operations of the students; a teacher's are not counted."""

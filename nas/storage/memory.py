@@ -32,7 +32,7 @@ from nas.storage.memory_accounts import InMemoryAccounts
 from nas.storage.ordered import Ordered, Present, order_event, ordered
 from nas.storage.outboxes import InMemoryOutboxes
 from nas.storage.store import Lease, RequestKey, TrialPoint
-from nas.tally import Tally, tally_of
+from nas.tally import Tally, tally_of, training_gigaflops
 from nas.totals import Totals
 from nas.trial import Attempt, Trial
 
@@ -291,7 +291,13 @@ class InMemoryStore:
             searches=Counter(record.search.state for record in records),
             trials=Counter(trial.state for trial in trials),
             trained_tokens=sum(last.values()),
+            training_gigaflops=sum(self._gigaflops(*key, num_tokens) for key, num_tokens in last.items()),
         )
+
+    def _gigaflops(self, search_id: str, number: int, num_tokens: int) -> int:
+        record = self._records[search_id]
+        length = record.search.spec.data.sequence_length
+        return training_gigaflops(record.trials[number].architecture, num_tokens, sequence_length=length)
 
     def ping(self) -> None:
         """See SearchStore."""

@@ -14,7 +14,7 @@ from nas.search import SearchState
 from nas.spec import load
 from nas.storage.engine import Database
 from nas.storage.queries import require_search
-from nas.storage.sums import TOKENS
+from nas.storage.sums import GIGAFLOPS, TOKENS
 from nas.storage.tables import points, searches, totals, trials
 from nas.tally import Tally, TrialGroup, in_order
 from nas.totals import Totals
@@ -71,6 +71,7 @@ class SqlStandings:
             searches={SearchState(row.state): row.number for row in rows if row.kind == searches.name},
             trials={TrialState(row.state): row.number for row in rows if row.kind == trials.name},
             trained_tokens=sum(row.number for row in rows if row.kind == TOKENS),
+            training_gigaflops=sum(row.number for row in rows if row.kind == GIGAFLOPS),
         )
 
 

@@ -5,17 +5,20 @@ costs as much as its one trial has points.
 """
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Select, Table, select
 
+from minitron.architecture import Architecture
+from nas.spec import load
 from nas.storage.tables import attempts, points, searches, totals, trials
-from nas.tally import effort_of
+from nas.tally import effort_of, training_gigaflops
 from nas.trial import Trial
 
 MICROSECOND = timedelta(microseconds=1)
-TOKENS = "tokens"
-"""The kind of total that is no count of a table's rows."""
+TOKENS, GIGAFLOPS = "tokens", "gigaflops"
+"""The kinds of totals that are no counts of a table's rows."""
 
 
 def measured_columns(trial: Trial) -> dict[str, Any]:
@@ -34,7 +37,7 @@ def weigh(connection: Connection, search_id: str, trial_number: int) -> None:
     spans = connection.execute(_of_trial(attempts, search_id, trial_number, "started_at", "ended_at")).all()
     effort = effort_of([tuple(row) for row in evaluated], [tuple(row) for row in spans])
     is_it = (trials.c.search_id == search_id, trials.c.number == trial_number)
-    before = connection.scalar(select(trials.c.num_tokens).where(*is_it)) or 0
+    before, shape = connection.execute(select(trials.c.num_tokens, trials.c.architecture).where(*is_it)).one()
     connection.execute(
         trials.update()
         .where(*is_it)
@@ -44,7 +47,12 @@ def weigh(connection: Connection, search_id: str, trial_number: int) -> None:
             spent_microseconds=effort.spent // MICROSECOND,
         )
     )
-    add_to_total(connection, TOKENS, "", effort.num_tokens - before)
+    if effort.num_tokens > before:
+        length = searches.c.spec["data"]["sequence_length"].as_integer()
+        context = connection.scalars(select(length).where(searches.c.id == search_id)).one()
+        took = partial(training_gigaflops, load(Architecture, shape), sequence_length=context)
+        add_to_total(connection, TOKENS, "", effort.num_tokens - before)
+        add_to_total(connection, GIGAFLOPS, "", took(effort.num_tokens) - took(before))
 
 
 def progressed(connection: Connection, search_id: str, at: datetime) -> None:

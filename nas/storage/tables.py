@@ -179,7 +179,8 @@ totals = Table(
     Column("state", String, primary_key=True),
     Column("number", BigInteger, nullable=False),
 )
-"""How many searches and trials there are in each state, and of kind ``tokens`` how many tokens were trained on."""
+"""How many searches and trials there are in each state, and of kinds ``tokens`` and ``gigaflops`` what was trained and
+what that took, the latter since a version that knows it."""
 measurements = Table(
     "measurements",
     metadata,

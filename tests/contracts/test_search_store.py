@@ -801,13 +801,18 @@ def test_totals_count_what_is_stored(store, lease):
     store.add_search(make_search("search-2"))
     other = store.claim("search-2", "runner", at=after(0), until=after(60))
     store.save_trial(make_trial(0, search_id="search-2").started(after(1)), other)
-    for number, tokens, held in ((0, 0, lease), (0, 30, lease), (0, 20, lease), (1, 5, lease), (0, 7, other)):
+    written = ((0, 0, lease), (0, 30_000, lease), (0, 20_000, lease), (1, 5_000, lease), (0, 7_000, other))
+    for number, tokens, held in written:
         store.add_point(make_point(number, tokens), held)
+    context = make_search().spec.data.sequence_length
+    work = 3 * make_trial().architecture.flops_per_token(context=context)
     assert store.totals() == Totals(
         searches={SearchState.QUEUED: 2},
         trials={TrialState.PROPOSED: 2, TrialState.RUNNING: 1},
-        trained_tokens=42,
+        trained_tokens=42_000,
+        training_gigaflops=sum(work * tokens // 10**9 for tokens in (30_000, 5_000, 7_000)),
     )
+    assert store.totals().training_gigaflops > 0
 
 
 def test_totals_of_nothing(store):

@@ -1,6 +1,7 @@
 """``/metrics`` as Prometheus reads it."""
 
 import httpx
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -52,6 +53,12 @@ def test_totals_are_those_of_the_store(seeded):
             key = search.id, each.trial_number
             tokens[key] = max(tokens.get(key, 0), each.point.num_tokens)
     assert found["nas_trained_tokens_total",] == sum(tokens.values()) > 0
+    flops = 0
+    for (search_id, number), num_tokens in tokens.items():
+        context = seeded.store.get_search(search_id).spec.data.sequence_length
+        shape = seeded.store.trials(search_id)[number].architecture
+        flops += 3 * shape.flops_per_token(context=context) * num_tokens
+    assert found["nas_training_flops_total",] == pytest.approx(flops, rel=0.01)
     assert found["nas_database_up",] == 1
     (build,) = [dict(key[1:]) for key in found if key[0] == "nas_build_info"]
     assert build.keys() == {"version", "python"}
