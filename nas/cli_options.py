@@ -36,3 +36,10 @@ def connected(server: str | None) -> Client:
 def said_at_first(owner: str | None, tags: Sequence[str] | None) -> Edit:
     """Return what is said of a search that is submitted here."""
     return Edit(owner=Settings().owner if owner is None else owner, tags=tuple(tags or ()))
+
+
+def said_to_server(owner: str | None, tags: Sequence[str] | None) -> Edit:
+    """Return what is said of a search that is submitted to a server: one that knows who asks knows whose it is."""
+    settings = Settings()
+    is_known_there = settings.token is not None and "owner" not in settings.model_fields_set
+    return Edit(owner=owner, tags=tuple(tags or ())) if is_known_there else said_at_first(owner, tags)

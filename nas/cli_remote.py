@@ -14,7 +14,7 @@ from rich.text import Text
 from nas import display, wording
 from nas.admission import resolved
 from nas.answers import FoundSearch
-from nas.cli_options import Key, Owner, SearchId, Server, SpecFile, Tags, connected, said_at_first
+from nas.cli_options import Key, Owner, SearchId, Server, SpecFile, Tags, connected, said_to_server
 from nas.cli_output import Json, leave, print_json, print_line
 from nas.client import Client, pages
 from nas.clock import utc_now
@@ -56,7 +56,7 @@ def submit(
     server: Server = None,
 ) -> None:
     """Submit a search to a server and print its id."""
-    said = said_at_first(owner, tags)
+    said = said_to_server(owner, tags)
     with connected(server) as client:
         search = client.submit(spec, owner=said.owner, tag=said.tags, idempotency_key=key)
     _print_made(search, as_json=as_json)
@@ -250,7 +250,7 @@ def clone(
 
     Relative paths count from here, as in a spec that is submitted.
     """
-    patch, said = patch_of(assignments or []), said_at_first(owner, tags)
+    patch, said = patch_of(assignments or []), said_to_server(owner, tags)
     with connected(server) as client:
         spec = spec_to_json(resolved(patched_spec(client.get_search(search_id).spec, patch)))
         if output is None:

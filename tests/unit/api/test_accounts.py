@@ -1,8 +1,12 @@
 """Who may do what, over the server as users start it: every operation that it describes, as everybody."""
 
 import json
+import os
+import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -379,6 +383,17 @@ class TestClient:
         monkeypatch.setenv("NAS_TOKEN", team.secrets["vic"])
         with connected(server.address) as client:
             assert client.whoami().name == "vic"
+
+    @pytest.mark.parametrize(("variables", "owner"), [({}, "con"), ({"NAS_OWNER": "Team"}, "Team")])
+    def test_a_search_is_whose_the_token_is_unless_somebody_is_named(self, server, team, variables, owner):
+        environment = os.environ | {
+            "NAS_TOKEN": team.secrets["con"],
+            "NAS_SERVER_URL": server.address,
+            **variables,
+        }
+        command = [Path(sys.executable).with_name("nas"), "submit", str(DEMO), "--json"]
+        made = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        assert json.loads(made)["owner"] == owner
 
 
 def test_what_viewers_see_stays_as_it_was(server, team):
