@@ -32,8 +32,10 @@ from nas.search import Comparisons, Rungs, Search, SearchState
 from nas.service import SearchService
 from nas.settings import Settings
 from nas.storage import sums, tables
+from nas.storage.history_sql import record
 from nas.storage.memory import InMemoryStore
-from nas.storage.sql import SqlStore, _row, open_store
+from nas.storage.rows import row_of, search_row
+from nas.storage.sql import SqlStore, open_store
 from nas.tally import effort_of
 from nas.trial import Failure, FailureKind
 from tests.fakes import ManualClock
@@ -66,7 +68,8 @@ class Template:
         self.search = played.succeed(artifact_root).search
         trials, points = memory.trials(self.search.id), memory.points(self.search.id)
         attempts = memory.attempts(self.search.id)
-        rows = [_row(trial) | sums.measured_columns(trial) for trial in trials]
+        self.trials = [trial for trial in trials if trial.state.is_final]
+        rows = [row_of(trial) | sums.measured_columns(trial) for trial in trials]
         for row in rows:
             effort = effort_of(
                 [
@@ -82,9 +85,9 @@ class Template:
         of_it = {"search_id": self.search.id}
         self.rows: dict[str, list[dict[str, Any]]] = {
             "trials": rows,
-            "points": [of_it | {"trial_number": each.trial_number} | _row(each.point) for each in points],
-            "attempts": [_row(attempt) for attempt in attempts],
-            "events": [_row(event) for event in memory.events(limit=100_000)],
+            "points": [of_it | {"trial_number": each.trial_number} | row_of(each.point) for each in points],
+            "attempts": [row_of(attempt) for attempt in attempts],
+            "events": [row_of(event) for event in memory.events(limit=100_000)],
         }
 
     def copies(self, begin: int, end: int) -> Iterator[Search]:
@@ -115,17 +118,20 @@ def fill(store: SqlStore, template: Template, begin: int, end: int) -> None:
     """Add copies of the template; rows are copied by the database."""
     with store._database.writing() as connection:
         if begin == 0:
-            connection.execute(tables.searches.insert().values(_row(template.search)))
+            connection.execute(tables.searches.insert().values(row_of(template.search)))
             for name in ("trials", "points", "attempts", "events"):
                 connection.execute(tables.metadata.tables[name].insert(), template.rows[name])
+            row = search_row(connection, template.search.id)
+            for trial in template.trials:
+                record(connection, row, trial)
         searches = list(template.copies(begin, end))
         connection.execute(
-            tables.searches.insert(), [_row(search) | {"progressed_at": NOW} for search in searches]
+            tables.searches.insert(), [row_of(search) | {"progressed_at": NOW} for search in searches]
         )
         tags = [{"search_id": search.id, "tag": tag} for search in searches for tag in search.tags]
         connection.execute(tables.search_tags.insert(), tags)
         is_new = tables.searches.c.id.in_([search.id for search in searches])
-        for name in ("trials", "points", "attempts", "events"):
+        for name in ("trials", "points", "attempts", "events", "measurements", "search_sums"):
             table = tables.metadata.tables[name]
             columns: dict[str, Any] = {column.name: column for column in table.c}
             columns["search_id"] = tables.searches.c.id
@@ -187,12 +193,20 @@ class Asked:
             {"state": "RUNNING"},
             {"parent": "tiny", "state": "FAILED"},
         )
+        measured = (
+            {},
+            {"order_by": "loss"},
+            {"owner": chance.choice(OWNERS)},
+            {"order_by": "-num_parameters", "partial": "false"},
+        )
         kinds: tuple[tuple[str, str, dict[str, Any]], ...] = (
             ("list", "/searches", {}),
             ("filter", "/searches", chance.choice(filters)),
             ("page", "/searches", chance.choice(self._places)),
             ("get", one, {}),
             ("trials", f"{one}/trials", {"order_by": chance.choice(("number", "loss"))}),
+            ("history", "/history", chance.choice(measured)),
+            ("history", "/history/parents", {}),
         )
         return chance.choice(kinds)
 

@@ -61,6 +61,8 @@ class Page:
             answer = json.loads(self._socket.recv(timeout=60))
             self._hear(answer)
             if answer.get("id") == self._number:
+                if "navigated" in answer.get("error", {}).get("message", ""):
+                    return self._call(method, **params)  # the page led to another meanwhile
                 assert "error" not in answer, answer["error"]
                 return answer["result"]
 
