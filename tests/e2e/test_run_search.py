@@ -142,6 +142,7 @@ def test_killed_it_goes_on_to_the_same_result(home, finished):
     assert all(attempt.ended_at for attempt in home.store.attempts(search_id))
 
 
+@pytest.mark.searches
 def test_paused_it_gives_everything_back_and_goes_on_to_the_same_result(home, finished):
     search_id = home.create()
     process = home.start(search_id)
@@ -164,6 +165,7 @@ def test_paused_it_gives_everything_back_and_goes_on_to_the_same_result(home, fi
     assert all(torch.equal(left[name], right[name]) for name in right)
 
 
+@pytest.mark.searches
 def test_killed_by_order_it_is_over_though_a_worker_hangs(home):
     search_id = home.create()
     process = home.start(search_id)

@@ -50,6 +50,13 @@ def server(tmp_path_factory):
 DESCRIBED = schemathesis.openapi.from_dict(
     create_app(SearchService(InMemoryStore(), artifact_root=".")).openapi()
 ).exclude(operation_id=ENDLESS)
+LISTS = {
+    parameter["name"]
+    for path in DESCRIBED.raw_schema["paths"].values()
+    for operation in path.values()
+    for parameter in operation.get("parameters", ())
+    if "array" in [each.get("type") for each in parameter["schema"].get("anyOf", [parameter["schema"]])]
+}
 TURNS = itertools.count()
 
 
@@ -67,4 +74,7 @@ def test_every_answer_is_one_that_is_described(case, server):
     given = str(case.path_parameters.get("search_id", ""))
     if re.fullmatch(ID_PATTERN, given) and is_meant_well and next(TURNS) % 2:
         case.path_parameters["search_id"] = next(ids)
-    case.call_and_validate(base_url=address, checks=CHECKS, timeout=30)
+    # In an address one text is a list of one, so that nothing of it must be refused.
+    is_list_of_one = any(isinstance((case.query or {}).get(name), str) for name in LISTS)
+    checks = [each for each in CHECKS if each is not negative_data_rejection] if is_list_of_one else CHECKS
+    case.call_and_validate(base_url=address, checks=checks, timeout=30)
