@@ -156,7 +156,7 @@ def test_a_hub_that_is_away_is_waited_for(service, spec, hub, settings):
         hub.is_down = False
     waiting = service.get(search.id).search
     assert not waiting.state.is_final
-    assert waiting.progress.stage.startswith("waiting: ")
+    assert waiting.progress.stage.startswith("waiting for the hub: ")
     assert "answered 503" in waiting.progress.stage
     assert _run(search.id, hub, settings)[0] == 0
     assert service.get(search.id).search.state is SearchState.SUCCEEDED
