@@ -271,20 +271,21 @@ def measure(address: str, *, home: Path, num_searches: int, seconds: float) -> N
 def main() -> None:
     """Measure on the databases that the command line names."""
     parser = argparse.ArgumentParser()
-    parser.add_argument(
-        "databases", nargs="*", choices=["sqlite", "postgresql"], default=["sqlite", "postgresql"]
-    )
+    parser.add_argument("databases", nargs="*", metavar="DATABASE", help="sqlite or postgresql; default both")
     parser.add_argument("--searches", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=60)
     given = parser.parse_args()
+    databases = given.databases or ["sqlite", "postgresql"]
+    if unknown := set(databases) - {"sqlite", "postgresql"}:
+        parser.error(f"database: found {min(unknown)}, allowed: sqlite, postgresql")
     options = {"num_searches": given.searches, "seconds": given.seconds}
     print("| database | searches | request | number | p50, ms | p95 | p99 |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
-        if "sqlite" in given.databases:
+        if "sqlite" in databases:
             measure(f"sqlite:///{home}/nas.db", home=home, **options)
-        if "postgresql" in given.databases:
+        if "postgresql" in databases:
             with private_server() as postgresql:
                 measure(postgresql.new_database(), home=home / "postgresql", **options)
 
