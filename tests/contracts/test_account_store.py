@@ -7,38 +7,13 @@ import pytest
 
 from nas.accounts import Member, Role, Secret, Token
 from nas.errors import LastAdmin, UnknownAccount
-from nas.storage import tables
-from nas.storage.memory import InMemoryStore
-from nas.storage.sql import open_store
-from tests.postgres import private_server
 from tests.searches import after
 
 
-@pytest.fixture(scope="module")
-def sqlite(tmp_path_factory):
-    store = open_store(f"sqlite:///{tmp_path_factory.mktemp('store')}/nas.db")
-    yield store
-    store.close()
-
-
-@pytest.fixture(scope="module")
-def postgresql():
-    with private_server() as server:
-        store = open_store(server.new_database())
-        yield store
-        store.close()
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def accounts(request):
+@pytest.fixture
+def accounts(store):
     """Nobody yet."""
-    if request.param == "memory":
-        return InMemoryStore().accounts
-    opened = request.getfixturevalue(request.param)
-    with opened._database.writing() as connection:
-        for table in reversed(tables.metadata.sorted_tables):
-            connection.execute(table.delete())
-    return opened.accounts
+    return store.accounts
 
 
 def member(name="ann", role=Role.ADMIN, workspace="default"):

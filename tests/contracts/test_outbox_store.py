@@ -3,10 +3,6 @@
 import pytest
 
 from nas.outbox import Backlog, TrackedRun, target_of
-from nas.storage import tables
-from nas.storage.memory import InMemoryStore
-from nas.storage.sql import open_store
-from tests.postgres import private_server
 from tests.searches import after, make_search
 
 RUNS = (
@@ -17,34 +13,12 @@ RUNS = (
 )
 
 
-@pytest.fixture(scope="module")
-def sqlite(tmp_path_factory):
-    store = open_store(f"sqlite:///{tmp_path_factory.mktemp('store')}/nas.db")
-    yield store
-    store.close()
-
-
-@pytest.fixture(scope="module")
-def postgresql():
-    with private_server() as server:
-        store = open_store(server.new_database())
-        yield store
-        store.close()
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def store(request):
+@pytest.fixture
+def store(store):
     """A store with two searches, so with two events."""
-    if request.param == "memory":
-        opened = InMemoryStore()
-    else:
-        opened = request.getfixturevalue(request.param)
-        with opened._database.writing() as connection:
-            for table in reversed(tables.metadata.sorted_tables):
-                connection.execute(table.delete())
     for number in (1, 2):
-        opened.add_search(make_search(f"search-{number}"))
-    return opened
+        store.add_search(make_search(f"search-{number}"))
+    return store
 
 
 def opened(store, outbox_id="a", *, owner="me", at=0, target="here"):
