@@ -6,10 +6,8 @@ query that finds nothing. Several may follow one search together. Knows no HTTP 
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from datetime import datetime
 from threading import Lock
 
-from nas.clock import Clock, utc_now
 from nas.search import Event, Search
 from nas.service import SearchService
 from nas.spec import load
@@ -28,8 +26,6 @@ class Followed:
     """By number; why trials wait is not told."""
     sequence: int
     """Of the last event that is in it: with the same one, everything is the same."""
-    read_at: datetime
-    """When the store last answered."""
 
 
 class Following:
@@ -40,23 +36,14 @@ class Following:
         search_id: Of the search.
     """
 
-    def __init__(
-        self,
-        service: SearchService,
-        search_id: str,
-        *,
-        clock: Clock = utc_now,
-    ) -> None:
+    def __init__(self, service: SearchService, search_id: str) -> None:
         self._service = service
         self._id = search_id
-        self._clock = clock
         self._lock = Lock()
         self._search: Search | None = None
         self._is_changed = False
         """Whether the search itself is to be read again."""
         self._cursor = 0
-        self.read_at = clock()
-        """When the store last answered."""
         self._trials: dict[int, Trial] = {}
         self._points: dict[int, dict[int, Point]] = defaultdict(dict)
         self._attempts: dict[int, dict[int, Attempt]] = defaultdict(dict)
@@ -71,12 +58,11 @@ class Following:
         """
         with self._lock:
             self._search = self._read_on(self._search) if self._search else self._read_whole()
-            self.read_at = self._clock()
             return self._followed(self._search)
 
     def _followed(self, search: Search) -> Followed:
         records = tuple(self._records[number] for number in sorted(self._records))
-        return Followed(search=search, records=records, sequence=self._cursor, read_at=self.read_at)
+        return Followed(search=search, records=records, sequence=self._cursor)
 
     def _read_whole(self) -> Search:
         # The cursor first: what happens while the rest is read is heard of again, which changes nothing.

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from weakref import WeakValueDictionary
@@ -43,9 +42,7 @@ class Snapshot:
     winner: Path | None
     disk_bytes: int
     sequence: int
-    """With the same one, all but ``read_at`` is the same."""
-    read_at: datetime
-    """When the store last answered."""
+    """With the same one, all is the same."""
 
     @property
     def search(self) -> Search:
@@ -77,11 +74,6 @@ class SnapshotReader:
                 self._last = last = self._made(found)
             return last
 
-    @property
-    def read_at(self) -> datetime:
-        """When the store last answered."""
-        return self._following.read_at
-
     def _made(self, found: Followed) -> Snapshot:
         search, records = found.search, found.records
         # Most of what happens is progress, which leaves the trials as they are.
@@ -98,7 +90,6 @@ class SnapshotReader:
             # A walk through files; it is shown only once nothing is written any more.
             disk_bytes=self._service.disk_bytes(search.id) if search.state.is_final else 0,
             sequence=found.sequence,
-            read_at=found.read_at,
         )
 
     def _winner(self, search: Search) -> Path | None:
