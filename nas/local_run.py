@@ -22,6 +22,7 @@ from nas import display
 from nas.edits import Edit
 from nas.errors import NotFound, SearchError, StoreUnavailable
 from nas.estimate import Estimate
+from nas.interruption import Interruption
 from nas.leaderboard import comparison_of
 from nas.mlflow_beside import LEAVE_SECONDS, SEND_SECONDS, MlflowBeside
 from nas.search import Event, Search, SearchSpec, SearchState
@@ -179,8 +180,11 @@ def _follow(
     _say(console, f"worker log: {supervisor.log_path(search.id)}")
     supervisor.start()
     try:
-        with display.Narrator(console, lambda: service.get(search.id)) as narrator:
-            for event in _events(service, search.id, supervisor):
+        with (
+            Interruption() as interruption,
+            display.Narrator(console, lambda: service.get(search.id)) as narrator,
+        ):
+            for event in _events(service, search.id, supervisor, interruption):
                 narrator.tell(event)
                 if tell:
                     tell(event)
@@ -191,14 +195,18 @@ def _follow(
         supervisor.stop()
 
 
-def _events(service: SearchService, search_id: str, supervisor: Supervisor) -> Iterator[Event]:
+def _events(
+    service: SearchService, search_id: str, supervisor: Supervisor, interruption: Interruption
+) -> Iterator[Event]:
     """Yield the events of a search from its beginning until it is final, or paused.
 
     Raises:
+        KeyboardInterrupt: It was interrupted.
         StoreUnavailable: Now, or again and again for the workers.
     """
     after, is_final = 0, False
     while True:
+        interruption.check()
         events = service.events(after=after, search_id=search_id)
         yield from events
         if events:
