@@ -12,7 +12,7 @@ from nas.errors import InvalidRequest, NotFound
 from nas.exports import Row, history_row, point_row, trial_row
 from nas.frontier import pareto_front
 from nas.history import EVERYTHING, Entry, HistoryFilter, HistoryOrder, ParentSummary, Place
-from nas.listing import EVERY_SEARCH, SearchFilter
+from nas.listing import EVERY_SEARCH, SearchFilter, place_of
 from nas.series import Series, curve, furthest
 from nas.side_by_side import MOST_SEARCHES, SideBySide, beside, side_by_side
 from nas.standing import SearchView, TrialRecord, records_of
@@ -85,20 +85,20 @@ class Retrospect(ABC):
             if missing:
                 raise NotFound(f"search {search_id}: trial {missing[0]}: not found")
             chosen = [by_number[number] for number in sorted(set(numbers))]
-        points = self._store.history.points_of(search_id, [trial.number for trial in chosen])
+        points = self._store.points(search_id, [trial.number for trial in chosen])
         records = records_of(chosen, points, ())
         curves = tuple(curve(record.trial, record.points, max_points) for record in records)
         return Series(search_id=search_id, curves=curves, num_trials=len(trials))
 
     def trial_rows(self, search_id: str) -> Iterator[Row]:
         """Return the trials of a search as rows of ``TRIAL_COLUMNS``, read page by page; it is there when this returns."""
-        history = self._store.history
 
         def page(after: Trial | None) -> list[Trial]:
-            return history.trials_after(search_id, after.number if after else None, limit=TRIALS_PER_READ)
+            place = place_of(after) if after else None
+            return self._store.list_trials(search_id, after=place, limit=TRIALS_PER_READ)
 
         def rows(trials: Sequence[Trial]) -> Iterator[Row]:
-            points = history.points_of(search_id, [trial.number for trial in trials])
+            points = self._store.points(search_id, [trial.number for trial in trials])
             return map(trial_row, records_of(trials, points, ()))
 
         return (row for trials in _pages(page) for row in rows(trials))

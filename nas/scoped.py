@@ -208,7 +208,6 @@ USES: Mapping[str, Callable[..., Any]] = {
     "log": _READ,
     "disk_bytes": _READ,
     "comparison": _signed_in,  # of a search that was seen
-    "cancel": _CHANGE,
     "edit": _CHANGE,
     "list_views": _listed,
     "list_parents": _listed,

@@ -45,7 +45,7 @@ from nas.search import MOST, Event, Search, SearchSpec, SearchState
 from nas.standing import SearchView, TrialRecord, records_of, view_of, with_waits
 from nas.storage.store import RequestKey, SearchStore
 from nas.totals import Totals
-from nas.trial import TrialRole, TrialState
+from nas.trial import Trial, TrialRole, TrialState
 from nas.waiting import NO_CAPACITY, Capacity
 
 RATED_SEARCHES, RATED_TRIALS = 20, 50
@@ -236,8 +236,7 @@ class SearchService(Retrospect):
     def trials(self, search_id: str) -> list[TrialRecord]:
         """Return the trials of a search by number."""
         trials = self._store.trials(search_id)
-        records = records_of(trials, self._store.points(search_id), self._store.attempts(search_id))
-        return self._with_waits(search_id, records)
+        return self._records(search_id, trials, whole=trials)
 
     def list_trials(
         self,
@@ -250,13 +249,7 @@ class SearchService(Retrospect):
     ) -> list[TrialRecord]:
         """Return trials of a search in order, from the one that comes after a place."""
         trials = self._store.list_trials(search_id, which, order=order, after=after, limit=limit)
-        numbers = [trial.number for trial in trials]
-        points, attempts = self._store.points(search_id, numbers), self._store.attempts(search_id, numbers)
-        return self._with_waits(search_id, records_of(trials, points, attempts))
-
-    def cancel(self, search_id: str) -> Search:
-        """Ask for the end of a search; see ``SearchControl.cancel``."""
-        return self.control.cancel(search_id)
+        return self._records(search_id, trials)
 
     def edit(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
         """Say something of a search, at any time; see ``SearchStore.edit_search``.
@@ -343,13 +336,18 @@ class SearchService(Retrospect):
             raise InvalidRequest("workspace", f"found {name}, allowed: {', '.join(known)}")
         return name
 
-    def _with_waits(self, search_id: str, records: list[TrialRecord]) -> list[TrialRecord]:
-        """Return records that say why their trials wait; others of the search are read only where one does."""
-        if any(record.trial.state is TrialState.WAITING for record in records):
-            spec = self._store.get_search(search_id).spec
-            trials, points = self._store.trials(search_id), self._store.points(search_id)
-            return with_waits(records, spec, trials, points)
-        return records
+    def _records(
+        self, search_id: str, trials: list[Trial], whole: list[Trial] | None = None
+    ) -> list[TrialRecord]:
+        """Return trials with all that is known; what else its search holds is read only where one waits, to rank it."""
+        numbers = None if whole else [trial.number for trial in trials]
+        waits = any(trial.state is TrialState.WAITING for trial in trials)
+        points = self._store.points(search_id, None if waits else numbers)
+        records = records_of(trials, points, self._store.attempts(search_id, numbers))
+        if not waits:
+            return records
+        spec = self._store.get_search(search_id).spec
+        return with_waits(records, spec, whole or self._store.trials(search_id), points)
 
     def _views(self, searches: Sequence[Search]) -> list[SearchView]:
         waiting = self.control.waiting(searches)

@@ -94,7 +94,7 @@ class SearchHead:
                 )
         if await dialog:
             try:
-                await run_in_threadpool(self._service.cancel, self._id)
+                await run_in_threadpool(self._service.control.cancel, self._id)
             except (Conflict, StoreUnavailable) as error:
                 ui.notify(str(error), type="warning")
             await self._refresh()

@@ -158,7 +158,7 @@ def clone_search(
 )
 def cancel_search(service: Service, search_id: SearchId) -> SearchResource:
     """Ask for the end of a search. Its workers stop within seconds; what is measured is kept."""
-    service.cancel(search_id)
+    service.control.cancel(search_id)
     links = service.mlflow.of_searches((search_id,))
     return SearchResource.of(service.get(search_id), mlflow_url=links.get(search_id))
 

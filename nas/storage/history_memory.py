@@ -1,6 +1,6 @@
 """What was measured over all searches, in memory: the reference that the database is held to."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from threading import RLock
 
 from nas.errors import NotFound
@@ -24,25 +24,23 @@ from nas.trial import Trial
 
 
 class MemoryHistory:
-    """A HistoryStore beside the searches, trials and points that the functions give."""
+    """A HistoryStore beside the searches and points that the functions give."""
 
     def __init__(
         self,
         lock: RLock,
         search: Callable[[str], Search],
-        trials: Callable[[str], list[Trial]],
         points: Callable[[str], list[TrialPoint]],
     ) -> None:
         self._lock = lock
         self._search = search
-        self._trials = trials
         self._points = points
         self._measured: dict[Place, Measured] = {}
         self._sums: dict[tuple[str, str], SearchSum] = {}
 
     def add(self, search: Search, trial: Trial) -> None:
         """List a trial that has become final."""
-        points = [each.point for each in self.points_of(search.id, {trial.number})]
+        points = [each.point for each in self._points(search.id) if each.trial_number == trial.number]
         found = measured(search.spec, search.made_from, trial, points)
         if found is not None:
             self._measured[found.place] = found
@@ -70,11 +68,6 @@ class MemoryHistory:
             sums = [each for each in self._sums.values() if which.admits(self._search(each.search_id))]
         return summaries(sums)[:limit]
 
-    def trials_after(self, search_id: str, number: int | None = None, *, limit: int = 100) -> list[Trial]:
-        """See HistoryStore."""
-        trials: Sequence[Trial] = self._trials(search_id)
-        return [trial for trial in trials if number is None or trial.number > number][:limit]
-
     def points_after(
         self, search_id: str, place: tuple[int, int] | None = None, *, limit: int = 1000
     ) -> list[TrialPoint]:
@@ -84,10 +77,6 @@ class MemoryHistory:
             each for each in points if place is None or (each.trial_number, each.point.num_tokens) > place
         )
         return list(later)[:limit]
-
-    def points_of(self, search_id: str, numbers: Collection[int]) -> list[TrialPoint]:
-        """See HistoryStore."""
-        return [each for each in self._points(search_id) if each.trial_number in numbers]
 
     def _found(self, place: Place) -> Measured:
         if place not in self._measured:

@@ -1,6 +1,6 @@
 """What was measured over all searches, as SQL: filtered, ordered and added up where it is stored."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -10,7 +10,6 @@ from sqlalchemy import (
     RowMapping,
     Select,
     Table,
-    and_,
     exists,
     func,
     literal,
@@ -35,11 +34,12 @@ from nas.listing import EVERY_SEARCH, SearchFilter
 from nas.search import Artifacts, SearchSpec
 from nas.spec import load
 from nas.storage.engine import Database
-from nas.storage.history_rows import measured_in, row_of
-from nas.storage.queries import admitted, text_of
+from nas.storage.history_rows import measured_row
+from nas.storage.queries import admitted, require_search, text_of
+from nas.storage.rows import find, point_in, put, row_of, rows_of
 from nas.storage.store import TrialPoint
-from nas.storage.tables import measurements, points, search_sums, searches, trials
-from nas.trial import Point, Trial
+from nas.storage.tables import measurements, points, search_sums, searches
+from nas.trial import Trial
 
 MOST_FEW = 100
 """Searches whose measurements are sorted for a page."""
@@ -47,25 +47,19 @@ MOST_FEW = 100
 
 def record(connection: Connection, search: RowMapping, trial: Trial) -> None:
     """List a trial that becomes final in this transaction, from the row of its search."""
-    ours = (points.c.search_id == trial.search_id, points.c.trial_number == trial.number)
-    rows = connection.execute(select(points).where(*ours).order_by(points.c.num_tokens)).mappings()
+    ours = [point_in(row).point for row in rows_of(connection, points, trial.search_id, [trial.number])]
     made_from = load(Artifacts, search["made_from"]) if search["made_from"] else None
     spec = load(SearchSpec, search["spec"])
-    found = measured(spec, made_from, trial, [load(Point, row) for row in rows])
+    found = measured(spec, made_from, trial, ours)
     if found is not None:
-        connection.execute(measurements.insert().values(row_of(found)))
+        connection.execute(measurements.insert().values(measured_row(found)))
         _add(connection, found)
 
 
 def _add(connection: Connection, found: Measured) -> None:
-    key = and_(search_sums.c.parent_key == found.parent_key, search_sums.c.search_id == found.search_id)
-    row = connection.execute(select(search_sums).where(key)).mappings().one_or_none()
+    row = find(connection, search_sums, parent_key=found.parent_key, search_id=found.search_id)
     total = (load(SearchSum, row) if row else sum_of(found)).plus(found)
-    values = {column.name: getattr(total, column.name) for column in search_sums.c}
-    if row is None:
-        connection.execute(search_sums.insert().values(values))
-    else:
-        connection.execute(search_sums.update().where(key).values(values))
+    put(connection, search_sums, row_of(total), is_new=row is None)
 
 
 def listed(
@@ -169,12 +163,12 @@ class SqlHistory:
     ) -> list[Entry]:
         """See HistoryStore."""
         with self._database.reading() as connection:
-            there = _measured_row(connection, after) if after else None
+            there = _row_at(connection, after) if after else None
             few = few_searches(connection, which)
             rows = connection.execute(listed(which, order, there, few).limit(limit)).mappings()
             return [
                 Entry(
-                    measured=measured_in(row),
+                    measured=load(Measured, row),
                     search_name=row["search_name"],
                     owner=row["owner"],
                     tags=tuple(row["tags"]),
@@ -202,13 +196,6 @@ class SqlHistory:
         with self._database.reading() as connection:
             return [load(ParentSummary, row) for row in connection.execute(query).mappings()]
 
-    def trials_after(self, search_id: str, number: int | None = None, *, limit: int = 100) -> list[Trial]:
-        """See HistoryStore."""
-        query = select(trials).where(trials.c.search_id == search_id).order_by(trials.c.number).limit(limit)
-        if number is not None:
-            query = query.where(trials.c.number > number)
-        return [load(Trial, row) for row in self._rows(query, search_id)]
-
     def points_after(
         self, search_id: str, place: tuple[int, int] | None = None, *, limit: int = 1000
     ) -> list[TrialPoint]:
@@ -217,32 +204,15 @@ class SqlHistory:
         query = select(points).where(points.c.search_id == search_id).order_by(*key).limit(limit)
         if place is not None:
             query = query.where(tuple_(*key) > tuple_(*place))
-        return [_point(row) for row in self._rows(query, search_id)]
-
-    def points_of(self, search_id: str, numbers: Collection[int]) -> list[TrialPoint]:
-        """See HistoryStore."""
-        key = (points.c.trial_number, points.c.num_tokens)
-        query = select(points).where(points.c.search_id == search_id, key[0].in_(sorted(numbers)))
-        return [_point(row) for row in self._rows(query.order_by(*key), search_id)]
-
-    def _rows(self, query: Select[Any], search_id: str) -> list[RowMapping]:
         with self._database.reading() as connection:
-            rows = list(connection.execute(query).mappings())
-            if (
-                not rows
-                and connection.scalar(select(searches.c.id).where(searches.c.id == search_id)) is None
-            ):
-                raise NotFound(f"search {search_id}: not found")
-            return rows
+            rows = connection.execute(query).mappings().all()
+            if not rows:
+                require_search(connection, search_id)
+        return [point_in(row) for row in rows]
 
 
-def _point(row: RowMapping) -> TrialPoint:
-    return TrialPoint(trial_number=row["trial_number"], point=load(Point, row))
-
-
-def _measured_row(connection: Connection, place: Place) -> RowMapping:
-    key = (measurements.c.search_id == place[0], measurements.c.trial_number == place[1])
-    row = connection.execute(select(measurements).where(*key)).mappings().one_or_none()
+def _row_at(connection: Connection, place: Place) -> RowMapping:
+    row = find(connection, measurements, search_id=place[0], trial_number=place[1])
     if row is None:
         raise NotFound(f"search {place[0]}: trial {place[1]}: no measurement")
     return row

@@ -61,7 +61,7 @@ class InMemoryStore:
         self._keyed: dict[str, tuple[RequestKey, str]] = {}
         """Requests that made a search, with its id, by their key."""
         self._events: list[Event] = []
-        self.history = MemoryHistory(self._lock, self.get_search, self.trials, self.points)
+        self.history = MemoryHistory(self._lock, self.get_search, self.points)
         self.outboxes = InMemoryOutboxes(self.events, self.last_sequence)
 
     def add_search(self, search: Search, key: RequestKey | None = None) -> Search:

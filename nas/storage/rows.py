@@ -8,7 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Table, select
 
 from nas.errors import NotFound
+from nas.spec import load
 from nas.storage import tables
+from nas.storage.store import TrialPoint
+from nas.trial import Point
 
 
 def row_of(value: Any) -> dict[str, Any]:
@@ -17,6 +20,11 @@ def row_of(value: Any) -> dict[str, Any]:
         name: content.value if isinstance(content, Enum) else content
         for name, content in asdict(value).items()
     }
+
+
+def point_in(row: RowMapping) -> TrialPoint:
+    """Return the point of a row."""
+    return TrialPoint(trial_number=row["trial_number"], point=load(Point, row))
 
 
 def find(connection: Connection, table: Table, **key: Any) -> RowMapping | None:

@@ -24,11 +24,11 @@ from nas.storage.history_sql import SqlHistory, record
 from nas.storage.ordered import Ordered, Present, order_event, ordered
 from nas.storage.outboxes import SqlOutboxes
 from nas.storage.queries import listed_searches, require_search
-from nas.storage.rows import find, put, row_of, rows_of, search_row
+from nas.storage.rows import find, point_in, put, row_of, rows_of, search_row
 from nas.storage.sql_accounts import SqlAccounts
 from nas.storage.standings import SqlStandings
 from nas.storage.store import Lease, RequestKey, TrialPoint
-from nas.trial import Attempt, Point, Trial
+from nas.trial import Attempt, Trial
 
 
 def open_store(url: str) -> "SqlStore":
@@ -246,10 +246,7 @@ class SqlStore(SqlStandings):
 
     def points(self, search_id: str, trials: Collection[int] | None = None) -> list[TrialPoint]:
         """See SearchStore."""
-        return [
-            TrialPoint(trial_number=row["trial_number"], point=load(Point, row))
-            for row in self._rows_of(tables.points, search_id, trials)
-        ]
+        return [point_in(row) for row in self._rows_of(tables.points, search_id, trials)]
 
     def save_attempt(self, attempt: Attempt, lease: Lease) -> None:
         """See SearchStore."""

@@ -310,34 +310,22 @@ def test_a_parent_whose_files_changed_meanwhile_is_another(store):
 # What one search holds, page by page
 
 
-def test_trials_and_points_of_a_search_are_read_in_pages(store):
+def test_points_of_a_search_are_read_in_pages(store):
     lease = held(store)
     for number in range(5):
         store.save_trial(make_trial(number), lease)
         for tokens in (0, 10, 20):
             store.add_point(make_point(number, tokens), lease)
-    history = store.history
-    assert history.trials_after("search-1", limit=2) == store.trials("search-1")[:2]
-    assert history.trials_after("search-1", 1, limit=9) == store.trials("search-1")[2:]
-    assert history.trials_after("search-1", 4) == []
     points, seen, last = store.points("search-1"), [], None
-    while page := history.points_after("search-1", last, limit=4):
+    while page := store.history.points_after("search-1", last, limit=4):
         seen += page
         last = (page[-1].trial_number, page[-1].point.num_tokens)
     assert seen == points
-    chosen = history.points_of("search-1", {3, 1, 99})
-    assert chosen == [each for each in points if each.trial_number in {1, 3}]
-    assert history.points_of("search-1", ()) == []
 
 
-def test_unknown_searches_have_no_pages(store):
-    for read in (
-        lambda: store.history.trials_after("none"),
-        lambda: store.history.points_after("none"),
-        lambda: store.history.points_of("none", {0}),
-    ):
-        with pytest.raises(NotFound, match="search none: not found"):
-            read()
+def test_an_unknown_search_has_no_pages_of_points(store):
+    with pytest.raises(NotFound, match="search none: not found"):
+        store.history.points_after("none")
 
 
 def test_random_indices_and_what_is_not_known_by_content_stand_for_nothing(store):

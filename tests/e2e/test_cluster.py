@@ -83,7 +83,7 @@ def test_nodes_share_the_trials_and_may_leave_and_join_on_the_way(home, ray):
     wait_for(lambda: has_worked(home, search_id, joining) and lost(home, search_id))
     (again,) = lost(home, search_id)
     wait_for(lambda: home.store.trials(search_id)[again].state is TrialState.COMPLETED)
-    SearchService(home.store, artifact_root=home.settings.artifact_root).cancel(search_id)
+    SearchService(home.store, artifact_root=home.settings.artifact_root).control.cancel(search_id)
     assert process.wait(PATIENCE_SECONDS) == 0, home.log
     assert home.store.get_search(search_id).state is SearchState.CANCELLED
     states = {trial.state for trial in home.store.trials(search_id)}

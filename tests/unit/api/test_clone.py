@@ -21,7 +21,7 @@ def clone(seeded, search_id, patch=None, **headers):
 def source(fresh):
     """A search that has ended."""
     made = fresh.service.create(demo_spec(name="first", seed=3))
-    return fresh.service.cancel(made.id)
+    return fresh.service.control.cancel(made.id)
 
 
 def test_without_a_body_the_same_is_searched_again(fresh, source):

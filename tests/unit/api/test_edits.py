@@ -86,7 +86,7 @@ def test_a_merge_patch_changes_what_it_names(fresh, search):
 
 
 def test_an_ended_search_is_edited_too_and_nothing_else_of_it_changes(fresh, search):
-    before = fresh.service.cancel(search.id)
+    before = fresh.service.control.cancel(search.id)
     edited = edit(fresh, search.id, SAID).json()
     assert (edited["state"], edited["finished_at"]) == (
         "CANCELLED",
@@ -144,7 +144,7 @@ def test_an_edit_of_what_was_edited_meanwhile_is_refused(fresh, search):
 
 def test_what_workers_write_makes_no_version_stale(fresh, search):
     etag = fresh.http.get(f"{SEARCHES}/{search.id}").headers["etag"]
-    fresh.service.cancel(search.id)
+    fresh.service.control.cancel(search.id)
     assert said(edit(fresh, search.id, {"owner": "Ann"}, **{"If-Match": etag}))["version"] == 1
 
 

@@ -123,7 +123,7 @@ def test_from_now_on_nothing_older_is_told(fresh):
     told = []
     with fresh.http.stream("GET", "/api/v1/events", params={"after": "now"}, timeout=20) as response:
         new = fresh.service.create(demo_spec())
-        fresh.service.cancel(new.id)
+        fresh.service.control.cancel(new.id)
         for line in response.iter_lines():
             told.append(line)
             if "CANCELLED" in line:

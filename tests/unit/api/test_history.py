@@ -269,13 +269,13 @@ def test_a_table_is_read_page_by_page_and_never_held(fresh, monkeypatch):
     Played(fresh.store, clock, search.id).train()
     monkeypatch.setattr("nas.retrospect.ROWS_PER_READ", 4)
     monkeypatch.setattr("nas.retrospect.TRIALS_PER_READ", 4)
-    for name, rows in (
-        ("trials_after", fresh.service.trial_rows(search.id)),
-        ("points_after", fresh.service.point_rows(search.id)),
-        ("measurements", fresh.service.history_rows()),
+    for store, name, rows in (
+        (fresh.store, "list_trials", fresh.service.trial_rows(search.id)),
+        (fresh.store.history, "points_after", fresh.service.point_rows(search.id)),
+        (fresh.store.history, "measurements", fresh.service.history_rows()),
     ):
-        asked, read = [], getattr(fresh.store.history, name)
-        monkeypatch.setattr(fresh.store.history, name, lambda *args, _read=read, _asked=asked, **kwargs: _asked.append(kwargs["limit"]) or _read(*args, **kwargs))  # fmt: skip
+        asked, read = [], getattr(store, name)
+        monkeypatch.setattr(store, name, lambda *args, _read=read, _asked=asked, **kwargs: _asked.append(kwargs["limit"]) or _read(*args, **kwargs))  # fmt: skip
         taken = 0
         for _ in rows:
             taken += 1

@@ -35,7 +35,7 @@ def test_the_same_request_is_answered_with_the_same_search(fresh):
 
 def test_the_search_is_told_as_it_stands_by_now(fresh):
     first = submit(fresh.http, "one").json()
-    fresh.service.cancel(first["id"])
+    fresh.service.control.cancel(first["id"])
     again = submit(fresh.http, "one").json()
     assert (again["id"], again["state"]) == (first["id"], "CANCELLED")
 

@@ -93,7 +93,7 @@ def test_what_is_anothers_is_not_there(service):
         lambda: mine.winner_directory(made.id),
         lambda: mine.log(made.id, num_lines=1),
         lambda: mine.disk_bytes(made.id),
-        lambda: mine.cancel(made.id),
+        lambda: mine.control.cancel(made.id),
         lambda: mine.edit(made.id, Edit(owner="me")),
         lambda: mine.clone(made.id, {}),
         lambda: mine.events(search_id=made.id),
@@ -113,7 +113,7 @@ def test_a_viewer_looks_and_changes_nothing(service):
     assert looking.get(made.id).search == made
     assert [event.search_id for event in looking.events()] == [made.id]
     for use in (
-        lambda: looking.cancel(made.id),
+        lambda: looking.control.cancel(made.id),
         lambda: looking.edit(made.id, Edit(owner="me")),
         lambda: looking.create(small_spec()),
         lambda: looking.clone(made.id, {}),
@@ -133,7 +133,7 @@ def test_a_page_that_is_open_is_worth_what_its_token_is_by_then(service):
     assert search.owner == "ann"
     service.people.put_member(LOCAL, Member(workspace="default", name="ann", role=Role.VIEWER))
     with pytest.raises(Forbidden):
-        mine.cancel(search.id)
+        mine.control.cancel(search.id)
     assert mine.get(search.id).search == search
     service.people.revoke_token(LOCAL, made.id)
     with pytest.raises(Unauthenticated, match="was revoked"):

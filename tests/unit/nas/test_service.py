@@ -512,12 +512,28 @@ def test_trials_come_with_their_points_and_attempts(service, history):
     assert [[attempt.number for attempt in record.attempts] for record in records] == [[1], [1, 2]]
 
 
+def test_trials_say_why_they_wait_and_nothing_is_read_twice(service, store, history, monkeypatch):
+    for number, loss in enumerate((3.0, 2.0)):
+        trial = history.begin(make_trial(number))
+        history.reach(trial, 2048, loss, seconds=20)
+        history.save(trial.parked(f"trials/{number}"))
+    asked = []
+    for name in ("trials", "points", "attempts"):
+        read = getattr(store, name)
+        monkeypatch.setattr(store, name, lambda *args, _name=name, _read=read: asked.append(_name) or _read(*args))  # fmt: skip
+    records = service.trials("search-1")
+    assert [record.waiting.position for record in records] == [2, 1]
+    assert asked == ["trials", "points", "attempts"]
+    assert service.list_trials("search-1", after=(None, 0)) == records[1:]
+    assert asked.count("points") == asked.count("attempts") == 2
+
+
 def test_searches_are_listed_by_page_and_state(service, clock):
     ids = []
     for _ in range(3):
         ids.append(service.create(make_spec()).id)
         clock.pass_seconds(1)
-    service.cancel(ids[0])
+    service.control.cancel(ids[0])
     assert [view.search.id for view in service.list_views(limit=2)] == ids[:0:-1]
     assert [view.search.id for view in service.list_views(limit=2, after=ids[1])] == ids[:1]
     cancelled = SearchFilter(states=(SearchState.CANCELLED,))
@@ -530,7 +546,7 @@ def test_searches_are_listed_by_page_and_state(service, clock):
 def test_cancelling_a_queued_search_ends_it(service, clock):
     search_id = service.create(make_spec()).id
     clock.pass_seconds(3)
-    assert service.cancel(search_id).finished_at == clock.now
+    assert service.control.cancel(search_id).finished_at == clock.now
     assert service.get(search_id).search.state is SearchState.CANCELLED
 
 
@@ -554,7 +570,7 @@ def test_the_winner_is_a_directory_below_the_artifact_root(service, history, tmp
 
 def test_a_search_that_ended_without_winner_says_so(service):
     search_id = service.create(make_spec()).id
-    service.cancel(search_id)
+    service.control.cancel(search_id)
     with pytest.raises(Conflict, match=f"search {search_id} has none; it is CANCELLED"):
         service.winner_directory(search_id)
 
@@ -601,7 +617,7 @@ def test_a_clone_of_nothing_is_not_found(service):
         service.clone("none", {})
 
 
-@pytest.mark.parametrize("call", ["get", "search", "trials", "list_trials", "cancel", "winner_directory"])
+@pytest.mark.parametrize("call", ["get", "search", "trials", "list_trials", "winner_directory"])
 def test_unknown_searches_are_not_found(service, call):
     with pytest.raises(NotFound, match="search none: not found"):
         getattr(service, call)("none")

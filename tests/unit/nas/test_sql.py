@@ -14,6 +14,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Column, MetaData, Table, inspect, select, text
+from sqlalchemy.event import listen
 from sqlalchemy.exc import StatementError
 
 from nas.edits import Edit
@@ -368,16 +369,24 @@ def explained(store, query):
         return [step[-1] for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}")]
 
 
-def test_pages_of_a_search_and_its_points_are_read_by_their_key(tmp_path, opened, monkeypatch):
+def test_pages_of_a_search_and_its_points_are_read_by_their_key(tmp_path, opened):
     store, asked = opened(f"sqlite:///{tmp_path}/nas.db"), []
-    monkeypatch.setattr(store.history, "_rows", lambda query, _: asked.append(query) or [])
-    store.history.trials_after("s", 3)
-    store.history.points_after("s", (3, 4))
-    store.history.points_of("s", {1, 2})
-    for query in asked:
-        (step,) = explained(store, query)
-        assert step.startswith("SEARCH"), step
-        assert "(search_id=? AND" in step, step
+    store.add_search(make_search("s"))
+    lease = store.claim("s", "runner", at=after(0), until=after(60))
+    store.save_trial(make_trial(4, search_id="s"), lease)
+    store.add_point(make_point(4, 5), lease)
+    with store._database.reading() as connection:
+        listen(connection.engine, "before_cursor_execute", lambda *told: asked.append(told[2:4]))
+    assert store.list_trials("s", after=(None, 3))
+    assert store.history.points_after("s", (4, 4))
+    assert store.points("s", {3, 4})
+    queries = [each for each in asked if each[0].startswith("SELECT")]
+    assert len(queries) == 3
+    for statement, values in queries:
+        with store._database.reading() as connection:
+            (step,) = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        assert step[-1].startswith("SEARCH"), step
+        assert "(search_id=? AND" in step[-1], step
 
 
 # Values

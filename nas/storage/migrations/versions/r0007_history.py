@@ -11,7 +11,7 @@ from nas.history import SearchSum, measured, sum_of
 from nas.search import SearchSpec
 from nas.spec import load
 from nas.storage import tables
-from nas.storage.history_rows import row_of
+from nas.storage.history_rows import measured_row
 from nas.trial import Point, Trial
 
 revision = "0007"
@@ -87,7 +87,7 @@ def _fill(connection: sa.Connection) -> None:
         for row in connection.execute(_trials(search_id)).mappings().all():
             trial = load(Trial, row)
             if found := measured(read, None, trial, points.get(trial.number, ())):
-                row_found = row_of(found)
+                row_found = measured_row(found)
                 connection.execute(measurements.insert().values({name: row_found[name] for name in COLUMNS}))
                 total = (total or sum_of(found)).plus(found)
         if total:
