@@ -1,6 +1,8 @@
 """Who may do what, as laws, and that the use cases obey it whoever is handed them."""
 
 from datetime import timedelta
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -9,15 +11,19 @@ from hypothesis import strategies as st
 
 from nas.accounts import LOCAL, Action, Member, Principal, Role, allowed, chosen_workspace, workspaces_for
 from nas.authentication import Authentication
+from nas.axes import AXIS_NAMES
 from nas.edits import Edit
 from nas.errors import Forbidden, InvalidRequest, NotFound, StoreUnavailable, Unauthenticated
 from nas.listing import SearchFilter
+from nas.orders import Extend
 from nas.people import People
 from nas.scoped import USES, narrowed, scoped
 from nas.service import SearchService
+from nas.space import search_space
 from nas.storage.memory import InMemoryStore
 from tests.fakes import ManualClock, small_spec
 from tests.searches import make_search
+from tests.unit.api.seeded import Played
 
 WORKSPACES = ("default", "speech", "vision")
 principals = st.dictionaries(st.sampled_from(WORKSPACES), st.sampled_from(Role)).map(
@@ -65,8 +71,13 @@ def test_every_use_case_has_a_rule():
 
 
 @pytest.fixture
-def service(tmp_path):
-    service = SearchService(InMemoryStore(), artifact_root=tmp_path)
+def store():
+    return InMemoryStore()
+
+
+@pytest.fixture
+def service(store, tmp_path):
+    service = SearchService(store, artifact_root=tmp_path)
     service.people.add_workspace("vision")
     return service
 
@@ -82,29 +93,80 @@ def test_what_has_no_rule_is_refused(service, name):
         getattr(of(service, default=Role.ADMIN), name)
 
 
-def test_what_is_anothers_is_not_there(service):
+LARGEST = search_space(small_spec()).largest
+ORDERS = {
+    "control.extend": (Extend(num_trials=9),),
+    "control.enqueue": ({name: getattr(LARGEST, name) for name in AXIS_NAMES},),
+    "control.stop_trial": (0,),
+    "control.pause": (),
+    "control.resume": (),
+    "control.cancel": (),
+    "control.kill": (),
+}
+"""What each order says beside the search, in an order in which one search can obey them all."""
+BESIDE = {"clone": ({},), "edit": (Edit(owner="me"),), "log_ranges.of_attempt": (0, 1), **ORDERS}
+ASKED = {
+    "log": lambda use, search_id: use(search_id, num_lines=1),
+    "series": lambda use, search_id: use(search_id, max_points=9, max_trials=9),
+    "compare": lambda use, search_id: use([search_id]),
+    "mlflow.of_searches": lambda use, search_id: use([search_id]),
+    "events": lambda use, search_id: use(search_id=search_id),
+    "list_views": lambda use, search_id: use(after=search_id),
+    "list_measurements": lambda use, search_id: use(after=(search_id, 0)),
+}
+LISTS = {"list_views", "list_measurements", "list_parents", "history_rows", "events"}
+OF_NO_SEARCH = {"create", "plan", "comparison", "mlflow.behind_seconds", "event_cursor", "totals", "ping"}
+"""What is compared is a search that was seen."""
+
+
+def ask(service, path, search_id, **more):
+    """Ask a use case for a search."""
+    use = partial(attrgetter(path)(service), **more)
+    return ASKED[path](use, search_id) if path in ASKED else use(search_id, *BESIDE.get(path, ()))
+
+
+@pytest.mark.parametrize("path", sorted((USES.keys() - LISTS | ASKED.keys()) - OF_NO_SEARCH))
+def test_what_is_anothers_is_not_there(service, path):
     made = service.create(small_spec(), workspace="vision")
+    with pytest.raises(NotFound, match=f"search {made.id}: not found"):
+        ask(of(service, default=Role.ADMIN), path, made.id)
+    assert [view.search for view in service.list_views()] == [made]
+
+
+@pytest.mark.parametrize("path", sorted(LISTS))
+def test_what_is_anothers_is_in_no_list(store, service, path):
+    made = service.create(small_spec(), workspace="vision")
+    Played(store, ManualClock(), made.id).train()
+    assert list(attrgetter(path)(of(service, default=Role.ADMIN))()) == []
+    assert list(attrgetter(path)(of(service, vision=Role.VIEWER))()) != []
+
+
+def test_nothing_is_submitted_where_others_are(service):
     mine = of(service, default=Role.ADMIN)
-    uses = [
-        lambda: mine.get(made.id),
-        lambda: mine.search(made.id),
-        lambda: mine.trials(made.id),
-        lambda: mine.list_trials(made.id),
-        lambda: mine.winner_directory(made.id),
-        lambda: mine.log(made.id, num_lines=1),
-        lambda: mine.disk_bytes(made.id),
-        lambda: mine.control.cancel(made.id),
-        lambda: mine.edit(made.id, Edit(owner="me")),
-        lambda: mine.clone(made.id, {}),
-        lambda: mine.events(search_id=made.id),
-        lambda: mine.list_views(after=made.id),
-    ]
-    for use in uses:
-        with pytest.raises(NotFound, match=f"search {made.id}: not found"):
-            use()
-    assert mine.list_views() == []
-    assert mine.events() == []
-    assert service.get(made.id).search == made
+    made = mine.create(small_spec())
+    for submit in (partial(mine.create, small_spec()), partial(mine.clone, made.id, {})):
+        with pytest.raises(InvalidRequest, match="found vision, allowed: default"):
+            submit(workspace="vision")
+    assert [view.search for view in service.list_views()] == [made]
+
+
+@pytest.mark.parametrize("path", sorted(USES))
+def test_whoever_is_nobody_by_now_is_told_nothing(service, path):
+    def nobody():
+        raise Unauthenticated("gone")
+
+    with pytest.raises(Unauthenticated, match="gone"):
+        ask(scoped(service, nobody), path, "search-1")
+
+
+def test_who_orders_is_who_asks_whatever_is_said_of_that(store, service):
+    made = service.create(small_spec())
+    Played(store, ManualClock(), made.id).train(num_points=3)
+    for path in ORDERS:
+        ask(of(service, default=Role.CONTRIBUTOR), path, made.id, by="somebody else")
+    told = [event.data for event in service.events() if event.kind == "order"]
+    assert [(f"control.{data['order']}", data["by"]) for data in told] == [(path, "ann") for path in ORDERS]
+    assert ORDERS.keys() == {path for path in USES if path.startswith("control.")}
 
 
 def test_a_viewer_looks_and_changes_nothing(service):
