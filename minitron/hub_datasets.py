@@ -1,12 +1,13 @@
-"""Reads datasets of the Hugging Face hub as they stream; alone speaks ``datasets``, which loads slowly.
+"""Reads datasets of the Hugging Face hub as they stream, by ``datasets``, which loads slowly.
 
-``datasets`` says what a config and a split are, and reads their rows; but for Parquet, see ``minitron.parquet``.
+``minitron.hub_splits`` says which files a config and a split are, ``datasets`` reads their rows; but for Parquet, see
+``minitron.parquet``.
 No more of a dataset is fetched than is read, no code of its own is run, and nothing of it is kept on disk but
 its card.
 """
 
 import random
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from minitron.documents import Document, document_of, missing_column
 from minitron.errors import HubError, UnreachableHub, UnreadableData
 from minitron.hub import HubName, asking, check_access, endpoint, without_token
+from minitron.hub_splits import configs_of, hub_files_only, splits_of
 from minitron.parquet import parquet_rows
 from minitron.recipe import DataSource
 from minitron.sources import hub_name
@@ -39,7 +41,7 @@ def hub_documents(field: str, source: DataSource, *, seed: int) -> Generator[Doc
     name = hub_name(field, source.source)
     assert name.commit is not None, f"{name}: may move"
     assert source.text_field is not None
-    with _telling(field, name):
+    with _telling(field, name), hub_files_only():
         files = _files(field, source, name)
         random.Random(seed).shuffle(files)  # noqa: S311 - an order, not a secret
         for where, rows in files:
@@ -51,34 +53,39 @@ def hub_documents(field: str, source: DataSource, *, seed: int) -> Generator[Doc
 
 def _files(field: str, source: DataSource, name: HubName) -> list[tuple[str, Rows]]:
     """Return the files of the split of a config: what errors call each, and what reads its rows."""
-    from datasets import get_dataset_config_names, load_dataset_builder
-
     assert source.text_field is not None
     with _without_bars():
-        configs = get_dataset_config_names(name.repository, revision=name.revision)
-        if source.config not in (None, *configs):
-            raise _unknown(f"{field}.config", source.config, name, configs)
-        try:
-            builder = load_dataset_builder(name.repository, name=source.config, revision=name.revision)
-        except ValueError:
-            if source.config is None and len(configs) > 1:
-                raise _unknown(f"{field}.config", None, name, configs) from None
-            raise
-        by_split = {str(split): files for split, files in (builder.config.data_files or {}).items()}
-        if source.split not in by_split:
-            raise _unknown(f"{field}.split", source.split, name, list(by_split))
-        where = f"{field}: {name}: {source.split}"
-        if builder.name == "parquet":
-            urls = by_split[source.split]
-            return [_parquet_file(url, source.text_field, f"{field}: {name}") for url in urls]
-        rows = builder.as_streaming_dataset(split=source.split)
+        configs = configs_of(name)
+        names = list(configs) or ["default"]
+        config = source.config or (names[0] if len(names) == 1 else configs.get_default_config_name())
+        if config not in names:
+            raise _unknown(f"{field}.config", source.config, name, names)
+        splits = splits_of(name, configs.get(config, {}))
+        if source.split not in splits.files:
+            raise _unknown(f"{field}.split", source.split, name, list(splits.files))
+        where, urls = f"{field}: {name}", splits.files[source.split]
+        if splits.kind == "parquet":
+            return [_parquet_file(url, source.text_field, where) for url in urls]
+        rows = _rows(splits.kind, urls, splits.options)
         # Some formats tell their columns only by their first row.
         columns = rows.column_names or list(next(iter(rows), {source.text_field: None}))
         if source.text_field not in columns:
-            raise missing_column(f"{field}: {name}", source.text_field, columns)
+            raise missing_column(where, source.text_field, columns)
         rows = rows.select_columns([source.text_field])
+        where = f"{where}: {source.split} file"
         number = rows.num_shards
-        return [(f"{where} file {shard + 1}", partial(rows.shard, number, shard)) for shard in range(number)]
+        return [(f"{where} {shard + 1}", partial(rows.shard, number, shard)) for shard in range(number)]
+
+
+def _rows(kind: str, urls: list[str], options: Mapping[str, Any]) -> Any:
+    from datasets import load_dataset_builder
+    from datasets.data_files import DataFilesDict, DataFilesList
+
+    # Not as plain lists, which would be looked for once more, as patterns.
+    files = DataFilesDict({"train": DataFilesList(urls, [(url,) for url in urls])})
+    rows = load_dataset_builder(kind, data_files=files, **options).as_streaming_dataset(split="train")
+    # Cells that are called pictures name files and addresses, which decoding would open.
+    return rows.decode(False) if rows.features else rows
 
 
 def _parquet_file(url: str, text_field: str, where: str) -> tuple[str, Rows]:
