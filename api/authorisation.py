@@ -44,6 +44,8 @@ class Rule:
 
     where: Where
     action: Action = Action.READ
+    elsewhere: Action | None = None
+    """What must be allowed in some workspace besides."""
 
 
 PUBLIC, SIGNED_IN = Rule(Where.NOWHERE), Rule(Where.ANYWHERE)
@@ -61,7 +63,7 @@ RULES: Mapping[str, Rule] = {
     "create_search": SUBMITS,
     "get_search": READS,
     "edit_search": CHANGES,
-    "clone_search": READS,  # and may submit where the new one shall be
+    "clone_search": Rule(Where.SEARCH, elsewhere=Action.CHANGE),  # in which workspace is told in the request
     "cancel_search": CHANGES,
     "get_log": READS,
     "download_winner": READS,
@@ -110,15 +112,20 @@ def _require(request: Request, rule: Rule, principal: Principal) -> None:
     if principal.is_local or rule.where is Where.ANYWHERE:
         return
     if rule.where is Where.SOMEWHERE:
-        if not workspaces_for(principal, rule.action):
-            found = f"{principal.name}, who may {rule.action} in no workspace"
-            raise Forbidden(f"{request.method} {request.url.path}: found {found}")
-        return
-    if rule.where is Where.WORKSPACE:
+        _require_somewhere(request, rule.action, principal)
+    elif rule.where is Where.WORKSPACE:
         workspace = request.path_params["workspace"]
         require(principal, rule.action, workspace, unknown_workspace(workspace))
-        return
-    search_id = request.path_params["search_id"]
-    if re.fullmatch(ID_PATTERN, search_id):  # else the handler is not reached either
-        service: SearchService = request.app.state.service
-        require_search(service, principal, rule.action, search_id)
+    else:
+        search_id = request.path_params["search_id"]
+        if re.fullmatch(ID_PATTERN, search_id):  # else the handler is not reached either
+            service: SearchService = request.app.state.service
+            require_search(service, principal, rule.action, search_id)
+    if rule.elsewhere is not None:
+        _require_somewhere(request, rule.elsewhere, principal)
+
+
+def _require_somewhere(request: Request, action: Action, principal: Principal) -> None:
+    if not workspaces_for(principal, action):
+        found = f"{principal.name}, who may {action} in no workspace"
+        raise Forbidden(f"{request.method} {request.url.path}: found {found}")

@@ -10,8 +10,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import errors
 from api.access import READING, Access
+from nas.text import MAX_LENGTH
 
-MAX_BODY_BYTES = 1 << 20
+MAX_BODY_BYTES = MAX_LENGTH
+"""As much as is read of a spec."""
 FOREIGN_HOST = errors.Kind(status=421, code="host_not_allowed", title="Not a name of this service")
 CROSS_SITE = errors.Kind(status=403, code="cross_site", title="Not from another site's page")
 TOO_LARGE = errors.Kind(status=413, code="body_too_large", title="The body is too large")

@@ -29,6 +29,33 @@ SearchError
 Each message is one line: which field or object, what was found, what is allowed.
 """
 
+from collections.abc import Iterable
+
+Problem = tuple[str, str]
+"""A field and a reason."""
+MAX_PROBLEMS = 50
+"""That are told at once."""
+_MAX_FIELD_LENGTH = 200
+_MORE: Problem = ("...", f"more problems than the {MAX_PROBLEMS} that are told")
+_ALLOWED = "unknown, allowed: "
+
+
+def told(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Return problems as people are told of them: each once, not too many, and the names that are allowed but once."""
+    found: dict[Problem, None] = {}
+    known: set[str] = set()
+    for field, reason in problems:
+        short = field if len(field) <= _MAX_FIELD_LENGTH else f"{field[: _MAX_FIELD_LENGTH - 3]}..."
+        problem = (short, "unknown" if reason in known else reason)
+        if problem in found:
+            continue
+        if len(found) == MAX_PROBLEMS:
+            return (*found, _MORE)
+        found[problem] = None
+        if reason.startswith(_ALLOWED):
+            known.add(reason)
+    return tuple(found)
+
 
 class SearchError(Exception):
     """Base of every error that a user of the service can meet."""
@@ -40,10 +67,10 @@ class InvalidSpec(SearchError, ValueError):
     A ValueError too, as codecs expect of a refused value, so that they can collect several.
     """
 
-    def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
-        super().__init__(problems)
-        self.problems = problems
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = told(problems)
         """Pairs of field path and reason."""
+        super().__init__(self.problems)
 
     def __str__(self) -> str:
         return "; ".join(f"{field}: {reason}" for field, reason in self.problems)
@@ -56,10 +83,10 @@ class EmptySpace(InvalidSpec):
 class InvalidEdit(SearchError):
     """Raised for what cannot be said of a search; lists every offending field."""
 
-    def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
-        super().__init__(problems)
-        self.problems = problems
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = told(problems)
         """Pairs of field and reason."""
+        super().__init__(self.problems)
 
     def __str__(self) -> str:
         return "; ".join(f"{field}: {reason}" for field, reason in self.problems)
@@ -68,10 +95,10 @@ class InvalidEdit(SearchError):
 class InvalidOrder(SearchError):
     """Raised for what cannot be ordered of a search, whatever its state; lists every offending field."""
 
-    def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
-        super().__init__(problems)
-        self.problems = problems
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = told(problems)
         """Pairs of field and reason."""
+        super().__init__(self.problems)
 
     def __str__(self) -> str:
         return "; ".join(f"{field}: {reason}" for field, reason in self.problems)

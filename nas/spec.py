@@ -17,12 +17,11 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from nas.errors import InvalidSpec
+from nas.errors import InvalidSpec, Problem
 from nas.search import SearchSpec
 from nas.text import read_text
 
 T = TypeVar("T")
-Problem = tuple[str, str]
 
 SPEC_ADAPTER = TypeAdapter(SearchSpec)
 """For the JSON schema of a spec. To read one use ``parse_spec``, which tells in words what is wrong."""
@@ -60,8 +59,8 @@ def parse_spec(data: Mapping[str, Any] | str) -> SearchSpec:
         # As JSON, because only there does a strict tuple take a list.
         return SPEC_ADAPTER.validate_json(json.dumps(plain), strict=True, extra="forbid")
     except ValidationError as error:
-        found = [problem for detail in error.errors() for problem in _problems(detail, plain)]
-    raise InvalidSpec(tuple(dict.fromkeys(found)))
+        details = error.errors(include_url=False)
+    raise InvalidSpec(problem for detail in details for problem in _problems(detail, plain))
 
 
 def load_spec(path: Path) -> SearchSpec:

@@ -5,7 +5,7 @@ Knows nothing of specs but the error that tells what is wrong with one.
 
 import json
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -13,12 +13,31 @@ from yaml.representer import BaseRepresenter
 
 from nas.errors import InvalidSpec
 
+MAX_LENGTH = 256 << 10
+"""Characters of a text; ten times what a spec with the config of a large model has."""
+MAX_VALUES = 10_000
+"""Of a text in YAML, which is read slowly."""
+MAX_DIGITS = 20
+"""Of whole numbers; the largest that a field takes has 19."""
+MAX_FRACTION_LENGTH = 64
+"""Characters of a number that is not whole."""
+_BOOL = "tag:yaml.org,2002:bool"
+_INT = "tag:yaml.org,2002:int"
 _FLOAT = "tag:yaml.org,2002:float"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _BREAKS = frozenset("\x85\u2028\u2029")
 """Ends of lines that Unicode has beside those of ASCII."""
 MAX_DEPTH = 32
 """Levels of nesting; a spec has four."""
+_DECIMAL = {
+    _INT: re.compile(r"^[-+]?(0|[1-9][0-9_]*)$"),
+    _FLOAT: re.compile(
+        r"^([-+]?[0-9][0-9_]*\.[0-9_]*([eE][-+][0-9]+)?|\.[0-9][0-9_]*([eE][-+][0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+    ),
+}
+"""Numbers as people write them. YAML 1.1 knows others, to base 60 too, which take long to read when they are long."""
+_NO_FINITE = re.compile(r"\.(inf|nan)", re.IGNORECASE)
 _EXPONENT = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
 
 
@@ -26,11 +45,13 @@ def read_text(text: str) -> Any:
     """Return what a text in JSON or YAML says.
 
     Raises:
-        InvalidSpec: The text is neither, repeats a key, uses an alias, is nested too deeply, or holds
-            characters that neither a database nor UTF-8 can.
+        InvalidSpec: The text is neither, or too long, repeats a key, uses an alias, is nested too deeply, or
+            holds numbers that are too long or characters that neither a database nor UTF-8 can.
     """
+    if len(text) > MAX_LENGTH:
+        raise InvalidSpec((("spec", f"found {len(text):,} characters, allowed: at most {MAX_LENGTH:,}"),))
     try:
-        content = json.loads(text, object_pairs_hook=_mapping)
+        content = json.loads(text, object_pairs_hook=_mapping, parse_int=_whole, parse_float=_fraction)
     except RecursionError:
         raise _too_deep() from None
     except json.JSONDecodeError:
@@ -103,13 +124,47 @@ def _repeated(keys: Iterable[Hashable]) -> Hashable | None:
     return None
 
 
+def _scalar(construct: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
+    """Return what makes a value of a scalar that is one without its tag too."""
+
+    def constructed(loader: Any, node: Any) -> Any:
+        text = loader.construct_scalar(node)
+        meant = loader.resolve(yaml.ScalarNode, text, (True, False))
+        if meant != node.tag:
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.MarkedYAMLError(
+                problem=f"found text that is no {kind}, allowed: no tags", problem_mark=node.start_mark
+            )
+        try:
+            return construct(text)
+        except ValueError as error:
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
+
+    return constructed
+
+
+def _whole(text: str) -> int:
+    digits = text.replace("_", "")
+    if len(digits.lstrip("+-")) > MAX_DIGITS:
+        raise ValueError(f"found a whole number of {len(digits)} digits, allowed: at most {MAX_DIGITS}")
+    return int(digits)
+
+
+def _fraction(text: str) -> float:
+    digits = text.replace("_", "")
+    if len(digits) > MAX_FRACTION_LENGTH:
+        reason = f"found a number of {len(digits)} characters, allowed: at most {MAX_FRACTION_LENGTH}"
+        raise ValueError(reason)
+    return float(_NO_FINITE.sub(r"\1", digits))
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML where 1e-3 is a number, a date is text, and neither aliases nor repeated keys are allowed."""
+    """YAML where 1e-3 is a number and a date is text, with decimal numbers only, no aliases and no repeated keys."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (how PyYAML is told)
         first: [
             *(
-                (tag, pattern)
+                (tag, _DECIMAL.get(tag, pattern))
                 for tag, pattern in yaml.SafeLoader.yaml_implicit_resolvers.get(first, ())
                 if tag != _TIMESTAMP
             ),
@@ -118,13 +173,34 @@ class _Loader(yaml.SafeLoader):
         for first in {*yaml.SafeLoader.yaml_implicit_resolvers, *"-+0123456789"}
         if first is not None
     }
+    yaml_constructors = {  # noqa: RUF012  (how PyYAML is told)
+        **{
+            tag: construct
+            for tag, construct in yaml.SafeLoader.yaml_constructors.items()
+            if tag is None or tag.rpartition(":")[2] in {"null", "str", "seq", "map"}
+        },
+        _BOOL: _scalar(lambda text: yaml.SafeLoader.bool_values[text.lower()]),
+        _INT: _scalar(_whole),
+        _FLOAT: _scalar(_fraction),
+    }
+
+    num_values = 0
+    depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse aliases, with which a short text can unfold without bound."""
+        """Refuse aliases, with which a short text can unfold without bound, and more than any spec holds."""
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="found an alias, allowed: the value itself", problem_mark=mark)
-        return super().compose_node(parent, index)
+        self.num_values += 1
+        if self.num_values > MAX_VALUES:
+            raise yaml.YAMLError(f"found more than {MAX_VALUES:,} values, allowed: as many, or JSON")
+        self.depth += 1
+        if self.depth > 2 * MAX_DEPTH:  # what is not as deep is told with all else, as in JSON
+            raise RecursionError
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Refuse repeated keys."""

@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from api.guard import MAX_BODY_BYTES
 from nas.edits import Edit
 from tests.unit.api.answers import problem_in
 from tests.unit.api.seeded import DEMO, demo_spec
@@ -121,7 +122,7 @@ def test_bodies_that_are_no_patch(fresh, search):
     problem_in(fresh.http.patch(address, content=b"{}"), 415, "unsupported_media_type")
     problem_in(fresh.http.patch(address, content=b"\xff", headers=PATCH), 400, "malformed_body")
     problem_in(
-        fresh.http.patch(address, content=b" " * ((1 << 20) + 1), headers=PATCH), 413, "body_too_large"
+        fresh.http.patch(address, content=b" " * (MAX_BODY_BYTES + 1), headers=PATCH), 413, "body_too_large"
     )
     problem_in(edit(fresh, "nope", {"owner": "Ann"}), 404, "not_found")
 
