@@ -24,6 +24,8 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 """What people call their own machine; every other loopback address is answered to as well."""
 READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that change nothing."""
+METHODS = frozenset({*READING, "POST", "PUT", "PATCH", "DELETE"})
+"""Methods that routes here know."""
 OWN_SITE = ("same-origin", "none")
 """What ``Sec-Fetch-Site`` says of a request by our own page, or by the user's own hand."""
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:@/\[\]]+)(?::\d*)?")

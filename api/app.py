@@ -11,12 +11,12 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Lifespan
 
 from api import errors, sign_in
-from api.access import LOCAL, READING, Access
+from api.access import LOCAL, METHODS, READING, Access
 from api.authorisation import PUBLIC, RULES, authorised
 from api.dependencies import PATCH_TYPES, SPEC_TYPES
 from api.guard import Guard
 from api.headers import DOCS_PATH, Headed
-from api.identity import Identified
+from api.identity import SIGN_IN, Identified
 from api.metrics import Metrics
 from api.observe import Observed
 from api.routes import accounts, control, events, health, history, results, searches, trials
@@ -35,7 +35,6 @@ winner home. Losses are nats per held-out token. Every error is a problem (RFC 9
 PREFIX = "/api/v1"
 VERB = "}:"
 """What a path has that does something to a search, such as ``/searches/{search_id}:cancel``."""
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 COMPONENTS = "#/components/schemas/{model}"
 
 SECURITY = {
@@ -104,7 +103,7 @@ def create_app(
         for route in routes:
             if VERB in route.path_format:  # by another method, it would be taken for an id
                 known = sorted(route.methods or ())
-                others, answer = [method for method in METHODS if method not in known], _only(known)
+                others, answer = sorted(METHODS.difference(known)), _only(known)
                 path = f"{prefix}{route.path_format}"
                 app.add_api_route(path, answer, methods=others, include_in_schema=False)
         app.include_router(module.router, prefix=prefix, dependencies=[Depends(authorised)])
@@ -115,8 +114,8 @@ def create_app(
     for made in app.routes:
         made.matches({"type": "http", "method": "GET", "path": "/none", "root_path": "", "headers": []})
     unmatched = _unmatched(tuple(app.routes))
-    for path in ("/api/{path:path}", "/healthz", "/readyz", "/metrics"):
-        app.add_api_route(path, unmatched, methods=METHODS, include_in_schema=False)
+    for path in ("/api/{path:path}", "/healthz", "/readyz", "/metrics", SIGN_IN, sign_in.SIGN_OUT):
+        app.add_api_route(path, unmatched, methods=sorted(METHODS), include_in_schema=False)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -136,7 +135,7 @@ def _unmatched(routes: Sequence[BaseRoute]) -> Callable[[Request], Awaitable[Non
     async def unmatched(request: Request) -> None:
         allowed = [
             method
-            for method in METHODS
+            for method in sorted(METHODS)
             if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
         ]
         if allowed:

@@ -16,6 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import errors
+from api.access import METHODS
 from api.sessions import SESSION, Sessions, cookie_in
 from nas.accounts import LOCAL, Principal
 from nas.authentication import Authentication
@@ -74,7 +75,7 @@ class Identified:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a refusal, or let a request through with its identity."""
-        if scope["type"] not in {"http", "websocket"} or scope["path"] in PUBLIC:
+        if scope["type"] not in {"http", "websocket"} or _is_public(scope):
             await self._app(scope, receive, send)
             return
         try:
@@ -110,6 +111,11 @@ class Identified:
             session=session,
             form_token=self._sessions.form_token(session),
         )
+
+
+def _is_public(scope: Scope) -> bool:
+    """Return whether a request is for what answers anybody; by a method that no route knows, it is the dashboard's."""
+    return scope["path"] in PUBLIC and scope.get("method") in METHODS
 
 
 def _bearer(given: list[str]) -> str:

@@ -11,7 +11,7 @@ from string import Template
 from typing import Annotated
 from urllib.parse import parse_qs
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
@@ -23,6 +23,7 @@ from nas.errors import StoreUnavailable, Unauthenticated
 SIGN_OUT = "/sign-out"
 HOME = "/"
 FORM_SECONDS = 3600
+MAX_FIELDS = 10
 FRAGMENT = "token="
 """What stands before the token in a link, behind ``#``."""
 
@@ -72,9 +73,17 @@ def install(app: FastAPI, authentication: Authentication, sessions: Sessions) ->
 
 
 async def _said(request: Request) -> dict[str, str]:
-    """Return the fields of a form, whose length ``api.guard`` bounds; the last of several with one name."""
+    """Return the fields of a form, whose length ``api.guard`` bounds; the last of several with one name.
+
+    Raises:
+        HTTPException: It has more fields than any form here.
+    """
     body = (await request.body()).decode(errors="replace")
-    return {name: values[-1] for name, values in parse_qs(body, max_num_fields=10).items()}
+    try:
+        fields = parse_qs(body, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise HTTPException(400, f"body: found a longer form, allowed: {MAX_FIELDS} fields") from None
+    return {name: values[-1] for name, values in fields.items()}
 
 
 def _inner(there: str) -> str:

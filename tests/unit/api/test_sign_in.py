@@ -16,6 +16,7 @@ from api.sessions import FORM, SESSION, Sessions, cookie_in, kept_key, set_cooki
 from api.sign_in import _inner, link
 from nas.accounts import LOCAL
 from nas.errors import InvalidSettings
+from tests.unit.api.answers import problem_in
 from tests.unit.api.chromium import chromium
 from tests.unit.api.people import crowd
 from tests.unit.api.server import running
@@ -112,6 +113,26 @@ class TestSigningIn:
     def test_an_address_is_written_into_the_page_as_text(self, server, team):
         page = httpx.get(server.address + "/sign-in", params={"next": '/"><script>alert(1)</script>'})
         assert "<script>alert" not in page.text
+
+    @pytest.mark.parametrize("method", ["HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+    def test_it_is_asked_by_no_other_method(self, server, team, method):
+        answer = httpx.request(method, server.address + "/sign-in")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+        with signed_in(server, team.secrets["vic"]) as http:
+            answer = http.request(method, "/sign-out", headers={"Origin": server.address})
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+    @pytest.mark.parametrize("path", ["/sign-in", "/healthz"])
+    def test_a_method_of_ones_own_is_for_those_who_are_signed_in(self, server, team, path):
+        answer = httpx.request("PROPFIND", server.address + path)
+        problem_in(answer, 401, "unauthenticated")
+
+    def test_a_form_of_very_many_fields_is_none(self, server, team):
+        many = {f"field{number}": "1" for number in range(20)}
+        problem_in(httpx.post(server.address + "/sign-in", data=many), 400, "malformed_body")
+        with signed_in(server, team.secrets["vic"]) as http:
+            answer = http.post("/sign-out", data=many, headers={"Origin": server.address})
+        problem_in(answer, 400, "malformed_body")
 
     def test_without_accounts_there_is_nothing_to_sign_in_to(self, fresh):
         answer = fresh.http.get("/sign-in")
