@@ -4,6 +4,7 @@ Each is asked by a principal, and refused where that may not; what a principal m
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from nas.accounts import (
@@ -77,13 +78,13 @@ class People:
         return member
 
     def remove_member(self, principal: Principal, workspace: str, name: str) -> None:
-        """Take somebody out of a workspace, whose tokens are worth nothing there from then on.
+        """Take somebody and their tokens out of a workspace, also for whoever bears that name there later.
 
         Raises:
             LastAdmin: It would leave nobody who manages the workspace.
         """
         require(principal, Action.MANAGE, workspace, unknown_workspace(workspace))
-        self._accounts.remove_member(workspace, name)
+        self._accounts.remove_member(workspace, name, self._clock())
 
     def create_token(
         self,
@@ -122,16 +123,23 @@ class People:
         return token, secret
 
     def tokens(self, principal: Principal, *, after: str | None = None, limit: int = 100) -> list[Token]:
-        """Return the tokens of the workspaces that a principal manages, newest first, after the one given."""
+        """Return the tokens of the workspaces that a principal manages, newest first, after the one given.
+
+        Each tells only of workspaces that the principal sees.
+        """
         if after is not None:
             self._managed(principal, after)
         managed = None if principal.is_local else workspaces_for(principal, Action.MANAGE)
-        return self._accounts.tokens(managed, after=after, limit=limit)
+        return [_seen(each, principal) for each in self._accounts.tokens(managed, after=after, limit=limit)]
 
     def revoke_token(self, principal: Principal, token_id: str) -> Token:
-        """End a token at once, for its sessions too."""
-        self._managed(principal, token_id)
-        return self._accounts.revoke_token(token_id, self._clock())
+        """End a token at once, for its sessions too, in the workspaces that a principal manages.
+
+        Returns:
+            The token as the principal sees it by then; where it is revoked, it held in no others.
+        """
+        managed = self._managed(principal, token_id)
+        return _seen(self._accounts.revoke_token(token_id, self._clock(), managed), principal)
 
     def require_accounts(self) -> None:
         """Raise Conflict unless there are accounts: the first token is made by who holds the database."""
@@ -151,8 +159,15 @@ class People:
             after = page[-1].id
         return False
 
-    def _managed(self, principal: Principal, token_id: str) -> None:
-        """Refuse a token that a principal does not manage, as if it were not there."""
+    def _managed(self, principal: Principal, token_id: str) -> list[str]:
+        """Return where a principal manages a token; one that it manages nowhere is refused as if it were not there."""
         token = self._accounts.token(token_id)
-        if not any(allowed(principal, Action.MANAGE, name) for name in token.workspaces):
+        managed = [name for name in token.workspaces if allowed(principal, Action.MANAGE, name)]
+        if not managed:
             raise unknown_token(token_id)
+        return managed
+
+
+def _seen(token: Token, principal: Principal) -> Token:
+    seen = tuple(name for name in token.workspaces if allowed(principal, Action.READ, name))
+    return replace(token, workspaces=seen)

@@ -70,7 +70,7 @@ def put_member(
     responses=problems(404, 409, 422, 507),
 )
 def remove_member(people: Managed, who: Who, workspace: Workspace, name: Name) -> None:
-    """Take somebody out of a workspace; their tokens are worth nothing there any more."""
+    """Take somebody and their tokens out of a workspace; tokens that then hold nowhere are revoked."""
     people.remove_member(who, workspace, name)
 
 
@@ -81,7 +81,7 @@ def list_tokens(
     size: Annotated[int, Depends(page_size(50, 200))],
     page_token: PageToken = None,
 ) -> TokenPage:
-    """List the tokens that hold in the workspaces you manage, newest first."""
+    """List the tokens that hold in the workspaces you manage, newest first, with the workspaces that you see."""
     asked = {"list": "tokens"}
     after = place_in(page_token, asked, PLACES) if page_token else None
     found = people.tokens(who, after=after, limit=size + 1)
@@ -114,5 +114,5 @@ def create_token(people: Managed, who: Who, asked: TokenRequest) -> NewTokenReso
     responses=problems(404, 422, 507),
 )
 def revoke_token(people: Managed, who: Who, token_id: TokenId) -> TokenResource:
-    """End a token at once, and the sessions that were signed in by it."""
+    """End a token at once in the workspaces you manage; where it holds in no others, it and its sessions are revoked."""
     return TokenResource.model_validate(people.revoke_token(who, token_id))

@@ -4,7 +4,7 @@ It holds as ``SearchStore`` does: what returns is committed, what raises has cha
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -45,8 +45,8 @@ class AccountStore(Protocol):
         """Give somebody a role in a workspace; raises LastAdmin where that takes it from the last admin."""
         ...
 
-    def remove_member(self, workspace: str, name: str) -> None:
-        """Take somebody out of a workspace; raises LastAdmin for the last admin."""
+    def remove_member(self, workspace: str, name: str, at: datetime) -> None:
+        """Take somebody and their tokens out of a workspace, as ``without`` says; raises LastAdmin for the last admin."""
         ...
 
     def add_token(self, token: Token, digest: str) -> None:
@@ -67,13 +67,25 @@ class AccountStore(Protocol):
         """Return what a token is judged by, or None when there is none with the id."""
         ...
 
-    def revoke_token(self, token_id: str, at: datetime) -> Token:
-        """Revoke a token and return it; one that was revoked before stays as it is."""
+    def revoke_token(self, token_id: str, at: datetime, workspaces: Collection[str] | None = None) -> Token:
+        """Take a token out of workspaces, None: out of all, as ``without`` says, and return it."""
         ...
 
     def touch_token(self, token_id: str, at: datetime) -> None:
         """Write down that a token was used."""
         ...
+
+
+def without(token: Token, workspaces: Collection[str] | None, at: datetime) -> Token:
+    """Return a token as it is once it does not hold in workspaces any more, None: in none.
+
+    One that holds nowhere then is revoked, and keeps where it held, so that it is still listed there; one that was
+    revoked before stays as it is.
+    """
+    left = () if workspaces is None else tuple(name for name in token.workspaces if name not in workspaces)
+    if token.revoked_at is not None:
+        return token
+    return replace(token, workspaces=left) if left else replace(token, revoked_at=at)
 
 
 def require_workspace(known: Iterable[str], name: str) -> None:

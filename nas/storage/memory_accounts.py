@@ -12,6 +12,7 @@ from nas.storage.accounts import (
     require_workspace,
     unknown_member,
     unknown_token,
+    without,
 )
 
 
@@ -52,12 +53,15 @@ class InMemoryAccounts:
                 require_other_admin(members, member.name)
             self._members[member.workspace][member.name] = member
 
-    def remove_member(self, workspace: str, name: str) -> None:
+    def remove_member(self, workspace: str, name: str, at: datetime) -> None:
         """See AccountStore."""
         with self._lock:
             require_other_admin(self.members(workspace), name)
             if self._members[workspace].pop(name, None) is None:
                 raise unknown_member(workspace, name)
+            for token, _ in list(self._tokens.values()):
+                if token.member == name and workspace in token.workspaces:
+                    self._put(without(token, [workspace], at))
 
     def add_token(self, token: Token, digest: str) -> None:
         """See AccountStore."""
@@ -98,13 +102,10 @@ class InMemoryAccounts:
         roles = {name: member.role for name, member in members.items() if member}
         return Credentials(token=token, digest=digest, roles=roles)
 
-    def revoke_token(self, token_id: str, at: datetime) -> Token:
+    def revoke_token(self, token_id: str, at: datetime, workspaces: Collection[str] | None = None) -> Token:
         """See AccountStore."""
         with self._lock:
-            token = self.token(token_id)
-            if token.revoked_at is None:
-                token = self._put(replace(token, revoked_at=at))
-            return token
+            return self._put(without(self.token(token_id), workspaces, at))
 
     def touch_token(self, token_id: str, at: datetime) -> None:
         """See AccountStore."""

@@ -14,6 +14,7 @@ from nas.storage.accounts import (
     require_workspace,
     unknown_member,
     unknown_token,
+    without,
 )
 from nas.storage.engine import Database
 from nas.storage.tables import members, token_workspaces, tokens, workspaces
@@ -56,12 +57,16 @@ class SqlAccounts:
             row = asdict(member) | {"role": member.role.value}
             connection.execute(members.insert().values(row))
 
-    def remove_member(self, workspace: str, name: str) -> None:
+    def remove_member(self, workspace: str, name: str, at: datetime) -> None:
         """See AccountStore."""
         with self._database.writing() as connection:
             require_other_admin(_members(connection, workspace), name)
             if not _delete_member(connection, workspace, name):
                 raise unknown_member(workspace, name)
+            holding = select(token_workspaces.c.token_id).where(token_workspaces.c.workspace == workspace)
+            query = select(tokens).where(tokens.c.member == name, tokens.c.id.in_(holding))
+            for token in _loaded(connection, connection.execute(query).mappings().all()):
+                _withdraw(connection, token, [workspace], at)
 
     def add_token(self, token: Token, digest: str) -> None:
         """See AccountStore."""
@@ -113,13 +118,11 @@ class SqlAccounts:
         roles = {name: Role(role) for name, role in places if role is not None}
         return Credentials(token=token, digest=row["digest"], roles=roles)
 
-    def revoke_token(self, token_id: str, at: datetime) -> Token:
+    def revoke_token(self, token_id: str, at: datetime, workspaces: Collection[str] | None = None) -> Token:
         """See AccountStore."""
         with self._database.writing() as connection:
-            if _token_row(connection, token_id)["revoked_at"] is None:
-                is_it = tokens.c.id == token_id
-                connection.execute(tokens.update().where(is_it).values(revoked_at=at))
-            return _loaded(connection, [_token_row(connection, token_id)])[0]
+            token = _loaded(connection, [_token_row(connection, token_id)])[0]
+            return _withdraw(connection, token, workspaces, at)
 
     def touch_token(self, token_id: str, at: datetime) -> None:
         """See AccountStore."""
@@ -142,6 +145,18 @@ def _members(connection: Connection, workspace: str) -> list[Member]:
 def _delete_member(connection: Connection, workspace: str, name: str) -> bool:
     is_it = and_(members.c.workspace == workspace, members.c.name == name)
     return bool(connection.execute(members.delete().where(is_it)).rowcount)
+
+
+def _withdraw(
+    connection: Connection, token: Token, workspaces: Collection[str] | None, at: datetime
+) -> Token:
+    left = without(token, workspaces, at)
+    places = token_workspaces.c
+    lost = places.workspace.in_(set(token.workspaces) - set(left.workspaces))
+    connection.execute(token_workspaces.delete().where(places.token_id == token.id, lost))
+    is_it = tokens.c.id == token.id
+    connection.execute(tokens.update().where(is_it).values(revoked_at=left.revoked_at))
+    return left
 
 
 def _find(connection: Connection, token_id: str) -> RowMapping | None:

@@ -50,13 +50,13 @@ def test_nobody_is_a_member_of_what_is_not_there(accounts):
     for attempt in (
         lambda: accounts.members("nowhere"),
         lambda: accounts.put_member(member(workspace="nowhere")),
-        lambda: accounts.remove_member("nowhere", "ann"),
+        lambda: accounts.remove_member("nowhere", "ann", after(0)),
         lambda: accounts.add_token(token(workspaces=("default", "nowhere")), "d"),
     ):
         with pytest.raises(UnknownAccount, match="workspace nowhere: not found"):
             attempt()
     with pytest.raises(UnknownAccount, match="member ann: not found"):
-        accounts.remove_member("default", "ann")
+        accounts.remove_member("default", "ann", after(0))
     assert not accounts.has_tokens()
 
 
@@ -66,13 +66,13 @@ def test_the_last_admin_of_a_workspace_stays_one(accounts):
     accounts.put_member(member("bob", Role.VIEWER))
     accounts.put_member(member("bob", workspace="vision"))
     for attempt in (
-        lambda: accounts.remove_member("default", "ann"),
+        lambda: accounts.remove_member("default", "ann", after(0)),
         lambda: accounts.put_member(member(role=Role.CONTRIBUTOR)),
     ):
         with pytest.raises(LastAdmin, match="ann: is the last admin of workspace default"):
             attempt()
     accounts.put_member(member("bob"))
-    accounts.remove_member("default", "ann")
+    accounts.remove_member("default", "ann", after(0))
     assert accounts.members("default") == [member("bob")]
 
 
@@ -83,7 +83,7 @@ def test_of_two_admins_that_leave_at_once_one_stays(accounts):
 
         def leave(name):
             try:
-                accounts.remove_member("default", name)
+                accounts.remove_member("default", name, after(0))
             except LastAdmin:
                 return name
             return None
@@ -138,6 +138,49 @@ def test_a_token_is_revoked_once(accounts):
     assert accounts.revoke_token("a" * 10, after(1)).revoked_at == after(1)
     assert accounts.revoke_token("a" * 10, after(2)).revoked_at == after(1)
     assert accounts.has_tokens()
+
+
+def test_a_token_is_taken_out_of_workspaces_and_revoked_with_the_last(accounts):
+    for name in ("speech", "vision"):
+        accounts.add_workspace(name)
+    accounts.add_token(token(workspaces=("default", "speech", "vision")), "d")
+    left = accounts.revoke_token("a" * 10, after(1), ["default", "speech"])
+    assert (left.workspaces, left.revoked_at) == (("vision",), None)
+    assert accounts.token("a" * 10) == left
+    assert accounts.revoke_token("a" * 10, after(2), ["default"]) == left
+    ended = accounts.revoke_token("a" * 10, after(3), ["vision", "speech"])
+    assert (ended.workspaces, ended.revoked_at) == (("vision",), after(3))
+    assert accounts.token("a" * 10) == ended
+    assert ids(accounts.tokens(["vision"])) == ["a" * 10]
+    assert accounts.tokens(["default"]) == []
+
+
+def test_who_leaves_a_workspace_leaves_no_token_to_a_namesake(accounts):
+    accounts.add_workspace("vision")
+    for place in ("default", "vision"):
+        accounts.put_member(member("zoe", workspace=place))
+        accounts.put_member(member(workspace=place))
+    accounts.add_token(token(), "d")
+    accounts.add_token(token("b" * 10, workspaces=("default", "vision")), "d")
+    accounts.add_token(token("c" * 10, workspaces=("vision",)), "d")
+    accounts.add_token(token("d" * 10, member="zoe"), "d")
+    accounts.remove_member("default", "ann", after(5))
+    accounts.put_member(member())
+    alone, both, elsewhere, another = (accounts.credentials(letter * 10) for letter in "abcd")
+    assert alone.token.revoked_at == after(5)
+    assert both.roles == elsewhere.roles == {"vision": Role.ADMIN}
+    assert both.token == token("b" * 10, workspaces=("vision",))
+    assert elsewhere.token == token("c" * 10, workspaces=("vision",))
+    assert another.roles == {"default": Role.ADMIN}
+    assert another.token == token("d" * 10, member="zoe")
+
+
+def test_who_stays_the_last_admin_keeps_their_tokens(accounts):
+    accounts.put_member(member())
+    accounts.add_token(token(), "d")
+    with pytest.raises(LastAdmin):
+        accounts.remove_member("default", "ann", after(5))
+    assert accounts.token("a" * 10) == token()
 
 
 def test_use_is_written_down(accounts):

@@ -300,10 +300,28 @@ class TestPeople:
             used = [each for each in http.get("/api/v1/tokens").json()["tokens"] if each["id"] == token["id"]]
             assert used[0]["last_used_at"]
             assert http.delete("/api/v1/workspaces/default/members/new").status_code == 204
-            seen = httpx.get(server.address + SEARCHES, headers=them).json()
-            assert seen["searches"] == []
+            problem_in(httpx.get(server.address + SEARCHES, headers=them), 401, "unauthenticated")
+            assert http.put("/api/v1/workspaces/default/members/new", json={"role": "viewer"}).is_success
+            problem_in(httpx.get(server.address + SEARCHES, headers=them), 401, "unauthenticated")
             revoked = http.post(f"/api/v1/tokens/{token['id']}:revoke").json()
             assert revoked["revoked_at"]
+
+    def test_an_admin_takes_a_token_out_of_their_own_workspaces_alone(self, server, team):
+        for workspace in ("default", "vision"):
+            team.people.put_member(LOCAL, Member(workspace=workspace, name="carl", role=Role.CONTRIBUTOR))
+        made, secret = team.people.create_token(LOCAL, "carl", ["default", "vision"])
+        revoke = f"/api/v1/tokens/{made.id}:revoke"
+        them = {"Authorization": f"Bearer {secret.text}"}
+        with team.client(server.address, "ada") as ada, team.client(server.address, "zed") as zed:
+            for http, workspace in ((ada, "default"), (zed, "vision")):
+                listed = {each["id"]: each for each in http.get("/api/v1/tokens").json()["tokens"]}
+                assert listed[made.id]["workspaces"] == [workspace]
+            left = ada.post(revoke).json()
+            assert (left["workspaces"], left["revoked_at"]) == ([], None)
+            problem_in(ada.post(revoke), 404, "not_found")
+            roles = httpx.get(server.address + "/api/v1/whoami", headers=them).json()["roles"]
+            assert roles == {"vision": "contributor"}
+            assert zed.post(revoke).json()["revoked_at"]
         problem_in(httpx.get(server.address + SEARCHES, headers=them), 401, "unauthenticated")
 
     def test_the_last_admin_stays(self, server, team):
