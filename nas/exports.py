@@ -3,15 +3,13 @@
 Made while they are read, so that no table is ever held whole. Knows no store.
 """
 
-import csv
-import io
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+from unicodedata import category, normalize
 
 from nas.axes import AXIS_NAMES
 from nas.history import Entry
@@ -19,15 +17,16 @@ from nas.standing import TrialRecord
 from nas.storage.store import TrialPoint
 
 Row = Mapping[str, Any]
-_FORMULA = re.compile(r"\s*[=+\-@]|[\t\r\n]")
+_SIGNS = frozenset("=+-@")
 """How a text begins that spreadsheets would run: as OWASP says, such get an apostrophe before them."""
+_INVISIBLE = frozenset({"Cc", "Cf"})
 
 
 class Format(StrEnum):
     """How a table is written."""
 
     CSV = "csv"
-    """RFC 4180 in UTF-8; nothing is an empty cell."""
+    """RFC 4180 in UTF-8, texts in quotes; nothing is an empty cell."""
     JSONL = "jsonl"
     """A JSON object in each line."""
 
@@ -183,17 +182,24 @@ def _time(value: datetime) -> str:
 
 
 def _csv_line(values: list[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow([_cell(value) for value in values])
-    return text.getvalue()
+    return ",".join(_cell(value) for value in values) + "\r\n"
 
 
-def _cell(value: Any) -> Any:
-    """Return a value as a cell that no spreadsheet takes for a formula; numbers stay numbers."""
+def _cell(value: Any) -> str:
+    """Return a value as a cell that no spreadsheet takes for a formula, or for several cells; numbers stay numbers."""
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, str) and _FORMULA.match(value):
-        return f"'{value}"
-    return value
+    if isinstance(value, str):
+        escaped = value.replace('"', '""')
+        return f'"\'{escaped}"' if _is_like_formula(value) else f'"{escaped}"'
+    return str(value)
+
+
+def _is_like_formula(text: str) -> bool:
+    """Return whether a text begins with what nobody sees, or to the eye with a sign, of whatever width."""
+    seen = next((each for each in text if not each.isspace() and category(each) not in _INVISIBLE), "")
+    return normalize("NFKC", seen) in _SIGNS or (text != "" and category(text[0]) in _INVISIBLE)

@@ -238,7 +238,7 @@ def test_tables_hold_every_trial_point_and_measurement(seeded, form):
 
 def test_a_table_of_a_search_without_trials_is_its_heading(seeded):
     answer = export(seeded, f"searches/{seeded.id('preparing')}")
-    assert answer.text == ",".join(TRIAL_COLUMNS) + "\r\n"
+    assert answer.text == ",".join(f'"{name}"' for name in TRIAL_COLUMNS) + "\r\n"
     assert export(seeded, f"searches/{seeded.id('preparing')}", rows="points", format="jsonl").text == ""
 
 

@@ -57,22 +57,55 @@ def test_both_forms_hold_every_value_of_every_row(table):
 
 @given(texts)
 def test_no_text_is_a_formula_in_a_spreadsheet(text):
-    (cell,) = read_csv(written([{"text": text}], {"text": "a"}, Format.CSV)) or [{"text": ""}]
-    assert not re.match(r"\s*[=+\-@]|[\t\r\n]", cell["text"])
+    (cell,) = read_csv(written([{"text": text}], {"text": "a"}, Format.CSV))
+    assert not re.match(
+        r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\x00-\x1f\x7f-\x9f\u200b-\u200f\ufeff]", cell["text"]
+    )
 
 
-@pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+1", "-1", "\t=1", "  =cmd|' /C calc'!A0", "\r=1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=1+1",
+        "@SUM(A1)",
+        "+1",
+        "-1",
+        "\t=1",
+        "  =cmd|' /C calc'!A0",
+        "\r=1",
+        "\uff1d1+1",
+        "\uff0b1",
+        "\uff0d1",
+        "\uff20A1",
+        "\ufe661",
+        " \uff1d1",
+        "\u200b=1+1",
+        "\ufeff=1",
+        "\u00ad=1",
+        "\x1b=1",
+        " \u200b =1",
+    ],
+)
 def test_what_would_be_a_formula_begins_with_an_apostrophe(text):
     (cell,) = read_csv(written([{"text": text}], {"text": "a"}, Format.CSV))
     assert cell["text"] == f"'{text}"
 
 
+def test_texts_are_in_quotes_so_that_no_list_separator_makes_cells_of_them():
+    """Some spreadsheets split at semicolons, behind which a formula would begin again."""
+    row = {"text": 'a;=1+1,"b"\n', "empty": "", "none": None, "flag": True, "at": after(0)}
+    line = f'"a;=1+1,""b""\n","",,true,{after(0).isoformat()}\r\n'
+    assert "".join(written([row], dict.fromkeys(row, ""), Format.CSV)) == (
+        '"text","empty","none","flag","at"\r\n' + line
+    )
+
+
 def test_negative_numbers_stay_numbers():
-    assert "".join(written([{"n": -1.5}], {"n": "a"}, Format.CSV)) == "n\r\n-1.5\r\n"
+    assert "".join(written([{"n": -1.5}], {"n": "a"}, Format.CSV)) == '"n"\r\n-1.5\r\n'
 
 
 def test_a_table_without_rows_has_its_heading():
-    assert "".join(written([], {"a": "", "b": ""}, Format.CSV)) == "a,b\r\n"
+    assert "".join(written([], {"a": "", "b": ""}, Format.CSV)) == '"a","b"\r\n'
     assert "".join(written([], {"a": "", "b": ""}, Format.JSONL)) == ""
 
 
