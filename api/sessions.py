@@ -12,6 +12,7 @@ from pathlib import Path
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from nas.errors import InvalidSettings
+from nas.private import make_private
 
 SESSION, FORM = "nas_session", "nas_form"
 """Names of the cookies: of who signed in, and of who was shown the form to do so."""
@@ -77,7 +78,7 @@ def kept_key(directory: Path) -> str:
     """
     path = directory / KEY_FILE
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_private(directory)
         draft = path.with_name(f".{KEY_FILE}-{secrets.token_hex(8)}")
         if not path.exists():
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nas.private import make_private
+
 logger = logging.getLogger(__name__)
 
 STEADY_SECONDS = 60.0
@@ -61,7 +63,7 @@ class Child:
 
     def start(self) -> None:
         """Begin, in a thread."""
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        make_private(self._log.parent)
         self._thread.start()
 
     def stop(self, seconds: float) -> bool:

@@ -11,6 +11,7 @@ import typer
 from nas import display
 from nas.cli_options import SearchId, Server, connected
 from nas.cli_output import Json, print_json
+from nas.private import make_private
 from nas.settings import Settings
 
 winner = typer.Typer()
@@ -84,6 +85,6 @@ def _winner(search_id: str, server: str | None) -> Iterator[Path]:
         if here is not None:
             yield here
             return
-    settings.home.mkdir(parents=True, exist_ok=True)
+    make_private(settings.home)
     with TemporaryDirectory(prefix="push-", dir=settings.home) as scratch, connected(server) as client:
         yield client.download_winner(search_id, Path(scratch) / "winner")

@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from minitron.files import new_file
 from nas.errors import Conflict, InvalidSettings, StudiesUnavailable
+from nas.private import make_private
 from nas.search import SearchState
 from nas.storage.store import SearchStore
 from nas.study import study_attributes, study_trials
@@ -70,7 +71,7 @@ class StudyStorage:
         logging.getLogger("optuna.storages").setLevel(logging.WARNING)
         try:
             if self._file:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
+                make_private(self._file.parent)
             with self._alone():
                 if self._file and not self._file.exists():
                     _make(self._file)

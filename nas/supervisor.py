@@ -25,6 +25,7 @@ from nas.clock import utc_now
 from nas.errors import SearchError
 from nas.ledger import Ledger
 from nas.logs import log_path, tail_for_failure
+from nas.private import make_private
 from nas.search import Search, SearchSpec, SearchState
 from nas.storage.store import SearchStore
 from nas.trial import Failure, FailureKind
@@ -133,7 +134,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Begin to watch, in a thread."""
-        self._logs.mkdir(parents=True, exist_ok=True)
+        make_private(self._logs)
         self._thread.start()
 
     def stop(self) -> None:

@@ -10,6 +10,7 @@ import threading
 
 from nas import log_lines
 from nas.errors import SearchError, StoreFull, StoreUnavailable
+from nas.private import make_private
 from nas.settings import Settings
 from nas.supervisor import STORE_AWAY, STORE_FULL
 
@@ -36,7 +37,7 @@ def main() -> int:
         people = "%(asctime)s %(levelname)s %(name)s: %(message)s"
         log_lines.configure(settings.log_format, text=people, search_id=arguments.search)
         # Ray puts this process's directory on the import path of its workers: none that holds packages, then.
-        settings.home.mkdir(parents=True, exist_ok=True)
+        make_private(settings.home)
         os.chdir(settings.home)
         if arguments.search:
             from workers.runner import run_search

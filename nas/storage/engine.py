@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from nas.errors import StoreFull, StoreUnavailable
+from nas.private import make_private
 
 WAIT_SECONDS = 30
 """How long a writer waits for another."""
@@ -107,7 +108,7 @@ def _name(url: URL) -> str:
 def _sqlite(url: URL) -> Engine:
     directory = Path(str(url.database)).absolute().parent
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_private(directory)
     except OSError as error:
         raise StoreUnavailable(f"{_name(url)}: {directory}: {error.strerror}") from error
     engine = create_engine(url, connect_args={"timeout": WAIT_SECONDS})

@@ -1,10 +1,13 @@
 """Settings: what the environment says, what follows from it, and what a child process reads of it."""
 
+import stat
 from pathlib import Path
 
 import pytest
 
+from api.sessions import kept_key
 from nas.errors import InvalidSettings
+from nas.private import make_private
 from nas.settings import Settings
 from nas.storage.sql import open_store
 
@@ -33,6 +36,25 @@ def test_everything_lies_below_home_by_default(tmp_path):
     assert settings.ray_address is None
     assert settings.server_url == "http://127.0.0.1:8000"
     assert not settings.home.exists()
+
+
+def test_home_is_made_for_its_owner_alone_and_stays_as_others_made_it(tmp_path):
+    def mode(path):
+        return stat.S_IMODE(path.stat().st_mode)
+
+    home = Settings().home
+    open_store(Settings().database_url).close()
+    assert mode(home) == 0o700
+    home.chmod(0o755)
+    open_store(Settings().database_url).close()
+    assert mode(home) == 0o755
+    kept_key(tmp_path / "other")
+    assert mode(tmp_path / "other") == 0o700
+    make_private(tmp_path / "third" / "logs")
+    assert [mode(tmp_path / path) for path in ("third", "third/logs")] == [0o700, 0o700]
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        make_private(tmp_path / "file")
 
 
 def test_each_variable_is_read(monkeypatch):
