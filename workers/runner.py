@@ -108,6 +108,8 @@ class _Run:
         self._watch = watch
         self._progress_at = 0.0
         self._cancel_at = 0.0
+        self._is_stopping = False
+        """Whether work was ended because the user wanted that, who may want it otherwise by now."""
         self._site: Site | None = None
         """What the nodes of a cluster are held to; a local one has one node, which is this."""
         self._refused: dict[str, str] = {}
@@ -292,13 +294,14 @@ class _Run:
         )
 
     def _must_stop(self) -> bool:
-        if self._watch.must_stop():
+        if self._is_stopping or self._watch.must_stop():
             return True
         if time.monotonic() < self._cancel_at:
             return False
         self._cancel_at = time.monotonic() + PROGRESS_SECONDS
         search = self._store.get_search(self._lease.search_id)
-        return search.cancel_requested or search.orders.is_paused
+        self._is_stopping = search.cancel_requested or search.orders.is_paused
+        return self._is_stopping
 
     def _check(self) -> None:
         """Raise when the search or this process is to go no further."""
@@ -309,7 +312,7 @@ class _Run:
             raise LostLease(f"search {search.id}: was killed")
         if search.cancel_requested:
             raise _Cancelled
-        if search.orders.is_paused:
+        if search.orders.is_paused or self._is_stopping:
             raise _Paused
 
     def _report(self, progress: Progress) -> None:
