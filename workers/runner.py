@@ -189,7 +189,7 @@ class _Run:
                 made_from=prepared.artifacts,
                 progress=STARTING,
             )
-            prepared = self._driven(search, prepared)
+            prepared = self._driven(search, prepared, spec)
             trials = self._store.trials(search.id)
             winner = best_trial(trials)
             assert winner is not None, "a driver without a completed trial gives up"
@@ -208,20 +208,22 @@ class _Run:
             self._report(Progress(stage=f"not used: {line}"))
         require_room(spec.resources, host_bytes=host_bytes, refused=self._refused, why="; ".join(told))
 
-    def _driven(self, search: Search, prepared: Prepared) -> Prepared:
+    def _driven(self, search: Search, prepared: Prepared, spec: SearchSpec) -> Prepared:
         """Run the trials, and beside them what corrects their teacher, where that was asked for.
+
+        ``spec`` is what Ray was started for; more trials at once may have been ordered since.
 
         Where its process dies, the trials end as they stand: they might wait for answers in the place that it needs.
         Then all go on, it first.
         """
         if not prepared.stages:
-            self._drive(search, prepared)
+            self._drive(search, prepared, spec)
             return prepared
-        spec, work = search.spec, partial(tasks.correct, search.spec, prepared, self._root)
+        work = partial(tasks.correct, search.spec, prepared, self._root)
         for _ in range(spec.max_attempts):
             with self._background(spec, work) as correction:
                 correction.wait_until_begun()
-                self._drive(search, prepared, correction)
+                self._drive(search, prepared, spec, correction)
                 if not correction.is_lost:
                     break
         corrected_loss = correction.result()
@@ -230,8 +232,9 @@ class _Run:
         self._store.save_search(search, self._lease)
         return replace(prepared, corrected_loss=corrected_loss)
 
-    def _drive(self, search: Search, prepared: Prepared, beside: Background[float] | None = None) -> None:
-        spec = search.spec_by_now
+    def _drive(
+        self, search: Search, prepared: Prepared, spec: SearchSpec, beside: Background[float] | None = None
+    ) -> None:
         driver = Driver(search, self._store, self._lease, utc_now)
         has_room = self._settings.ray_address is not None
 

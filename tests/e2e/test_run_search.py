@@ -182,12 +182,14 @@ def test_killed_by_order_it_is_over_though_a_worker_hangs(home):
 
 
 @pytest.mark.searches
-def test_more_trials_at_once_than_ray_was_started_for_run_in_the_next_process(home):
+@pytest.mark.parametrize("num_points", [0, 2])
+def test_more_trials_at_once_than_ray_was_started_for_run_in_the_next_process(home, num_points):
     """Nothing that ran is lost: its attempt ends without a failure, and its trial goes on."""
     search_id = home.create(num_trials=6)
     process = home.start(search_id)
-    _once(lambda: len(home.store.points(search_id)) >= 2, process)
-    home.store.give_order(search_id, Extend(max_parallel=9), at=utc_now())
+    _once(lambda: home.store.get_search(search_id).state is not SearchState.QUEUED, process)
+    _once(lambda: len(home.store.points(search_id)) >= num_points, process)
+    home.store.give_order(search_id, Extend(max_parallel=2), at=utc_now())
     assert process.wait(60) == 0
     assert "more trials are wanted at once than Ray was started for" in home.log
     assert all(attempt.ended_at and not attempt.failure for attempt in home.store.attempts(search_id))
