@@ -17,7 +17,7 @@ from nas.space import search_space
 from nas.spec import shown
 from nas.storage.store import SearchStore
 from nas.text import read_text
-from nas.waiting import Capacity, Waiting, search_waits
+from nas.waiting import UNDER_WAY, Capacity, Waiting, search_waits
 
 MAX_QUEUE = 1000
 """Places in the queue that are told apart."""
@@ -80,7 +80,12 @@ class SearchControl:
         """Return why each of some searches waits that does."""
         has_queued = any(search.state is SearchState.QUEUED for search in searches)
         queue = self._store.queue(MAX_QUEUE) if has_queued else []
-        found = {search.id: search_waits(search, queue, self._capacity) for search in searches}
+        under_way = [search.id for search in searches if search.state in UNDER_WAY]
+        held = self._store.held(under_way, self._clock()) if under_way else set()
+        found = {
+            search.id: search_waits(search, queue, self._capacity, is_held=search.id in held)
+            for search in searches
+        }
         return {search_id: waiting for search_id, waiting in found.items() if waiting}
 
     def _give(self, search_id: str, order: Order, by: str) -> Search:

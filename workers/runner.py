@@ -310,13 +310,18 @@ class _Run:
         """Raise when the search or this process is to go no further."""
         if self._watch.reason is not None:
             raise _Interrupted(self._watch.reason.value)
-        search = self._store.get_search(self._lease.search_id)
-        if search.orders.is_killed:
-            raise LostLease(f"search {search.id}: was killed")
+        search = self._ours()
         if search.cancel_requested:
             raise _Cancelled
         if search.orders.is_paused or self._is_stopping:
             raise _Paused
+
+    def _ours(self) -> Search:
+        """Return the search; raises LostLease where it was ended, or paused while nobody seemed to run it."""
+        search = self._store.get_search(self._lease.search_id)
+        if search.state.is_final or search.state is SearchState.PAUSED:
+            raise LostLease(f"search {search.id}: is {search.state}, which is not this runner's doing")
+        return search
 
     def _report(self, progress: Progress) -> None:
         """Store what work tells of itself, the first of each stage and then one a second."""
@@ -330,7 +335,7 @@ class _Run:
             logger.info("search %s: %s%s", search.id, progress.stage, found)
 
     def _move(self, state: SearchState, **changes: Any) -> Search:
-        search = self._store.get_search(self._lease.search_id).moved(state, utc_now(), **changes)
+        search = self._ours().moved(state, utc_now(), **changes)
         self._store.save_search(search, self._lease)
         logger.info("search %s: %s", search.id, state)
         return search

@@ -316,7 +316,7 @@ def _workers(pid, title):
     return [child for child in found if is_below(child)]
 
 
-def test_asked_to_end_it_leaves_the_search_free_and_a_cancel_is_seen_by_the_next(home):
+def test_asked_to_end_it_leaves_the_search_free_and_a_cancel_ends_it_at_once(home):
     search_id = home.create()
     process = home.start(search_id)
     _once(lambda: home.stage(search_id) == STARTING.stage, process)
@@ -325,8 +325,8 @@ def test_asked_to_end_it_leaves_the_search_free_and_a_cancel_is_seen_by_the_next
     assert not home.store.get_search(search_id).state.is_final
     assert search_id in {search.id for search in home.store.unclaimed(utc_now())}
     home.store.give_order(search_id, Cancel(), at=utc_now())
-    assert home.run(search_id) == 0
     assert home.store.get_search(search_id).state is SearchState.CANCELLED
+    assert home.run(search_id) == NOT_OURS
 
 
 def test_what_cannot_run_fails_at_once_and_says_why(home):
