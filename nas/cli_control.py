@@ -9,10 +9,12 @@ from nas.axes import AXIS_NAMES
 from nas.cli_options import SearchId, Server, connected
 from nas.cli_output import Json, print_json
 from nas.control import parse_limits, parse_sizes
+from nas.enqueue import asked_architecture
 from nas.errors import InvalidOrder
 from nas.patch import patch_of
 from nas.search import SearchState
 from nas.settings import Settings
+from nas.space import search_space
 
 control = typer.Typer()
 
@@ -78,7 +80,8 @@ def enqueue(
     wanted = parse_sizes(patch_of(sizes))
     with connected(server) as client:
         found = client.enqueue_architecture(search_id, wanted, by=_by())
-    _print(found, f"enqueued: {found.orders.enqueued[-1].architecture.name}", as_json=as_json)
+    name = asked_architecture(search_space(found.spec), wanted).name
+    _print(found, f"enqueued: {name}", as_json=as_json)
 
 
 @control.command("stop-trial")

@@ -30,8 +30,8 @@ _FIXED = (
 class SearchControl:
     """The use cases. ``by`` says who wants it, empty where that is not known.
 
-    All raise NotFound for what is not there, and Conflict where the present state does not allow it. Wanting what is
-    so already changes nothing.
+    All raise NotFound for what is not there, and Conflict where the present state does not allow it. An order that
+    was given already, and may have been sent again, changes nothing.
     """
 
     def __init__(self, store: SearchStore, *, clock: Clock, capacity: Capacity) -> None:
@@ -67,6 +67,7 @@ class SearchControl:
         """Have an architecture tried before the next proposal, in its place; after the last it is one more.
 
         Raises:
+            Conflict: Also where the search has tried it by itself, or people have stopped its trial.
             InvalidOrder: The search has no such architecture; names the nearest.
         """
         space = search_space(self._store.get_search(search_id).spec)

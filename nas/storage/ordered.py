@@ -200,12 +200,15 @@ def _(order: Extend, present: Present) -> Ordered | None:
 
 @ordered.register
 def _(order: Enqueue, present: Present) -> Ordered | None:
-    present.require_open("given another architecture")
     name, waiting = order.architecture.name, present.enqueued
-    if twin := present.searched.get(order.architecture):
+    twin = present.searched.get(order.architecture)
+    if twin and twin.enqueued_by is not None and twin.state is not TrialState.CANCELLED:
+        return None
+    present.require_open("given another architecture")
+    if twin:
         raise present.conflict(f"architecture {name}: is trial {twin.number} already, which is {twin.state}")
     if any(each.architecture == order.architecture for each in waiting):
-        raise present.conflict(f"architecture {name}: is enqueued already")
+        return None
     if len(waiting) >= MAX_ENQUEUED:
         raise present.conflict(
             f"found {len(waiting)} architectures enqueued, allowed: {MAX_ENQUEUED} at a time"

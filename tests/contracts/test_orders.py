@@ -283,14 +283,29 @@ def test_architectures_are_enqueued_in_order_and_dropped_once_they_are_tried(sto
     assert last_order(store)["architecture"]["num_layers"] == 7
 
 
-def test_what_is_tried_or_enqueued_is_not_enqueued_again(store, lease):
+def test_what_the_search_tries_by_itself_is_not_enqueued(store, lease):
     running(store, lease)
     with pytest.raises(Conflict, match=rf"architecture {OTHER.name}: is trial 1 already, which is PROPOSED"):
         give(store, Enqueue(architecture=OTHER))
-    third = replace(ARCHITECTURE, num_layers=3)
-    give(store, Enqueue(architecture=third))
-    with pytest.raises(Conflict, match="is enqueued already"):
-        give(store, Enqueue(architecture=third))
+
+
+def test_an_architecture_that_is_enqueued_again_changes_nothing_whatever_became_of_it(store, lease):
+    running(store, lease)
+    third = Enqueue(architecture=replace(ARCHITECTURE, num_layers=3))
+    enqueued = give(store, third)
+    before = store.events()
+    assert give(store, third, by="bob") == enqueued
+    assert store.events() == before
+    trial = make_trial(2, architecture=third.architecture, enqueued_by="")
+    store.save_trial(trial, lease)
+    store.save_search(replace(enqueued, state=SearchState.COMPLETING), lease)
+    before = store.events()
+    assert give(store, third).orders == enqueued.orders
+    assert store.events() == before
+    store.save_trial(trial.cancelled(after(7)), lease)
+    store.save_search(replace(enqueued, state=SearchState.RUNNING), lease)
+    with pytest.raises(Conflict, match="is trial 2 already, which is CANCELLED"):
+        give(store, third)
 
 
 def test_what_is_enqueued_is_bounded_and_cannot_be_cut_off(store):

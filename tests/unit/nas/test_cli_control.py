@@ -96,7 +96,12 @@ def test_limits_are_changed_and_architectures_enqueued(served, search, nas):
     assigned = [f"{name}={size}" for name, size in sizes_of(search.spec).items()]
     largest = search_space(search.spec).largest
     assert nas("enqueue", search.id, *assigned) == f"enqueued: {largest.name}\n"
-    assert "is enqueued already" in nas("enqueue", search.id, *assigned, code=1)
+    smallest = search_space(search.spec).smallest
+    others = [f"{name}={getattr(smallest, name)}" for name in AXIS_NAMES]
+    assert nas("enqueue", search.id, *others) == f"enqueued: {smallest.name}\n"
+    assert nas("enqueue", search.id, *assigned) == f"enqueued: {largest.name}\n"
+    enqueued = served.store.get_search(search.id).orders.enqueued
+    assert [each.architecture for each in enqueued] == [largest, smallest]
     assert "num_layers: found 99, allowed: 4, 5, 6; the nearest" in nas(
         "enqueue", search.id, "num_layers=99", code=2
     )
