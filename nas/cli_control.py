@@ -37,6 +37,15 @@ def resume(search_id: SearchId, *, as_json: Json = False, server: Server = None)
 
 
 @control.command()
+def cancel(search_id: SearchId, *, as_json: Json = False, server: Server = None) -> None:
+    """Ask for the end of a search; what it measured is kept."""
+    with connected(server) as client:
+        found = client.cancel_search(search_id, by=_by())
+    is_done = found.state is SearchState.CANCELLED
+    _print(found, "cancelled" if is_done else "cancelling: its workers are stopping", as_json=as_json)
+
+
+@control.command()
 def kill(search_id: SearchId, *, as_json: Json = False, server: Server = None) -> None:
     """End a search now, whatever its workers do; nas cancel ends it in order. What it measured is kept."""
     with connected(server) as client:
