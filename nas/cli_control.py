@@ -9,10 +9,12 @@ from nas.axes import AXIS_NAMES
 from nas.cli_options import SearchId, Server, connected
 from nas.cli_output import Json, print_json
 from nas.control import parse_limits, parse_sizes
+from nas.enqueue import asked_architecture
 from nas.errors import InvalidOrder
 from nas.patch import patch_of
 from nas.search import SearchState
 from nas.settings import Settings
+from nas.space import search_space
 
 control = typer.Typer()
 
@@ -32,6 +34,15 @@ def resume(search_id: SearchId, *, as_json: Json = False, server: Server = None)
     with connected(server) as client:
         found = client.resume_search(search_id, by=_by())
     _print(found, found.waiting.text if found.waiting else "goes on", as_json=as_json)
+
+
+@control.command()
+def cancel(search_id: SearchId, *, as_json: Json = False, server: Server = None) -> None:
+    """Ask for the end of a search; what it measured is kept."""
+    with connected(server) as client:
+        found = client.cancel_search(search_id, by=_by())
+    is_done = found.state is SearchState.CANCELLED
+    _print(found, "cancelled" if is_done else "cancelling: its workers are stopping", as_json=as_json)
 
 
 @control.command()
@@ -78,7 +89,8 @@ def enqueue(
     wanted = parse_sizes(patch_of(sizes))
     with connected(server) as client:
         found = client.enqueue_architecture(search_id, wanted, by=_by())
-    _print(found, f"enqueued: {found.orders.enqueued[-1].architecture.name}", as_json=as_json)
+    name = asked_architecture(search_space(found.spec), wanted).name
+    _print(found, f"enqueued: {name}", as_json=as_json)
 
 
 @control.command("stop-trial")

@@ -180,19 +180,6 @@ def logs(
 
 
 @remote.command()
-def cancel(search_id: SearchId, *, as_json: Json = False, server: Server = None) -> None:
-    """Ask for the end of a search; what it measured is kept."""
-    with connected(server) as client:
-        search = client.cancel_search(search_id)
-    if as_json:
-        print_json(search)
-    elif search.state is SearchState.CANCELLED:
-        typer.echo("cancelled")
-    else:
-        typer.echo("cancelling: its workers are stopping")
-
-
-@remote.command()
 def edit(
     search_id: SearchId,
     *,

@@ -19,7 +19,7 @@ NumBytes = Annotated[int, Field(ge=1, le=2**20)]
 
 
 class ControlCalls(Calls):
-    """Pause, resume, extend and kill searches, have architectures tried; ``by`` says who wants it, in people's words."""
+    """Pause, resume, extend, cancel and kill searches, have architectures tried; ``by`` says who wants it, in people's words."""
 
     def pause_search(self, search_id: SearchId, *, by: By = "") -> FoundSearch:
         """Give back what a search uses, and leave it alone until it is resumed."""
@@ -28,6 +28,10 @@ class ControlCalls(Calls):
     def resume_search(self, search_id: SearchId, *, by: By = "") -> FoundSearch:
         """Queue a paused search again; it ends as if it had never been paused."""
         return self._order(f"{search_id}:resume", by)
+
+    def cancel_search(self, search_id: SearchId, *, by: By = "") -> FoundSearch:
+        """Ask for the end of a search; what it measured is kept."""
+        return self._order(f"{search_id}:cancel", by)
 
     def kill_search(self, search_id: SearchId, *, by: By = "") -> FoundSearch:
         """End a search now, whatever its workers do; ``cancel`` ends it in order."""

@@ -31,7 +31,7 @@ from nas.trial import TrialRole, TrialState
 
 
 class SearchCalls(Calls):
-    """Submit, list, read, edit, clone and cancel searches; read their trials and logs."""
+    """Submit, list, read, edit and clone searches; read their trials and logs."""
 
     def create_search(
         self,
@@ -137,10 +137,6 @@ class SearchCalls(Calls):
             params={"owner": owner, "tag": tag, "workspace": workspace},
             headers={"Content-Type": MERGE_PATCH, **keyed(idempotency_key)},
         )
-
-    def cancel_search(self, search_id: SearchId) -> FoundSearch:
-        """Ask for the end of a search; what it measured is kept."""
-        return self._ask(FoundSearch, "POST", f"/searches/{search_id}:cancel")
 
     def get_log(self, search_id: SearchId, *, tail: LogLines = 100) -> LogTail:
         """Return the end of the log of a search's worker, at most so many lines."""

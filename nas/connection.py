@@ -1,7 +1,8 @@
 """A connection to a search server: requests are sent again where that may help, errors carry the problem.
 
-Knows media types and what refusals look like; no search. Every request may be sent twice: those that
-make something carry a key by which the server knows them again.
+Knows media types and what refusals look like; no search. Every request may be sent twice: those that make a search
+carry a key by which the server knows them again, and an order that was given already changes nothing. Of people, a
+token that is one too many is listed, to be revoked, and a member who was taken out is not found.
 """
 
 import time

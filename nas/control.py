@@ -17,7 +17,7 @@ from nas.space import search_space
 from nas.spec import shown
 from nas.storage.store import SearchStore
 from nas.text import read_text
-from nas.waiting import Capacity, Waiting, search_waits
+from nas.waiting import UNDER_WAY, Capacity, Waiting, search_waits
 
 MAX_QUEUE = 1000
 """Places in the queue that are told apart."""
@@ -30,8 +30,8 @@ _FIXED = (
 class SearchControl:
     """The use cases. ``by`` says who wants it, empty where that is not known.
 
-    All raise NotFound for what is not there, and Conflict where the present state does not allow it. Wanting what is
-    so already changes nothing.
+    All raise NotFound for what is not there, and Conflict where the present state does not allow it. An order that
+    was given already, and may have been sent again, changes nothing.
     """
 
     def __init__(self, store: SearchStore, *, clock: Clock, capacity: Capacity) -> None:
@@ -67,6 +67,7 @@ class SearchControl:
         """Have an architecture tried before the next proposal, in its place; after the last it is one more.
 
         Raises:
+            Conflict: Also where the search has tried it by itself, or people have stopped its trial.
             InvalidOrder: The search has no such architecture; names the nearest.
         """
         space = search_space(self._store.get_search(search_id).spec)
@@ -80,7 +81,12 @@ class SearchControl:
         """Return why each of some searches waits that does."""
         has_queued = any(search.state is SearchState.QUEUED for search in searches)
         queue = self._store.queue(MAX_QUEUE) if has_queued else []
-        found = {search.id: search_waits(search, queue, self._capacity) for search in searches}
+        under_way = [search.id for search in searches if search.state in UNDER_WAY]
+        held = self._store.held(under_way, self._clock()) if under_way else set()
+        found = {
+            search.id: search_waits(search, queue, self._capacity, is_held=search.id in held)
+            for search in searches
+        }
         return {search_id: waiting for search_id, waiting in found.items() if waiting}
 
     def _give(self, search_id: str, order: Order, by: str) -> Search:

@@ -26,7 +26,7 @@ from nas.proposer import next_number, propose
 from nas.search import Search, SearchState
 from nas.space import search_space
 from nas.storage.store import Lease, SearchStore
-from nas.trial import Failure, FailureKind, Measurement, Point, Trial, TrialRole, TrialState
+from nas.trial import RUNNER_LOST, Failure, FailureKind, Measurement, Point, Trial, TrialRole, TrialState
 
 HEARTBEAT = timedelta(seconds=1)
 """How often, at most, orders are looked for and progress is stored."""
@@ -350,7 +350,7 @@ class Driver:
     def _take_over(self) -> None:
         """Close what a lost driver left open; its running trials are handed out again."""
         for number in list(self._ledger.open_attempts):
-            self._ledger.close_attempt(number, self._clock(), _lost("the search's runner was lost"))
+            self._ledger.close_attempt(number, self._clock(), RUNNER_LOST)
         for trial in self._searched():
             was_running = trial.state in {TrialState.RUNNING, TrialState.PROPOSED}
             if was_running and self._is_measured(trial) and not self._is_at_last_rung(trial):

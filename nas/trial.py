@@ -77,6 +77,10 @@ class Failure:
     """What the worker had printed last; None where it printed into no log."""
 
 
+RUNNER_LOST = Failure(kind=FailureKind.WORKER_LOST, message="the search's runner was lost")
+"""Of attempts that nobody had ended when it was seen."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
     """The held-out loss after ``num_tokens`` of retraining; 0 tokens is the pruned model itself."""

@@ -22,6 +22,8 @@ class WaitingKind(StrEnum):
     """Searches before it have to end."""
     NO_WORKERS = "no_workers"
     """A process that runs searches has to be started: here is none."""
+    RUNNER = "runner"
+    """The process that ran it is gone: another has to take it up again."""
     HUB = "hub"
     """The Hugging Face hub does not answer."""
     RESOURCES = "resources"
@@ -78,13 +80,20 @@ def hindrance_in(stage: str) -> Waiting | None:
     return None
 
 
-def search_waits(search: Search, queue: Sequence[str], capacity: Capacity) -> Waiting | None:
+UNDER_WAY = frozenset({SearchState.PREPARING, SearchState.RUNNING, SearchState.COMPLETING})
+"""States in which somebody runs a search, unless its runner is gone."""
+
+
+def search_waits(
+    search: Search, queue: Sequence[str], capacity: Capacity, *, is_held: bool
+) -> Waiting | None:
     """Return why a search waits; None where it does not.
 
     Args:
         search: As stored.
         queue: Ids of the queued searches, the next first; it may end before this one.
         capacity: Of the process that is asked.
+        is_held: Whether somebody runs it.
     """
     if search.state is SearchState.PAUSED:
         return Waiting(
@@ -92,22 +101,31 @@ def search_waits(search: Search, queue: Sequence[str], capacity: Capacity) -> Wa
         )
     if search.state is SearchState.QUEUED:
         return _queued(search, queue, capacity)
-    return hindrance_in(search.progress.stage) if search.progress else None
+    hindrance = hindrance_in(search.progress.stage) if search.progress else None
+    if hindrance or is_held or search.state not in UNDER_WAY:
+        return hindrance
+    if capacity.notice:
+        return Waiting(kind=WaitingKind.NO_WORKERS, text=capacity.notice)
+    text = f"its runner is gone; it is taken up again as soon as there is room{_limit(capacity)}"
+    return Waiting(kind=WaitingKind.RUNNER, text=text)
+
+
+def _limit(capacity: Capacity) -> str:
+    most = capacity.max_searches
+    return f"; {most} run{'s' if most == 1 else ''} at a time here (NAS_MAX_SEARCHES)" if most else ""
 
 
 def _queued(search: Search, queue: Sequence[str], capacity: Capacity) -> Waiting:
     position = queue.index(search.id) + 1 if search.id in queue else None
     if capacity.notice:
         return Waiting(kind=WaitingKind.NO_WORKERS, text=capacity.notice, position=position)
-    most = capacity.max_searches
-    limit = f"; {most} run{'s' if most == 1 else ''} at a time here (NAS_MAX_SEARCHES)" if most else ""
     if position is None:
         place = f"behind {len(queue)} others or more" if queue else "about to be taken up"
     elif position == 1:
         place = "next in the queue"
     else:
         place = f"behind {position - 1} other{'s' if position > 2 else ''} in the queue"
-    return Waiting(kind=WaitingKind.QUEUE, text=f"{place}{limit}", position=position)
+    return Waiting(kind=WaitingKind.QUEUE, text=f"{place}{_limit(capacity)}", position=position)
 
 
 def trial_waits(

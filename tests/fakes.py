@@ -89,12 +89,15 @@ def running_search(
     return taken_over(store, clock, owner="runner 1", search_id=search_id)
 
 
+END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+
+
 def taken_over(
     store: SearchStore, clock: Clock, *, owner: str, search_id: str = "s1"
 ) -> tuple[Search, Lease]:
-    """Claim a search as a new runner does, and prepare it again; the lease can be taken at once."""
+    """Claim a search as a new runner does, and prepare it again; the lease holds until this is called again."""
     now = clock()
-    lease = store.claim(search_id, owner, at=now, until=now)
+    lease = store.claim(search_id, owner, at=END_OF_TIME, until=END_OF_TIME)
     assert lease is not None
     search = store.get_search(search_id).moved(SearchState.PREPARING, now)
     search = replace(search.moved(SearchState.RUNNING, now), parent_loss=1.0)

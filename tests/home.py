@@ -47,8 +47,8 @@ class Home:
         )
         return SearchService(self.store, artifact_root=self.settings.artifact_root).create(spec).id
 
-    def start(self, search_id):
-        command = (sys.executable, "-P", "-c", RUN, search_id)
+    def start(self, search_id, program=RUN):
+        command = (sys.executable, "-P", "-c", program, search_id)
         self.settings.log_directory.mkdir(exist_ok=True)
         with log_path(self.settings.log_directory, search_id).open("ab") as log:
             process = subprocess.Popen(

@@ -46,6 +46,7 @@ class Background(Generic[T]):
         self._where = where
         self._has_begun = threading.Event()
         self._must_end = threading.Event()
+        self._has_ended = False
         self._error: Exception | None = None
         self._value: T | None = None
         self._thread = threading.Thread(target=self._run, name="background", daemon=True)
@@ -64,7 +65,7 @@ class Background(Generic[T]):
     @property
     def has_failed(self) -> bool:
         """Whether it ended without a result."""
-        return self._error is not None
+        return self._has_ended and self._value is None
 
     @property
     def is_lost(self) -> bool:
@@ -104,6 +105,8 @@ class Background(Generic[T]):
             )
         except Exception as error:
             self._error = error
+        finally:
+            self._has_ended = True
 
 
 class Log:

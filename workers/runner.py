@@ -108,6 +108,8 @@ class _Run:
         self._watch = watch
         self._progress_at = 0.0
         self._cancel_at = 0.0
+        self._is_stopping = False
+        """Whether work was ended because the user wanted that, who may want it otherwise by now."""
         self._site: Site | None = None
         """What the nodes of a cluster are held to; a local one has one node, which is this."""
         self._refused: dict[str, str] = {}
@@ -187,7 +189,7 @@ class _Run:
                 made_from=prepared.artifacts,
                 progress=STARTING,
             )
-            prepared = self._driven(search, prepared)
+            prepared = self._driven(search, prepared, spec)
             trials = self._store.trials(search.id)
             winner = best_trial(trials)
             assert winner is not None, "a driver without a completed trial gives up"
@@ -206,20 +208,22 @@ class _Run:
             self._report(Progress(stage=f"not used: {line}"))
         require_room(spec.resources, host_bytes=host_bytes, refused=self._refused, why="; ".join(told))
 
-    def _driven(self, search: Search, prepared: Prepared) -> Prepared:
+    def _driven(self, search: Search, prepared: Prepared, spec: SearchSpec) -> Prepared:
         """Run the trials, and beside them what corrects their teacher, where that was asked for.
+
+        ``spec`` is what Ray was started for; more trials at once may have been ordered since.
 
         Where its process dies, the trials end as they stand: they might wait for answers in the place that it needs.
         Then all go on, it first.
         """
         if not prepared.stages:
-            self._drive(search, prepared)
+            self._drive(search, prepared, spec)
             return prepared
-        spec, work = search.spec, partial(tasks.correct, search.spec, prepared, self._root)
+        work = partial(tasks.correct, search.spec, prepared, self._root)
         for _ in range(spec.max_attempts):
             with self._background(spec, work) as correction:
                 correction.wait_until_begun()
-                self._drive(search, prepared, correction)
+                self._drive(search, prepared, spec, correction)
                 if not correction.is_lost:
                     break
         corrected_loss = correction.result()
@@ -228,8 +232,9 @@ class _Run:
         self._store.save_search(search, self._lease)
         return replace(prepared, corrected_loss=corrected_loss)
 
-    def _drive(self, search: Search, prepared: Prepared, beside: Background[float] | None = None) -> None:
-        spec = search.spec_by_now
+    def _drive(
+        self, search: Search, prepared: Prepared, spec: SearchSpec, beside: Background[float] | None = None
+    ) -> None:
         driver = Driver(search, self._store, self._lease, utc_now)
         has_room = self._settings.ray_address is not None
 
@@ -292,25 +297,31 @@ class _Run:
         )
 
     def _must_stop(self) -> bool:
-        if self._watch.must_stop():
+        if self._is_stopping or self._watch.must_stop():
             return True
         if time.monotonic() < self._cancel_at:
             return False
         self._cancel_at = time.monotonic() + PROGRESS_SECONDS
         search = self._store.get_search(self._lease.search_id)
-        return search.cancel_requested or search.orders.is_paused
+        self._is_stopping = search.cancel_requested or search.orders.is_paused
+        return self._is_stopping
 
     def _check(self) -> None:
         """Raise when the search or this process is to go no further."""
         if self._watch.reason is not None:
             raise _Interrupted(self._watch.reason.value)
-        search = self._store.get_search(self._lease.search_id)
-        if search.orders.is_killed:
-            raise LostLease(f"search {search.id}: was killed")
+        search = self._ours()
         if search.cancel_requested:
             raise _Cancelled
-        if search.orders.is_paused:
+        if search.orders.is_paused or self._is_stopping:
             raise _Paused
+
+    def _ours(self) -> Search:
+        """Return the search; raises LostLease where it was ended, or paused while nobody seemed to run it."""
+        search = self._store.get_search(self._lease.search_id)
+        if search.state.is_final or search.state is SearchState.PAUSED:
+            raise LostLease(f"search {search.id}: is {search.state}, which is not this runner's doing")
+        return search
 
     def _report(self, progress: Progress) -> None:
         """Store what work tells of itself, the first of each stage and then one a second."""
@@ -324,7 +335,7 @@ class _Run:
             logger.info("search %s: %s%s", search.id, progress.stage, found)
 
     def _move(self, state: SearchState, **changes: Any) -> Search:
-        search = self._store.get_search(self._lease.search_id).moved(state, utc_now(), **changes)
+        search = self._ours().moved(state, utc_now(), **changes)
         self._store.save_search(search, self._lease)
         logger.info("search %s: %s", search.id, state)
         return search

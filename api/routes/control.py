@@ -1,4 +1,4 @@
-"""Searches under way, under ``/api/v1``: pause, resume, extend, enqueue, stop a trial, kill; logs by ranges."""
+"""Searches under way, under ``/api/v1``: pause, resume, extend, enqueue, stop a trial, cancel, kill; logs by ranges."""
 
 from typing import Annotated, Any
 
@@ -57,7 +57,8 @@ ORDERED_WITH_BODY = problems(400, 404, 409, 413, 415, 422, 503, 507)
 
 
 def _answer(service: Service, search_id: str) -> SearchResource:
-    return SearchResource.of(service.get(search_id))
+    links = service.mlflow.of_searches((search_id,))
+    return SearchResource.of(service.get(search_id), mlflow_url=links.get(search_id))
 
 
 @router.post("/searches/{search_id}:pause", operation_id="pause_search", responses=ORDERED)
@@ -71,6 +72,13 @@ def pause_search(service: Service, search_id: SearchId, by: By) -> SearchResourc
 def resume_search(service: Service, search_id: SearchId, by: By) -> SearchResource:
     """Queue a paused search again; its trials go on from their last checkpoints."""
     service.control.resume(search_id, by=by)
+    return _answer(service, search_id)
+
+
+@router.post("/searches/{search_id}:cancel", operation_id="cancel_search", responses=ORDERED)
+def cancel_search(service: Service, search_id: SearchId, by: By) -> SearchResource:
+    """Ask for the end of a search. Its workers stop within seconds; what is measured is kept."""
+    service.control.cancel(search_id, by=by)
     return _answer(service, search_id)
 
 

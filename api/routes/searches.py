@@ -1,4 +1,4 @@
-"""Searches under ``/api/v1``: submit, list, read, edit, clone, cancel, read its log, take the winner home."""
+"""Searches under ``/api/v1``: submit, list, read, edit, clone, read its log, take the winner home."""
 
 from typing import Annotated, Any
 
@@ -149,18 +149,6 @@ def clone_search(
     """Submit a search like another: its spec, changed by a merge patch (RFC 7396) if the body is one."""
     made = service.clone(search_id, patch, said=said, key=key, workspace=workspace)
     return _created(request, response, service, made)
-
-
-@router.post(
-    "/searches/{search_id}:cancel",
-    operation_id="cancel_search",
-    responses=problems(404, 409, 422, 503, 507),
-)
-def cancel_search(service: Service, search_id: SearchId) -> SearchResource:
-    """Ask for the end of a search. Its workers stop within seconds; what is measured is kept."""
-    service.control.cancel(search_id)
-    links = service.mlflow.of_searches((search_id,))
-    return SearchResource.of(service.get(search_id), mlflow_url=links.get(search_id))
 
 
 @router.get("/searches/{search_id}/logs", operation_id="get_log", responses=problems(404, 422, 503))

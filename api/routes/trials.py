@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from api.dependencies import PageToken, SearchId, Service, WhichTrials, page_size
 from api.errors import problems
@@ -14,7 +14,10 @@ from nas.spec import dump
 
 router = APIRouter(tags=["trials"])
 
-PLACES: TypeAdapter[TrialPlace] = TypeAdapter(TrialPlace)
+PLACES: TypeAdapter[TrialPlace] = TypeAdapter(
+    tuple[Annotated[float, Field(allow_inf_nan=False)] | None, Annotated[int, Field(ge=0, lt=2**31)]]
+)
+"""A page begins after a trial: its number as a database can hold it, its loss as one is stored."""
 
 
 @router.get("/searches/{search_id}/trials", operation_id="list_trials", responses=problems(404, 422, 503))

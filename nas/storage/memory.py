@@ -189,6 +189,12 @@ class InMemoryStore:
                 and changes.is_free(self._records[each.id].owner, self._records[each.id].until, at)
             ]
 
+    def held(self, search_ids: Collection[str], at: datetime) -> set[str]:
+        """See SearchStore."""
+        with self._lock:
+            known = {each: self._records[each] for each in search_ids if each in self._records}
+        return {each for each, record in known.items() if not changes.is_free(record.owner, record.until, at)}
+
     def queue(self, limit: int) -> list[str]:
         """See SearchStore."""
         return [each.id for each in self._oldest_first() if each.state is SearchState.QUEUED][:limit]

@@ -27,7 +27,7 @@ from nas.orders import (
 )
 from nas.search import MOST, Search, SearchState
 from nas.spec import dump
-from nas.trial import Attempt, Trial, TrialRole, TrialState
+from nas.trial import RUNNER_LOST, Attempt, Failure, Trial, TrialRole, TrialState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +56,7 @@ class Present:
     @property
     def is_idle(self) -> bool:
         """Whether no runner writes the search any more, or yet; one that left it PAUSED has closed all that it ran."""
-        state = self.search.state
-        return state is SearchState.PAUSED or (state is SearchState.QUEUED and not self.is_held)
+        return self.search.state is SearchState.PAUSED or not self.is_held
 
     @property
     def searched(self) -> dict[Any, Trial]:
@@ -81,8 +80,26 @@ class Present:
         return Ordered(
             search=self.search.moved(state, at, cancel_requested=True, orders=orders),
             trials=tuple(trial.cancelled(at) for trial in self.trials if not trial.state.is_final),
-            attempts=tuple(replace(each, ended_at=at) for each in self.attempts if each.ended_at is None),
+            attempts=self.closed(),
             ends_lease=True,
+        )
+
+    def left(self) -> Ordered:
+        """Return the search PAUSED now, where nobody runs it; what a lost runner ran is to be gone on with."""
+        orders = replace(self.search.orders, is_paused=True)
+        return Ordered(
+            search=self.search.moved(SearchState.PAUSED, self.at, orders=orders),
+            trials=tuple(each.interrupted() for each in self.trials if each.state is TrialState.RUNNING),
+            attempts=self.closed(RUNNER_LOST),
+            ends_lease=True,
+        )
+
+    def closed(self, failure: Failure | None = None, trial: int | None = None) -> tuple[Attempt, ...]:
+        """Return the attempts, or those of one trial, that are open, as they are once they have ended."""
+        return tuple(
+            replace(each, ended_at=self.at, failure=failure)
+            for each in self.attempts
+            if each.ended_at is None and trial in (None, each.trial_number)
         )
 
     def conflict(self, what: str) -> Conflict:
@@ -126,11 +143,11 @@ def _(_order: Cancel, present: Present) -> Ordered | None:
     search = present.search
     if search.state in {SearchState.SUCCEEDED, SearchState.FAILED}:
         raise present.conflict(f"is {search.state} and cannot be cancelled")
-    if search.cancel_requested or search.state.is_final:
+    if search.state.is_final:
         return None
     if present.is_idle:
         return present.ended(search.orders)
-    return Ordered(search=replace(search, cancel_requested=True))
+    return None if search.cancel_requested else Ordered(search=replace(search, cancel_requested=True))
 
 
 @ordered.register
@@ -146,10 +163,9 @@ def _(_order: Kill, present: Present) -> Ordered | None:
 @ordered.register
 def _(_order: Pause, present: Present) -> Ordered | None:
     present.require_unfinished("paused")
-    changed = present.ordered(is_paused=True)
-    if changed and present.is_idle:
-        return replace(changed, search=changed.search.moved(SearchState.PAUSED, present.at), ends_lease=True)
-    return changed
+    if present.search.state is SearchState.PAUSED:
+        return None
+    return present.left() if present.is_idle else present.ordered(is_paused=True)
 
 
 @ordered.register
@@ -184,12 +200,15 @@ def _(order: Extend, present: Present) -> Ordered | None:
 
 @ordered.register
 def _(order: Enqueue, present: Present) -> Ordered | None:
-    present.require_open("given another architecture")
     name, waiting = order.architecture.name, present.enqueued
-    if twin := present.searched.get(order.architecture):
+    twin = present.searched.get(order.architecture)
+    if twin and twin.enqueued_by is not None and twin.state is not TrialState.CANCELLED:
+        return None
+    present.require_open("given another architecture")
+    if twin:
         raise present.conflict(f"architecture {name}: is trial {twin.number} already, which is {twin.state}")
     if any(each.architecture == order.architecture for each in waiting):
-        raise present.conflict(f"architecture {name}: is enqueued already")
+        return None
     if len(waiting) >= MAX_ENQUEUED:
         raise present.conflict(
             f"found {len(waiting)} architectures enqueued, allowed: {MAX_ENQUEUED} at a time"
@@ -208,10 +227,15 @@ def _(order: StopTrial, present: Present) -> Ordered | None:
     if trial.state.is_final:
         raise present.conflict(f"trial {number}: is {trial.state} and cannot be stopped")
     unfinished = {each.number for each in present.trials if not each.state.is_final}
-    changed = present.ordered(stopped=tuple(sorted(unfinished & {*present.search.orders.stopped, number})))
-    if changed and present.is_idle:
-        return replace(changed, trials=(trial.cancelled(present.at),), ends_lease=True)
-    return changed
+    stopped = tuple(sorted(unfinished & {*present.search.orders.stopped, number}))
+    if not present.is_idle:
+        return present.ordered(stopped=stopped)
+    return Ordered(
+        search=replace(present.search, orders=replace(present.search.orders, stopped=stopped)),
+        trials=(trial.cancelled(present.at),),
+        attempts=present.closed(RUNNER_LOST, number),
+        ends_lease=True,
+    )
 
 
 def order_event(order: Order, by: str) -> Mapping[str, Any]:

@@ -208,6 +208,13 @@ class SqlStore(SqlStandings):
         with self._database.reading() as connection:
             return [load(Search, row) for row in connection.execute(query).mappings()]
 
+    def held(self, search_ids: Collection[str], at: datetime) -> set[str]:
+        """See SearchStore."""
+        searches = tables.searches.c
+        query = select(searches.id).where(searches.id.in_(search_ids), searches.lease_owner.is_not(None))
+        with self._database.reading() as connection:
+            return set(connection.scalars(query.where(searches.lease_until > at)))
+
     def queue(self, limit: int) -> list[str]:
         """See SearchStore."""
         searches = tables.searches.c

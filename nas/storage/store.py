@@ -179,6 +179,10 @@ class SearchStore(Standings, Protocol):
         """Return the searches, neither final nor PAUSED, whose lease is absent or lapsed, oldest first."""
         ...
 
+    def held(self, search_ids: Collection[str], at: datetime) -> set[str]:
+        """Return which of these searches somebody holds at a time; unknown ids are left out."""
+        ...
+
     def queue(self, limit: int) -> list[str]:
         """Return the ids of the searches that are QUEUED, in the order in which they are taken up."""
         ...

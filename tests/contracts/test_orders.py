@@ -10,7 +10,7 @@ from nas.orders import MAX_ENQUEUED, Cancel, Enqueue, Extend, Kill, Pause, Resum
 from nas.search import SearchState
 from nas.standing import records_of
 from nas.tally import tally_of
-from nas.trial import TrialRole, TrialState
+from nas.trial import RUNNER_LOST, TrialRole, TrialState
 from tests.contracts.test_search_store import lease  # noqa: F401 - a fixture
 from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_trial
 
@@ -87,6 +87,72 @@ def test_a_paused_search_is_cancelled_at_once_with_its_trials(store, lease):
     assert give(store, Cancel()).state is SearchState.CANCELLED
     assert {trial.state for trial in store.trials("search-1")} == {TrialState.CANCELLED}
     assert all(attempt.ended_at == after(5) for attempt in store.attempts("search-1"))
+
+
+# Where the runner was lost
+
+
+UNDER_WAY = [SearchState.PREPARING, SearchState.RUNNING, SearchState.COMPLETING]
+LAPSED = 100
+
+
+@pytest.mark.parametrize("state", UNDER_WAY)
+def test_a_search_whose_runner_is_lost_is_cancelled_at_once(store, lease, state):
+    running(store, lease, state)
+    cancelled = give(store, Cancel(), seconds=LAPSED)
+    assert (cancelled.state, cancelled.finished_at) == (SearchState.CANCELLED, after(LAPSED))
+    assert {trial.state for trial in store.trials("search-1")} == {TrialState.CANCELLED}
+    assert all(attempt.ended_at == after(LAPSED) for attempt in store.attempts("search-1"))
+    with pytest.raises(LostLease):
+        store.save_trial(make_trial(7), lease)
+
+
+@pytest.mark.parametrize("state", UNDER_WAY)
+def test_a_search_whose_runner_is_lost_is_paused_at_once_to_be_gone_on_with(store, lease, state):
+    running(store, lease, state)
+    paused = give(store, Pause(), seconds=LAPSED)
+    assert (paused.state, paused.orders.is_paused) == (SearchState.PAUSED, True)
+    assert [trial.state for trial in store.trials("search-1")] == [TrialState.PROPOSED] * 2
+    (attempt,) = store.attempts("search-1")
+    assert (attempt.ended_at, attempt.failure) == (after(LAPSED), RUNNER_LOST)
+    with pytest.raises(LostLease):
+        store.save_search(make_search(), lease)
+    assert give(store, Resume(), seconds=LAPSED).state is SearchState.QUEUED
+    assert store.claim("search-1", "another", at=after(LAPSED), until=after(200))
+
+
+def test_a_trial_whose_runner_is_lost_is_stopped_at_once(store, lease):
+    running(store, lease)
+    give(store, StopTrial(trial_number=0), seconds=LAPSED)
+    assert store.trials("search-1")[0].state is TrialState.CANCELLED
+    assert store.attempts("search-1")[0].ended_at == after(LAPSED)
+    assert store.trials("search-1")[1] == make_trial(1, architecture=OTHER)
+    with pytest.raises(LostLease):
+        store.save_trial(make_trial(7), lease)
+
+
+@pytest.mark.parametrize(
+    ("order", "state"), [(Cancel(), SearchState.CANCELLED), (Pause(), SearchState.PAUSED)]
+)
+def test_what_a_runner_was_asked_before_it_was_lost_is_done_once_it_is_asked_again(
+    store, lease, order, state
+):
+    running(store, lease)
+    assert give(store, order).state is SearchState.RUNNING
+    assert give(store, order, seconds=LAPSED).state is state
+    before = store.events()
+    give(store, order, seconds=LAPSED)
+    assert store.events() == before
+
+
+def test_a_search_is_held_until_its_lease_lapses_or_is_given_back(store, lease):
+    store.add_search(make_search("search-2"))
+    asked = ["search-1", "search-2", "nope"]
+    assert store.held(asked, after(59)) == {"search-1"}
+    assert store.held(["search-2"], after(59)) == store.held([], after(59)) == set()
+    assert store.held(asked, after(60)) == set()
+    store.release(lease)
+    assert store.held(asked, after(1)) == set()
 
 
 # Kill
@@ -217,14 +283,29 @@ def test_architectures_are_enqueued_in_order_and_dropped_once_they_are_tried(sto
     assert last_order(store)["architecture"]["num_layers"] == 7
 
 
-def test_what_is_tried_or_enqueued_is_not_enqueued_again(store, lease):
+def test_what_the_search_tries_by_itself_is_not_enqueued(store, lease):
     running(store, lease)
     with pytest.raises(Conflict, match=rf"architecture {OTHER.name}: is trial 1 already, which is PROPOSED"):
         give(store, Enqueue(architecture=OTHER))
-    third = replace(ARCHITECTURE, num_layers=3)
-    give(store, Enqueue(architecture=third))
-    with pytest.raises(Conflict, match="is enqueued already"):
-        give(store, Enqueue(architecture=third))
+
+
+def test_an_architecture_that_is_enqueued_again_changes_nothing_whatever_became_of_it(store, lease):
+    running(store, lease)
+    third = Enqueue(architecture=replace(ARCHITECTURE, num_layers=3))
+    enqueued = give(store, third)
+    before = store.events()
+    assert give(store, third, by="bob") == enqueued
+    assert store.events() == before
+    trial = make_trial(2, architecture=third.architecture, enqueued_by="")
+    store.save_trial(trial, lease)
+    store.save_search(replace(enqueued, state=SearchState.COMPLETING), lease)
+    before = store.events()
+    assert give(store, third).orders == enqueued.orders
+    assert store.events() == before
+    store.save_trial(trial.cancelled(after(7)), lease)
+    store.save_search(replace(enqueued, state=SearchState.RUNNING), lease)
+    with pytest.raises(Conflict, match="is trial 2 already, which is CANCELLED"):
+        give(store, third)
 
 
 def test_what_is_enqueued_is_bounded_and_cannot_be_cut_off(store):

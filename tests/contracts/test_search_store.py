@@ -431,14 +431,6 @@ def test_a_queued_search_whose_lease_has_lapsed_is_cancelled_at_once(store, leas
     assert store.give_order("search-1", Cancel(), at=after(60)).state is SearchState.CANCELLED
 
 
-def test_a_search_under_way_is_asked_to_end_though_its_runner_is_gone(store, lease):
-    store.save_search(make_search().moved(SearchState.PREPARING, after(1)), lease)
-    store.release(lease)
-    asked = store.give_order("search-1", Cancel(), at=after(5))
-    assert asked.state is SearchState.PREPARING
-    assert asked.cancel_requested
-
-
 def test_asking_twice_changes_nothing(store, lease):
     first = store.give_order("search-1", Cancel(), at=after(5))
     before = store.events()

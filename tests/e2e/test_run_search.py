@@ -182,12 +182,14 @@ def test_killed_by_order_it_is_over_though_a_worker_hangs(home):
 
 
 @pytest.mark.searches
-def test_more_trials_at_once_than_ray_was_started_for_run_in_the_next_process(home):
+@pytest.mark.parametrize("num_points", [0, 2])
+def test_more_trials_at_once_than_ray_was_started_for_run_in_the_next_process(home, num_points):
     """Nothing that ran is lost: its attempt ends without a failure, and its trial goes on."""
     search_id = home.create(num_trials=6)
     process = home.start(search_id)
-    _once(lambda: len(home.store.points(search_id)) >= 2, process)
-    home.store.give_order(search_id, Extend(max_parallel=9), at=utc_now())
+    _once(lambda: home.store.get_search(search_id).state is not SearchState.QUEUED, process)
+    _once(lambda: len(home.store.points(search_id)) >= num_points, process)
+    home.store.give_order(search_id, Extend(max_parallel=2), at=utc_now())
     assert process.wait(60) == 0
     assert "more trials are wanted at once than Ray was started for" in home.log
     assert all(attempt.ended_at and not attempt.failure for attempt in home.store.attempts(search_id))
@@ -314,7 +316,7 @@ def _workers(pid, title):
     return [child for child in found if is_below(child)]
 
 
-def test_asked_to_end_it_leaves_the_search_free_and_a_cancel_is_seen_by_the_next(home):
+def test_asked_to_end_it_leaves_the_search_free_and_a_cancel_ends_it_at_once(home):
     search_id = home.create()
     process = home.start(search_id)
     _once(lambda: home.stage(search_id) == STARTING.stage, process)
@@ -323,8 +325,8 @@ def test_asked_to_end_it_leaves_the_search_free_and_a_cancel_is_seen_by_the_next
     assert not home.store.get_search(search_id).state.is_final
     assert search_id in {search.id for search in home.store.unclaimed(utc_now())}
     home.store.give_order(search_id, Cancel(), at=utc_now())
-    assert home.run(search_id) == 0
     assert home.store.get_search(search_id).state is SearchState.CANCELLED
+    assert home.run(search_id) == NOT_OURS
 
 
 def test_what_cannot_run_fails_at_once_and_says_why(home):

@@ -21,7 +21,7 @@ from nas.service import SearchService
 from nas.spec import load_spec
 from nas.storage.store import Lease, SearchStore
 from nas.trial import Failure, FailureKind, Measurement, Point, Trial, TrialRole
-from tests.fakes import ManualClock
+from tests.fakes import END_OF_TIME, ManualClock
 from tests.searches import make_scores
 
 DEMO = Path(__file__).parents[3] / "deploy" / "examples" / "tiny.yaml"
@@ -51,7 +51,7 @@ class Played:
         self.store = store
         self.clock = clock
         self.id = search_id
-        lease = store.claim(self.id, "runner", at=clock(), until=clock() + timedelta(days=1))
+        lease = store.claim(self.id, "runner", at=clock(), until=END_OF_TIME)
         assert lease
         self.lease: Lease = lease
         self._running: dict[int, Trial] = {}

@@ -132,6 +132,21 @@ def test_what_was_never_given_out_is_refused(seeded, token):
         problem_in(seeded.http.get(address, params={"page_token": token}), 422, "invalid_page_token")
 
 
+@pytest.mark.parametrize(
+    "place", [[None, 2**63], [None, 2**31], [None, -1], [float("nan"), 0], [float("inf"), 0], [10**400, 0]]
+)
+@pytest.mark.parametrize("order", ["number", "-number", "loss", "-loss"])
+def test_no_place_is_believed_where_no_trial_can_stand(seeded, order, place):
+    """Its digest is right: the token is one that was given out, with another place in it."""
+    address = f"{SEARCHES}/{seeded.id('succeeded')}/trials"
+    asked = {"page_size": 1, "order_by": order}
+    given_out = seeded.http.get(address, params=asked).json()["next_page_token"]
+    digest, _ = json.loads(base64.urlsafe_b64decode(given_out + "=" * (-len(given_out) % 4)))
+    token = base64.urlsafe_b64encode(json.dumps([digest, place]).encode()).rstrip(b"=").decode()
+    answer = seeded.http.get(address, params=asked | {"page_token": token})
+    problem_in(answer, 422, "invalid_page_token")
+
+
 @given(
     place=st.tuples(st.none() | st.floats(allow_nan=False), st.integers()),
     asked=st.dictionaries(st.text(), st.text()),

@@ -89,6 +89,15 @@ def test_a_search_is_paused_resumed_and_killed(served, search, nas):
     assert {order["by"] for order in orders} == {"ann"}
 
 
+def test_a_search_is_cancelled_and_it_is_told_who_wanted_that(served, nas, client):
+    by_command, by_client = (served.service.create(demo_spec(name=name)) for name in ("one", "two"))
+    assert nas("cancel", by_command.id) == "cancelled\n"
+    assert client.cancel_search(by_client.id, by="bob").state is SearchState.CANCELLED
+    for search, by in ((by_command, "ann"), (by_client, "bob")):
+        (told,) = (each.data for each in served.store.events(search_id=search.id) if each.kind == "order")
+        assert told == {"order": "cancel", "by": by}
+
+
 def test_limits_are_changed_and_architectures_enqueued(served, search, nas):
     assert nas("extend", search.id, "--num-trials", "20", "--max-parallel", "3") == "20 trials, 3 at a time\n"
     assert "allowed: --num-trials, --max-parallel" in nas("extend", search.id, code=2)
@@ -96,7 +105,12 @@ def test_limits_are_changed_and_architectures_enqueued(served, search, nas):
     assigned = [f"{name}={size}" for name, size in sizes_of(search.spec).items()]
     largest = search_space(search.spec).largest
     assert nas("enqueue", search.id, *assigned) == f"enqueued: {largest.name}\n"
-    assert "is enqueued already" in nas("enqueue", search.id, *assigned, code=1)
+    smallest = search_space(search.spec).smallest
+    others = [f"{name}={getattr(smallest, name)}" for name in AXIS_NAMES]
+    assert nas("enqueue", search.id, *others) == f"enqueued: {smallest.name}\n"
+    assert nas("enqueue", search.id, *assigned) == f"enqueued: {largest.name}\n"
+    enqueued = served.store.get_search(search.id).orders.enqueued
+    assert [each.architecture for each in enqueued] == [largest, smallest]
     assert "num_layers: found 99, allowed: 4, 5, 6; the nearest" in nas(
         "enqueue", search.id, "num_layers=99", code=2
     )

@@ -1,6 +1,7 @@
 """Use cases of searches under way, as REST, page and command line call them."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -27,10 +28,19 @@ def sizes_of(architecture):
 
 
 @pytest.fixture
-def service(tmp_path):
-    clock = ManualClock()
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+def store(clock):
+    return InMemoryStore(clock)
+
+
+@pytest.fixture
+def service(tmp_path, clock, store):
     capacity = Capacity(max_searches=1)
-    return SearchService(InMemoryStore(clock), artifact_root=tmp_path, clock=clock, capacity=capacity)
+    return SearchService(store, artifact_root=tmp_path, clock=clock, capacity=capacity)
 
 
 @given(st.sampled_from(SPACE.architectures))
@@ -156,12 +166,18 @@ def test_what_is_not_there_or_not_possible_is_refused(service):
         control.pause(search.id)
 
 
-def test_views_say_why_searches_wait(service):
+def test_views_say_why_searches_wait(service, store, clock):
     first, second = service.create(SPEC), service.create(replace(SPEC, name="second"))
     service.control.pause(first.id)
     listed = {view.search.id: view.waiting for view in service.list_views()}
     assert listed[first.id].kind is WaitingKind.PAUSED
     assert (listed[second.id].kind, listed[second.id].position) == (WaitingKind.QUEUE, 1)
     assert service.get(second.id).waiting == listed[second.id]
+    now = clock()
+    lease = store.claim(second.id, "runner", at=now, until=now + timedelta(seconds=30))
+    store.save_search(second.moved(SearchState.PREPARING, now), lease)
+    assert service.get(second.id).waiting is None
+    clock.advance(30)
+    assert service.get(second.id).waiting.kind is WaitingKind.RUNNER
     service.control.kill(second.id)
     assert service.get(second.id).waiting is None

@@ -48,8 +48,9 @@ def paused(bench):
     """Do what a runner does once its driver is paused, and check what it leaves."""
     assert all(attempt.ended_at for attempt in bench.attempts)
     assert TrialState.RUNNING not in {trial.state for trial in bench.trials}
-    now = bench.clock()
-    bench.store.save_search(bench.store.get_search("s1").moved(SearchState.PAUSED, now), bench.lease)
+    now, search = bench.clock(), bench.store.get_search("s1")
+    if search.state is not SearchState.PAUSED:
+        bench.store.save_search(search.moved(SearchState.PAUSED, now), bench.lease)
     assert bench.store.unclaimed(now) == []
     assert bench.store.give_order("s1", Resume(), at=now).state is SearchState.QUEUED
     bench.take_over("runner 2")
@@ -133,6 +134,28 @@ def test_a_trial_that_was_measured_before_its_runner_was_lost_and_then_paused_is
     bench.take_over("runner 2")
     assert bench.driver().next_trial().number != number
     assert bench.trials[number].state is TrialState.WAITING
+
+
+@pytest.mark.parametrize("max_parallel", [1, 2])
+def test_a_search_that_is_paused_after_its_runner_was_lost_ends_as_if_nothing_had_been(
+    tmp_path, max_parallel
+):
+    changes = {"num_trials": 4, "num_points": 2, "max_parallel": max_parallel}
+    undisturbed, fuse = eager(tmp_path / "undisturbed", **changes), Fuse()
+    undisturbed.run(fuse)
+    num_running = 0
+    for steps in range(1, fuse.num_burnt, 3):
+        search = eager(tmp_path / str(steps), **changes)
+        with pytest.raises(RunnerKilled):
+            search.run(Fuse(steps=steps))
+        num_running += TrialState.RUNNING in {trial.state for trial in search.trials}
+        search.store.release(search.lease)
+        search.store.give_order("s1", Pause(), at=search.clock())
+        paused(search)
+        search.run()
+        assert search.decisions() == undisturbed.decisions()
+        assert search.simulation.trained() == undisturbed.simulation.trained()
+    assert num_running > 20
 
 
 # Kill

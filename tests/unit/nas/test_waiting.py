@@ -46,19 +46,21 @@ def test_work_is_no_hindrance(stage):
     ],
 )
 def test_a_queued_search_tells_its_place(queue, capacity, text, position):
-    found = search_waits(make_search(), queue, capacity)
+    found = search_waits(make_search(), queue, capacity, is_held=False)
     assert found == Waiting(kind=WaitingKind.QUEUE, text=text, position=position)
 
 
 def test_where_no_search_is_run_that_is_what_a_queued_one_waits_for():
-    found = search_waits(make_search(), QUEUE, Capacity(notice="needs torch, which this Python lacks"))
+    found = search_waits(
+        make_search(), QUEUE, Capacity(notice="needs torch, which this Python lacks"), is_held=False
+    )
     assert found == Waiting(
         kind=WaitingKind.NO_WORKERS, text="needs torch, which this Python lacks", position=3
     )
 
 
 def test_a_paused_search_waits_for_people():
-    found = search_waits(make_search(state=SearchState.PAUSED), [], HERE)
+    found = search_waits(make_search(state=SearchState.PAUSED), [], HERE, is_held=False)
     assert found.kind is WaitingKind.PAUSED
     assert "nas resume search-1" in found.text
 
@@ -66,10 +68,25 @@ def test_a_paused_search_waits_for_people():
 def test_a_search_that_runs_waits_for_what_its_runner_says():
     progress = Progress(stage=stage_of(WaitingKind.RESOURCES, "1 asks Ray for 8 GPU; free now: 0 of 4 GPU"))
     hindered = make_search(state=SearchState.RUNNING, progress=progress)
-    assert search_waits(hindered, [], HERE).kind is WaitingKind.RESOURCES
-    assert search_waits(replace(hindered, progress=Progress(stage="trials")), [], HERE) is None
-    assert search_waits(replace(hindered, progress=None), [], HERE) is None
-    assert search_waits(make_search(state=SearchState.SUCCEEDED), [], HERE) is None
+    assert search_waits(hindered, [], HERE, is_held=True).kind is WaitingKind.RESOURCES
+    assert search_waits(replace(hindered, progress=Progress(stage="trials")), [], HERE, is_held=True) is None
+    assert search_waits(replace(hindered, progress=None), [], HERE, is_held=True) is None
+    assert search_waits(make_search(state=SearchState.SUCCEEDED), [], HERE, is_held=False) is None
+
+
+@pytest.mark.parametrize("state", [SearchState.PREPARING, SearchState.RUNNING, SearchState.COMPLETING])
+def test_a_search_whose_runner_is_gone_waits_for_another(state):
+    left = make_search(state=state, progress=Progress(stage="trials"))
+    assert search_waits(left, [], HERE, is_held=False) == Waiting(
+        kind=WaitingKind.RUNNER,
+        text="its runner is gone; it is taken up again as soon as there is room; 1 runs at a time here "
+        "(NAS_MAX_SEARCHES)",
+    )
+    nowhere = search_waits(left, [], Capacity(notice="runs no searches"), is_held=False)
+    assert nowhere == Waiting(kind=WaitingKind.NO_WORKERS, text="runs no searches")
+    stage = stage_of(WaitingKind.HUB, "no answer")
+    hindered = replace(left, progress=Progress(stage=stage))
+    assert search_waits(hindered, [], HERE, is_held=False).kind is WaitingKind.HUB
 
 
 SPEC = small_spec()
