@@ -79,6 +79,7 @@ RULES: Mapping[str, Rule] = {
     "read_search_log": READS,
     "get_front": READS,
     "get_series": READS,
+    "get_report": READS,
     "export_search": READS,
     "compare_searches": SIGNED_IN,  # and must see each of the searches
     "list_history": SIGNED_IN,

@@ -24,6 +24,7 @@ from nas.cli_history import history_commands
 from nas.cli_options import Owner, SearchId, SpecFile, Tags, said_at_first
 from nas.cli_output import INTERRUPTED, Json, Told, exit_code, leave, print_error, print_json, print_line
 from nas.cli_remote import remote
+from nas.cli_report import report_commands
 from nas.cli_winner import winner
 from nas.errors import InvalidSpec
 from nas.estimate_rows import estimate_rows
@@ -226,6 +227,7 @@ def main() -> None:
     app.add_typer(control)
     app.add_typer(winner)
     app.add_typer(history_commands)
+    app.add_typer(report_commands)
     app.add_typer(cli_admin.commands(), name="admin")
     app.add_typer(cli_mlflow.mlflow, name="mlflow")
     app(prog_name="nas")

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, overload
 
 from pydantic import Field
 
 from nas.answers_history import FoundFront, FoundSideBySide, HistoryPage, ParentList
 from nas.axes import AXIS_NAMES
 from nas.client_calls import Calls, given
+from nas.connection import MEDIA_TYPES
 from nas.exports import Format
 from nas.history import HistoryOrder
 from nas.parameters import (
@@ -21,6 +22,7 @@ from nas.parameters import (
     TextPart,
     WorkspaceNames,
 )
+from nas.report import SearchReport
 from nas.search import SearchState
 from nas.series import LEAST_POINTS, MOST_CURVES, MOST_POINTS, Series
 from nas.side_by_side import MOST_SEARCHES
@@ -148,6 +150,27 @@ class HistoryCalls(Calls):
         asked = {"trial": trial, "max_points": max_points, "max_trials": max_trials}
         return self._ask(Series, "GET", f"/searches/{search_id}/series", params=asked)
 
+    @overload
+    def get_report(self, search_id: SearchId) -> SearchReport: ...
+
+    @overload
+    def get_report(self, search_id: SearchId, *, format: Literal["json"]) -> SearchReport: ...
+
+    @overload
+    def get_report(self, search_id: SearchId, *, format: Literal["html"]) -> Iterator[str]: ...
+
+    def get_report(
+        self,
+        search_id: SearchId,
+        *,
+        format: Literal["json", "html"] = "json",  # noqa: A002 - as REST calls it
+    ) -> SearchReport | Iterator[str]:
+        """Return what a search found, what it cost and what it teaches; as HTML it is one file, yielded as it arrives."""
+        path = f"/searches/{search_id}/report"
+        if format == "html":
+            return self._table(path, {"format": format}, ("text/html",))
+        return self._ask(SearchReport, "GET", path)
+
     def export_search(
         self,
         search_id: SearchId,
@@ -158,8 +181,10 @@ class HistoryCalls(Calls):
         """Yield the trials of a search or their points as a table for other programs, as it arrives."""
         return self._table(f"/searches/{search_id}/export", {"rows": rows, "format": format.value})
 
-    def _table(self, path: str, asked: Mapping[str, Any]) -> Iterator[str]:
-        with self._connection.stream(path, params=given(asked)) as response:
+    def _table(
+        self, path: str, asked: Mapping[str, Any], allowed: tuple[str, ...] = MEDIA_TYPES
+    ) -> Iterator[str]:
+        with self._connection.stream(path, params=given(asked), allowed=allowed) as response:
             yield from response.iter_text()
 
 

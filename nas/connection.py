@@ -106,6 +106,7 @@ class Connection:
         params: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
         silence_seconds: float = TIMEOUT_SECONDS,
+        allowed: tuple[str, ...] = MEDIA_TYPES,
     ) -> Iterator[httpx.Response]:
         """Give an answer while it arrives; it is broken off after so long without a byte."""
         timeout = httpx.Timeout(self._timeout_seconds, read=silence_seconds)
@@ -113,7 +114,7 @@ class Connection:
             self._named_errors(),
             self._http.stream("GET", path, params=params, headers=headers, timeout=timeout) as response,
         ):
-            _check(response, MEDIA_TYPES)
+            _check(response, allowed)
             yield response
 
     def _answer(

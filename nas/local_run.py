@@ -25,6 +25,7 @@ from nas.estimate import Estimate
 from nas.interruption import Interruption
 from nas.leaderboard import comparison_of
 from nas.mlflow_beside import LEAVE_SECONDS, SEND_SECONDS, MlflowBeside
+from nas.report import SearchReport
 from nas.search import Event, Search, SearchSpec, SearchState
 from nas.service import SearchService
 from nas.settings import Settings
@@ -110,15 +111,31 @@ def local_winner(search_id: str, settings: Settings) -> Path | None:
         Conflict: There is no winner, or not yet.
         NotFound: The winner's directory is gone.
     """
+    with _local(search_id, settings) as service:
+        return service.winner_directory(search_id) if service else None
+
+
+def local_report(search_id: str, settings: Settings) -> SearchReport | None:
+    """Return the report of a search, or None where this home knows no such search."""
+    with _local(search_id, settings) as service:
+        return service.report(search_id) if service else None
+
+
+@contextmanager
+def _local(search_id: str, settings: Settings) -> Iterator[SearchService | None]:
+    """Give the use cases of this home if it knows a search."""
     if not settings.artifact_root.is_dir():
-        return None  # nothing was ever run here: no database is made to find that out
+        yield None  # nothing was ever run here: no database is made to find that out
+        return
     store = open_store(settings.database_url)
     try:
-        store.get_search(search_id)
-    except NotFound:
-        return None
-    else:
-        return SearchService(store, artifact_root=settings.artifact_root).winner_directory(search_id)
+        service = SearchService(store, artifact_root=settings.artifact_root)
+        try:
+            service.search(search_id)
+        except NotFound:
+            yield None
+        else:
+            yield service
     finally:
         store.close()
 

@@ -8,11 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from nas.clock import Clock
 from nas.errors import InvalidRequest, NotFound
 from nas.exports import Row, history_row, point_row, trial_row
 from nas.frontier import pareto_front
 from nas.history import EVERYTHING, Entry, HistoryFilter, HistoryOrder, ParentSummary, Place
+from nas.leaderboard import comparison_of
 from nas.listing import EVERY_SEARCH, SearchFilter, place_of
+from nas.report import SearchReport, search_report
 from nas.series import Series, curve, furthest
 from nas.side_by_side import MOST_SEARCHES, SideBySide, beside, side_by_side
 from nas.standing import SearchView, TrialRecord, records_of
@@ -29,6 +32,7 @@ class Retrospect(ABC):
     """The use cases that look back."""
 
     _store: SearchStore
+    _clock: Clock
 
     @abstractmethod
     def get(self, search_id: str) -> SearchView:
@@ -89,6 +93,13 @@ class Retrospect(ABC):
         records = records_of(chosen, points, ())
         curves = tuple(curve(record.trial, record.points, max_points) for record in records)
         return Series(search_id=search_id, curves=curves, num_trials=len(trials))
+
+    def report(self, search_id: str) -> SearchReport:
+        """Return what a search found, what it cost and what it teaches, as it stands."""
+        view = self.get(search_id)
+        trials = self._store.trials(search_id)
+        records = records_of(trials, self._store.points(search_id), self._store.attempts(search_id))
+        return search_report(view, records, comparison_of(view.search, trials), self._clock())
 
     def trial_rows(self, search_id: str) -> Iterator[Row]:
         """Return the trials of a search as rows of ``TRIAL_COLUMNS``, read page by page; it is there when this returns."""

@@ -216,6 +216,7 @@ USES: Mapping[str, Callable[..., Any]] = {
     "compare": _of_searches,
     "front": _READ,
     "series": _READ,
+    "report": _READ,
     "trial_rows": _READ,
     "point_rows": _READ,
     "control.pause": _ordered,

@@ -96,6 +96,11 @@ def duration(span: timedelta) -> str:
     return " ".join(f"{amount} {unit}" for amount, unit in parts[first : first + 2] if amount) or "0 s"
 
 
+def hours(seconds: float) -> str:
+    """Return worker seconds in hours, less than one of them as ``duration`` says it."""
+    return duration(timedelta(seconds=seconds)) if seconds < 3600 else f"{seconds / 3600:,.1f} h"
+
+
 def remaining(seconds: float | None) -> str:
     """Return about how long is left, rounded to what an estimate is worth."""
     if seconds is None:

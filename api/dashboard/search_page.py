@@ -7,6 +7,7 @@ from starlette.datastructures import QueryParams
 from api.dashboard.axes_panel import AxesPanel
 from api.dashboard.charts import learning_chart, num_curves_left_out, size_chart
 from api.dashboard.control_panel import ControlPanel
+from api.dashboard.cost_panel import CostPanel
 from api.dashboard.live import Live
 from api.dashboard.mlflow_panel import MlflowPanel
 from api.dashboard.parallel_panel import ParallelPanel
@@ -93,6 +94,7 @@ class _Page:
             with ui.element("div").classes("charts"):
                 self._axes = AxesPanel()
                 self._ranking = RankingPanel()
+                self._cost = CostPanel(self._id)
             self._said = SaidPanel(service, snapshot.search)
             with ui.element("div").classes("charts"):
                 self._story = StoryPanel(self._id)
@@ -137,6 +139,7 @@ class _Page:
         self._parallel.show(snapshot)
         self._axes.show(snapshot)
         self._ranking.show(snapshot.agreement)
+        self._cost.show(snapshot)
         self._said.show(search)
         self._story.show(snapshot.happened)
 

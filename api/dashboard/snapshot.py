@@ -16,6 +16,8 @@ from nas.following import Followed, Following
 from nas.frontier import Comparison
 from nas.leaderboard import Line, comparison_of, leaderboard
 from nas.parent import architecture_of
+from nas.report_spending import Spending, spending
+from nas.report_zones import Zones, zones
 from nas.search import Search
 from nas.service import SearchService
 from nas.standing import SearchView, TrialRecord, with_waits
@@ -35,6 +37,8 @@ class Snapshot:
     """Trials in reading order."""
     comparison: Comparison | None
     agreement: list[Agreement]
+    spending: Spending
+    zones: Zones
     happened: list[Happening]
     """What happened last, the latest first."""
     parent: Architecture | None
@@ -84,6 +88,8 @@ class SnapshotReader:
             lines=leaderboard(_with_waits(search, records)),
             comparison=comparison_of(search, [record.trial for record in records]),
             agreement=self._last.agreement if is_known and self._last else rank_agreement(records),
+            spending=self._last.spending if is_known and self._last else spending(search, records),
+            zones=self._last.zones if is_known and self._last else zones(search, records),
             happened=chronicle(search, records, limit=MAX_HAPPENINGS),
             parent=_parent_of(search),
             winner=self._winner(search),

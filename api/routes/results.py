@@ -9,8 +9,10 @@ from api.authorisation import ID_PATTERN
 from api.dependencies import SearchId, Service
 from api.errors import problems
 from api.schemas.history import FrontResource, SeriesResource, SideBySideResource
+from api.schemas.report import ReportResource
 from api.tables import TABLE, Form, described, table
 from nas.exports import POINT_COLUMNS, TRIAL_COLUMNS, Format
+from nas.report_page import report_page
 from nas.series import LEAST_POINTS, MOST_CURVES, MOST_POINTS
 from nas.side_by_side import MOST_SEARCHES
 
@@ -54,6 +56,28 @@ def get_series(
     """Read learning curves, down-sampled."""
     found = service.series(search_id, numbers=trial, max_points=max_points, max_trials=max_trials)
     return SeriesResource.model_validate(found)
+
+
+@router.get(
+    "/searches/{search_id}/report",
+    operation_id="get_report",
+    response_model=ReportResource,
+    responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}, **problems(404, 422, 503)},
+)
+def get_report(
+    service: Service,
+    search_id: SearchId,
+    form: Annotated[
+        Literal["json", "html"],
+        Query(alias="format", description="`html` is one file that needs nothing else, of about 5 MB."),
+    ] = "json",
+) -> ReportResource | StreamingResponse:
+    """Read what a search found, what it cost and what it teaches, as it stands; or take it along with its figures."""
+    found = service.report(search_id)
+    if form == "json":
+        return ReportResource.model_validate(found)
+    headers = {"Content-Disposition": f'inline; filename="report-{search_id}.html"'}
+    return StreamingResponse(report_page(found), media_type="text/html; charset=utf-8", headers=headers)
 
 
 @router.get(

@@ -1,0 +1,155 @@
+"""A report as REST answers with it. Losses are nats per held-out token."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from api.schemas.base import Resource
+from api.schemas.history import CurveResource
+from api.schemas.searches import AxisImportanceResource, ComparisonResource
+from nas.axes import AxisName
+from nas.budget import Counting
+from nas.report_spending import SpentOn
+from nas.search import SearchState
+from nas.trial import TrialRole, TrialState
+
+
+class ReportedTrialResource(Resource):
+    """One trial."""
+
+    number: int
+    architecture: str
+    role: TrialRole
+    state: TrialState
+    sizes: Mapping[str, int]
+    """On the searched axes."""
+    num_parameters: int
+    """As the budget counts them."""
+    rank: int | None
+    """1 is the best; only completed trials of the search compete."""
+    loss_before: float | None
+    """Of the pruned model, before retraining."""
+    loss: float | None
+    """At the last evaluation."""
+    num_tokens: int
+    """At that evaluation; losses compare at equal tokens only."""
+
+
+class AgreementResource(Resource):
+    """How far the ranking at ``earlier`` tokens is the ranking at ``later`` ones."""
+
+    earlier: int
+    later: int
+    num_trials: int
+    """Measured at both."""
+    tau: float | None
+    """Kendall's: 1 the same order, 0 unrelated, -1 the reverse; null with too few trials, or where all tie."""
+
+
+class SizesResource(Resource):
+    """Neighbouring sizes on an axis, both ends included."""
+
+    axis: AxisName
+    least: int
+    most: int
+
+
+class ZoneResource(Resource):
+    """The architectures with such sizes, on one axis or on two; losses are those at the first rung."""
+
+    sizes: list[SizesResource]
+    num_trials: int
+    num_behind: int
+    """Whose loss is above ``behind_above``, or not finite."""
+    best_loss: float | None
+    median_loss: float | None
+    chance: float | None
+    """That as many trials, drawn blindly, were all behind; null where some are not."""
+    never_works: bool
+    """Whether all are behind, none recovered, and chance is no explanation."""
+
+
+class ZonesResource(Resource):
+    """What the trials tell of the parts of the space."""
+
+    num_tokens: int
+    """Of the first rung, where all trials are compared."""
+    num_trials: int
+    median_loss: float | None
+    behind_above: float | None
+    choices: list[ZoneResource]
+    """By axis and size."""
+    pairs: list[ZoneResource]
+    """Pairs that never work though neither of their sizes is such a zone by itself."""
+
+
+class SpentResource(Resource):
+    """What trials took that came to the same end."""
+
+    on: SpentOn
+    num_trials: int
+    num_tokens: int
+    compute_seconds: float
+    """Worker seconds of all attempts, times the processes of each."""
+
+
+class SpendingResource(Resource):
+    """What a search took so far."""
+
+    parts: list[SpentResource]
+    num_tokens: int
+    compute_seconds: float
+    exhaustive_tokens: int
+    """What it takes to train every feasible architecture to the last rung."""
+    exhaustive_seconds: float | None
+    """The same at the pace of what was spent."""
+    saved_tokens: int
+    """Below 0 where baselines cost more than was left out."""
+    saved_share: float
+
+
+class ReportResource(Resource):
+    """What a search found, what it cost and what it teaches, as it stood at a time."""
+
+    search_id: str
+    name: str
+    owner: str
+    tags: list[str]
+    notes: str
+    state: SearchState
+    at: datetime
+    """When the report was made."""
+    created_at: datetime
+    finished_at: datetime | None
+    verdict: list[str]
+    """The best student against budget, parent and baselines, in sentences for people."""
+    parent: str
+    parent_parameters: int
+    parent_loss: float | None
+    budget: str
+    """What a student may cost, in words."""
+    max_parameters: int
+    counting: Counting
+    axes: list[str]
+    """Those that are searched."""
+    sampler: str
+    seed: int
+    data: list[str]
+    """Names of the sources of text."""
+    num_feasible: int
+    rungs: list[int]
+    """Tokens at which trials are compared, the last of a whole training."""
+    counts: Mapping[TrialState, int]
+    best: ReportedTrialResource | None
+    gap_closed: float | None
+    comparison: ComparisonResource | None
+    """The best beside the baselines."""
+    front: list[ReportedTrialResource]
+    """From small to large."""
+    trials: list[ReportedTrialResource]
+    """Those that lead, at most 500."""
+    curves: list[CurveResource]
+    """Of those that are furthest."""
+    agreement: list[AgreementResource]
+    importance: AxisImportanceResource | None
+    zones: ZonesResource
+    spending: SpendingResource
