@@ -69,7 +69,7 @@ def _show_zones(zones: Zones) -> None:
         ui.label("Told once trials have come to the first rung.").classes("soft")
         return
     if not zones.dead:
-        ui.label(f"None so far; a zone needs {LEAST_TRIALS} trials at least.").classes("soft")
+        ui.label(f"None is told; a zone needs {LEAST_TRIALS} trials at least.").classes("soft")
     ui.label(
         f"{WHY_ZONES} The median of {zones.num_trials} trials after {zones.num_tokens:,} tokens is "
         f"{wording.loss(zones.median_loss)}."
