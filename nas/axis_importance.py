@@ -10,7 +10,7 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from nas.frontier import trained_architectures
-from nas.proposer import quiet
+from nas.samplers.told import quiet
 from nas.search import LEAST_TO_WEIGH, AxisImportance, Search
 from nas.storage.store import TrialPoint
 from nas.study import study_trials

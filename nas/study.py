@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, create_trial
 
 from minitron.architecture import Architecture
 from nas.axes import AXIS_NAMES, Axes, AxisChoices, Multiples, Range
-from nas.proposer import OPTUNA_STATES
 from nas.rungs import losses_by_trial
+from nas.samplers.told import OPTUNA_STATES
 from nas.search import Search
 from nas.spec import spec_to_json
 from nas.storage.store import TrialPoint
