@@ -1,6 +1,6 @@
 """What a spec says of how its architectures are chosen. Values only; ``nas.samplers`` does it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,14 @@ from nas.errors import InvalidSpec
 SamplerName = Literal["tpe", "nsga2", "random", "exhaustive", "nearest-budget"]
 """How the next architecture is chosen: learnt from the losses (``tpe``), or from loss and cost (``nsga2``), drawn
 evenly, every feasible one, or those nearest to the budget's upper end, as NVIDIA ModelOpt's documentation has it."""
+SAMPLERS: Mapping[SamplerName, str] = {
+    "tpe": "TPE, which learns from the losses",
+    "nsga2": "NSGA-II, which learns from losses and costs",
+    "random": "even draws",
+    "exhaustive": "all that are feasible, one after the other",
+    "nearest-budget": "nearest to the budget's upper end, a re-implementation of the rule that NVIDIA ModelOpt documents",
+}
+"""What each is, for people."""
 Order = Literal["space", "shuffled"]
 PriorName = Literal["none", "importance_kept"]
 """``importance_kept`` prefers students that keep more of the parent's measured importance."""
@@ -53,6 +61,19 @@ class Objective:
                 return architecture.weight_bytes(self.dtype) + cache
             case "flops":
                 return architecture.flops_per_token(context=self.context)
+
+    @property
+    def words(self) -> str:
+        """What is counted, for people."""
+        match self.cost:
+            case "parameters":
+                return "parameters"
+            case "memory":
+                return (
+                    f"bytes of weights and KV cache, {self.batch:,} x {self.context:,} tokens in {self.dtype}"
+                )
+            case "flops":
+                return f"floating-point operations a token, {self.context:,} tokens of context"
 
 
 def not_sampled(

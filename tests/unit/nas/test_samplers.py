@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nas.axes import Axes, Range
 from nas.budget import Budget
+from nas.driver import Driver
 from nas.errors import InvalidSpec
 from nas.frontier import best_trial, pareto_front
 from nas.proposer import propose
@@ -19,10 +20,20 @@ from nas.samplers.sampler import PRIOR_DRAWS, Draws, Past
 from nas.samplers.told import ask
 from nas.sampling import Objective
 from nas.search import Rungs
+from nas.service import SearchService
 from nas.space import search_space
 from nas.spec import parse_spec, spec_to_json
+from nas.storage.memory import InMemoryStore
 from nas.trial import Measurement, Trial, TrialRole, TrialState
-from tests.fakes import EPOCH, simulated_loss, small_spec
+from tests.fakes import (
+    EPOCH,
+    FakeExecutor,
+    ManualClock,
+    Simulation,
+    running_search,
+    simulated_loss,
+    small_spec,
+)
 
 NOTHING = Past(trials=(), losses={})
 
@@ -284,3 +295,46 @@ def test_a_spec_of_nsga2_reads_as_it_was_written():
     objective = Objective(cost="memory", batch=4, context=8192, dtype="float16")
     spec = small_spec(sampler="nsga2", objective=objective, rungs=Rungs(), prior="importance_kept")
     assert parse_spec(spec_to_json(spec)) == spec
+
+
+@pytest.fixture
+def played(tmp_path):
+    """Run a search by its driver, and return the store it lies in."""
+
+    def play(**changes):
+        store = InMemoryStore()
+        clock = ManualClock()
+        spec = small_spec(rungs=Rungs(), **changes)
+        search, lease = running_search(store, spec, clock)
+        executor = FakeExecutor(Simulation(directory=tmp_path, spec=spec))
+        executor.run(Driver(search, store, lease, clock))
+        return store
+
+    return play
+
+
+@pytest.mark.parametrize("sampler", ["exhaustive", "nearest-budget"])
+def test_a_whole_space_is_searched_where_as_many_trials_are_asked_for(played, sampler):
+    """And no more than there is."""
+    budget = Budget(min_parameters=620_000, max_parameters=640_000)
+    store = played(sampler=sampler, budget=budget, num_trials=100, max_parallel=3)
+    trials = store.trials("s1")
+    assert {trial.architecture for trial in trials} == set(
+        search_space(small_spec(budget=budget)).architectures
+    )
+    assert {trial.state for trial in trials} == {TrialState.COMPLETED}
+    assert len(trials) == 19
+
+
+def test_as_many_trials_as_are_asked_for_cap_an_exhaustive_search(played):
+    assert len(played(sampler="exhaustive", num_trials=4).trials("s1")) == 4
+
+
+def test_the_front_that_is_served_is_of_what_the_search_weighs(played, tmp_path):
+    objective = Objective(cost="flops", context=65_536)
+    store = played(sampler="nsga2", objective=objective, num_trials=40)
+    trials = store.trials("s1")
+    front = SearchService(store, artifact_root=tmp_path).front("s1")
+    assert front == pareto_front(trials, objective)
+    assert front != pareto_front(trials)
+    assert best_trial(trials) == front[-1]
