@@ -9,7 +9,7 @@ from random import Random
 from minitron.architecture import Architecture
 from nas.samplers.learned import Nsga2, Tpe
 from nas.samplers.ordered import Exhaustive, NearestBudget
-from nas.samplers.sampler import Draws, Past, Prior, Sampler
+from nas.samplers.sampler import Draws, Hint, Past, Sampler
 from nas.search import SearchSpec
 from nas.space import SearchSpace
 from nas.storage.store import TrialPoint
@@ -27,18 +27,18 @@ def propose(
     trials: Sequence[Trial],
     points: Sequence[TrialPoint],
     *,
-    prior: Prior | None = None,
+    hint: Hint | None = None,
 ) -> Architecture | None:
     """Return an architecture not tried yet, or None when all have been.
 
-    The same trials, points and prior give the same answer.
+    The same trials, points and hint give the same answer.
     """
     random = Random(f"proposal {spec.seed} {next_number(trials)}")  # noqa: S311 - repeatable, no secret
-    return sampler_of(spec, prior).propose(space, Past.of(trials, points), random)
+    return sampler_of(spec, hint).propose(space, Past.of(trials, points), random)
 
 
-def sampler_of(spec: SearchSpec, prior: Prior | None = None) -> Sampler:
-    """Return the sampler of a spec; ``prior`` ranks what is tried before anything is known."""
+def sampler_of(spec: SearchSpec, hint: Hint | None = None) -> Sampler:
+    """Return the sampler of a spec; ``hint`` says what looks promising before anything is measured."""
     match spec.sampler:
         case "random":
             return Draws()
@@ -47,7 +47,7 @@ def sampler_of(spec: SearchSpec, prior: Prior | None = None) -> Sampler:
         case "nearest-budget":
             return NearestBudget()
         case "tpe":
-            return Tpe(num_trials=spec.num_trials, start=Draws(prior=prior))
+            return Tpe(num_trials=spec.num_trials, start=Draws(hint=hint))
         case "nsga2":
             assert spec.objective is not None, "a spec without one is refused"
-            return Nsga2(num_trials=spec.num_trials, objective=spec.objective, start=Draws(prior=prior))
+            return Nsga2(num_trials=spec.num_trials, objective=spec.objective, start=Draws(hint=hint))

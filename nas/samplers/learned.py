@@ -11,7 +11,7 @@ from optuna.samplers import NSGAIISampler, TPESampler
 
 from minitron.architecture import Architecture
 from nas.samplers.sampler import Draws, Past
-from nas.samplers.told import ask, distributions_of, told
+from nas.samplers.told import OPTUNA_STATES, ask, distributions_of, told
 from nas.sampling import Objective
 from nas.space import SearchSpace
 from nas.trial import TrialState
@@ -53,11 +53,12 @@ class Tpe:
         distributions = distributions_of(space)
         trials = [
             told(
-                trial,
+                trial.architecture,
                 space,
                 distributions,
+                state=OPTUNA_STATES[trial.state],
                 values=[trial.measurement.loss] if trial.measurement else None,
-                losses=past.losses.get(trial.number, {}),
+                losses=past.losses.get(trial.number),
             )
             for trial in past.trials
         ]
@@ -88,11 +89,11 @@ class Nsga2:
         distributions = distributions_of(space)
         trials = [
             told(
-                trial,
+                trial.architecture,
                 space,
                 distributions,
+                state=OPTUNA_STATES[trial.state],
                 values=[loss, float(self.objective.of(trial.architecture))],
-                losses={},
                 system_attributes={GENERATION: index // population},
             )
             for index, (trial, loss) in enumerate(completed)

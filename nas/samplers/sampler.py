@@ -12,10 +12,10 @@ from nas.space import SearchSpace
 from nas.storage.store import TrialPoint
 from nas.trial import Trial, TrialRole, TrialState
 
-PRIOR_DRAWS = 8
-"""Even draws of which a prior picks one: the first trials lean to what it likes, and still lie apart."""
+HINTED_DRAWS = 8
+"""Even draws of which a hint picks one: the first trials lean to what it likes, and still lie apart."""
 
-Prior = Callable[[Architecture], float]
+Hint = Callable[[Architecture], float]
 """How promising an architecture looks before anything of the search is known; larger is better. A pure function."""
 
 
@@ -59,17 +59,17 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draws:
-    """Every architecture that was not tried is as likely, or with a prior the likelier the better it looks."""
+    """Every architecture that was not tried is as likely, or with a hint the likelier the better it looks."""
 
-    prior: Prior | None = None
+    hint: Hint | None = None
 
     def propose(self, space: SearchSpace, past: Past, random: Random) -> Architecture | None:
         """See ``Sampler``."""
-        if self.prior is None:
+        if self.hint is None:
             return space.draw(random, past.tried)
         draws: list[Architecture] = []
         excluded = set(past.tried)
-        while len(draws) < PRIOR_DRAWS and (drawn := space.draw(random, excluded)) is not None:
+        while len(draws) < HINTED_DRAWS and (drawn := space.draw(random, excluded)) is not None:
             draws.append(drawn)
             excluded.add(drawn)
-        return max(draws, key=self.prior, default=None)
+        return max(draws, key=self.hint, default=None)

@@ -12,8 +12,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from minitron.architecture import Architecture
 from nas.space import SearchSpace
-from nas.trial import Trial, TrialState
+from nas.trial import TrialState
 
 OPTUNA_STATES = {
     TrialState.PROPOSED: OptunaState.RUNNING,
@@ -42,34 +43,36 @@ def distributions_of(space: SearchSpace) -> Distributions:
 
 
 def told(
-    trial: Trial,
+    architecture: Architecture,
     space: SearchSpace,
     distributions: Distributions,
     *,
+    state: OptunaState,
     values: Sequence[float] | None,
-    losses: Mapping[int, float],
+    losses: Mapping[int, float] | None = None,
     system_attributes: Mapping[str, Any] | None = None,
 ) -> FrozenTrial:
-    """Return a trial in Optuna's words: where it stands on each axis, and what came of it.
+    """Return a trial in Optuna's words: where its architecture stands on each axis, and what came of it.
 
     Args:
-        trial: Of an architecture in ``space``.
+        architecture: One of ``space``.
         space: Whose ordinals are told.
         distributions: See ``distributions_of``.
+        state: See ``OPTUNA_STATES``.
         values: Of the objectives; None where it has not completed.
         losses: On its way, by tokens.
         system_attributes: What a sampler of Optuna's notes down of a trial that it proposed.
     """
-    ordinals = space.ordinals(trial.architecture)
+    ordinals = space.ordinals(architecture)
     return _Told(
         number=-1,  # the study counts
         trial_id=-1,
-        state=OPTUNA_STATES[trial.state],
+        state=state,
         value=None,
         values=values,
         params={name: ordinals[name] for name in distributions},
         distributions=dict(distributions),
-        intermediate_values=dict(losses),
+        intermediate_values=dict(losses or {}),
         user_attrs={},
         system_attrs=dict(system_attributes or {}),
         datetime_start=None,

@@ -19,14 +19,14 @@ from tests.fakes import EPOCH, simulated_loss, small_spec
 
 SAMPLERS = {
     "tpe": {},
-    "tpe with a prior": {"sampler": "tpe"},
+    "tpe with a hint": {"sampler": "tpe"},
     "random": {"sampler": "random"},
     "exhaustive": {"sampler": "exhaustive"},
     "exhaustive, shuffled": {"sampler": "exhaustive", "order": "shuffled"},
     "nearest-budget": {"sampler": "nearest-budget"},
     "nsga2, parameters": {"sampler": "nsga2", "objective": Objective(cost="parameters")},
     "nsga2, memory": {"sampler": "nsga2", "objective": Objective(cost="memory", batch=8)},
-    "nsga2, flops with a prior": {"sampler": "nsga2", "objective": Objective(cost="flops")},
+    "nsga2, flops with a hint": {"sampler": "nsga2", "objective": Objective(cost="flops")},
 }
 IN_A_FIXED_ORDER = {"exhaustive", "nearest-budget"}
 """What these propose no seed changes."""
@@ -42,13 +42,13 @@ def spec_of(name):
 
 
 def deep(architecture):
-    """A prior that no space is ordered by."""
+    """A hint that no space is ordered by."""
     return architecture.num_layers - architecture.hidden_size / 1000
 
 
 def proposed(spec, space, trials, points):
-    prior = deep if spec.name.endswith("with a prior") else None
-    return propose(spec, space, trials, points, prior=prior)
+    hint = deep if spec.name.endswith("with a hint") else None
+    return propose(spec, space, trials, points, hint=hint)
 
 
 @pytest.fixture(params=SAMPLERS)

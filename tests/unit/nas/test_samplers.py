@@ -16,7 +16,7 @@ from nas.frontier import best_trial, pareto_front
 from nas.proposer import propose
 from nas.samplers import learned
 from nas.samplers.ordered import shuffled, zero_shot_choice
-from nas.samplers.sampler import PRIOR_DRAWS, Draws, Past
+from nas.samplers.sampler import HINTED_DRAWS, Draws, Past
 from nas.samplers.told import ask
 from nas.sampling import Objective
 from nas.search import Rungs
@@ -227,35 +227,35 @@ def test_costs_are_those_of_the_architecture():
     assert Objective(cost="flops", context=100).of(shape) == shape.flops_per_token(context=100)
 
 
-def test_a_prior_picks_the_likeliest_of_a_few_even_draws():
+def test_a_hint_picks_the_likeliest_of_a_few_even_draws():
     space = search_space(small_spec())
     asked = []
 
-    def prior(architecture):
+    def hint(architecture):
         asked.append(architecture)
         return architecture.hidden_size
 
-    found = Draws(prior=prior).propose(space, NOTHING, Random(0))
-    assert len(set(asked)) == PRIOR_DRAWS
+    found = Draws(hint=hint).propose(space, NOTHING, Random(0))
+    assert len(set(asked)) == HINTED_DRAWS
     assert set(asked) <= set(space.architectures)
     assert found.hidden_size == max(each.hidden_size for each in asked)
 
 
-def test_a_prior_leads_the_first_trials_alone():
+def test_a_hint_leads_the_first_trials_alone():
     """Then what was measured does."""
     spec = small_spec(num_trials=20, prior="importance_kept")
     space = search_space(spec)
 
-    def first(prior):
+    def first(hint):
         trials = []
         for number in range(10):
-            trials.append(completed(number, propose(spec, space, trials, [], prior=prior)))
+            trials.append(completed(number, propose(spec, space, trials, [], hint=hint)))
         return trials
 
     narrow = first(lambda architecture: -architecture.hidden_size)
     even = first(None)
     assert sum(t.architecture.hidden_size for t in narrow) < sum(t.architecture.hidden_size for t in even)
-    assert propose(spec, space, even, [], prior=lambda _: 1 / 0) is not None
+    assert propose(spec, space, even, [], hint=lambda _: 1 / 0) is not None
 
 
 @pytest.mark.parametrize(
