@@ -69,7 +69,8 @@ class Tpe:
 class Nsga2:
     """The genetic algorithm NSGA-II (Deb et al., 2002): trials of low loss and of low cost have children.
 
-    A generation is made of completed trials in the order of their numbers, so that it follows from what is stored.
+    Generations are the completed trials in the order of their numbers, so that they follow from what is stored. The
+    parents of one are the best of all before it, told as one generation: the same elite without a step for each.
     """
 
     num_trials: int
@@ -87,6 +88,7 @@ class Nsga2:
         if len(completed) < population:
             return self.start.propose(space, past, random)
         distributions = distributions_of(space)
+        num_before = len(completed) // population * population
         trials = [
             told(
                 trial.architecture,
@@ -94,7 +96,7 @@ class Nsga2:
                 distributions,
                 state=OPTUNA_STATES[trial.state],
                 values=[loss, float(self.objective.of(trial.architecture))],
-                system_attributes={GENERATION: index // population},
+                system_attributes={GENERATION: int(index >= num_before)},
             )
             for index, (trial, loss) in enumerate(completed)
         ]

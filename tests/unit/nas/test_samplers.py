@@ -187,22 +187,39 @@ def test_nsga2_is_told_loss_and_cost_of_whole_generations(objective, monkeypatch
         [trial.measurement.loss, objective.of(trial.architecture)] for trial in trials[:15]
     ]
     generations = [each.system_attrs["NSGAIISampler:generation"] for each in told[-1]]
-    assert generations == [0] * 5 + [1] * 5 + [2] * 5
+    assert generations == [0] * 15
+    generations = [each.system_attrs["NSGAIISampler:generation"] for each in told[-2]]
+    assert generations == [0] * 10 + [1] * 4, "what is not whole yet has no children"
 
 
-def test_a_child_of_nsga2_has_the_parents_of_its_generation(monkeypatch):
-    """Optuna's own attribute says so: were it renamed, every trial would be of the first generation."""
+def test_children_of_nsga2_have_the_best_of_all_before_as_parents(monkeypatch):
+    """Optuna's own attribute says which are before: were it renamed, none would have parents."""
     parents = []
     select = learned.NSGAIISampler.select_parent
 
     def listen(sampler, study, generation):
-        parents.append(generation)
-        return select(sampler, study, generation)
+        selected = select(sampler, study, generation)
+        parents.append((generation, {trial.number for trial in selected}))
+        return selected
 
     monkeypatch.setattr(learned.NSGAIISampler, "select_parent", listen)
-    spec = small_spec(num_trials=16, rungs=Rungs(), sampler="nsga2", objective=Objective())
-    searched(spec, 16)
-    assert set(parents) == {1, 2, 3}
+    objective = Objective()
+    spec = small_spec(num_trials=16, rungs=Rungs(), sampler="nsga2", objective=objective)
+    trials = searched(spec, 16)
+    assert len(parents) == 11
+    for number, (generation, selected) in zip(range(5, 16), parents, strict=True):
+        before = trials[: number // 5 * 5]
+        assert generation == 1
+        assert len(selected) == 5
+        front = {trial.number for trial in pareto_front(before, objective)}
+        assert front <= selected or selected <= front
+
+
+def test_nsga2_goes_on_for_thousands_of_trials():
+    spec = small_spec(num_trials=40, rungs=Rungs(), sampler="nsga2", objective=Objective())
+    space = search_space(small_spec(budget=Budget(max_parameters=10**6)))
+    trials = [completed(number, space.at(number % (len(space) - 1))) for number in range(6000)]
+    assert propose(spec, space, trials, []) == space.at(len(space) - 1)
 
 
 @pytest.mark.parametrize("objective", COSTS, ids=lambda each: each.cost)
