@@ -102,6 +102,15 @@ def test_nearest_budget_begins_at_the_upper_end_and_goes_down():
     assert counts == sorted(map(spec.budget.count, search_space(spec).architectures), reverse=True)[:30]
 
 
+def test_the_largest_come_first_and_equals_in_the_order_of_the_space():
+    spec = small_spec(budget=Budget(max_parameters=640_000, min_parameters=300_000))
+    space = search_space(spec)
+    count = spec.budget.count
+    ordered = sorted(space.architectures, key=lambda each: -count(each))
+    assert len({count(each) for each in ordered}) < len(ordered), "there are equals"
+    assert list(space.largest_first()) == ordered
+
+
 def test_nearest_budget_counts_as_its_budget_does():
     spec = small_spec(sampler="nearest-budget")
     budget = Budget(max_parameters=500_000, counting="non_embedding")
