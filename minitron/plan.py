@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from minitron.architecture import Architecture
 from minitron.errors import ArtifactMismatch
 from minitron.families import family_named
 from minitron.heads import Indices, KeptHeads, best_heads, check_heads, heads_of, heads_per_group
 from minitron.importance import ImportanceScores
+from minitron.keeping import best, best_layers
 from minitron.recipe import PruningRecipe
 
 _SEARCHED = (
@@ -103,37 +103,23 @@ def plan_pruning(
     family_named(source.family).check_recipe(recipe)
     check_heads(source, target, recipe)
     layers = kept_layers(scores, target.num_layers)
-    hidden = _best(scores.hidden_D.numpy(), target.hidden_size)
+    hidden = best(scores.hidden_D.numpy(), target.hidden_size)
     heads = [best_heads(scores.heads_LN[layer].numpy(), source, target, recipe) for layer in layers]
     return PruningPlan(
         source=source,
         target=target,
         layers=layers,
         hidden=hidden,
-        neurons=tuple(_best(scores.neurons_LF[layer].numpy(), target.intermediate_size) for layer in layers),
+        neurons=tuple(best(scores.neurons_LF[layer].numpy(), target.intermediate_size) for layer in layers),
         **_by_layer(heads),
         norm_gains=_norm_gains(scores, layers, hidden) if recipe.norm_rescaling else (),
     )
 
 
 def kept_layers(scores: ImportanceScores, num_layers: int) -> Indices:
-    """Keep the layers that cost most to do without: all but the cheapest block where blocks were measured.
-
-    Raises:
-        ArtifactMismatch: Fewer layers than the scores tell.
-    """
-    every, blocks_RL = scores.architecture.num_layers, scores.blocks_RL
-    dropped = every - num_layers
-    # Infinity says that a layer never went, or that nothing works without it.
-    fewest = int(scores.layers_L.isposinf().sum()) if blocks_RL is None else every - len(blocks_RL)
-    if num_layers < fewest:
-        raise ArtifactMismatch(
-            f"target.num_layers: found {num_layers}, allowed for these scores: at least {fewest}"
-        )
-    if blocks_RL is None or dropped == 0:
-        return _best(scores.layers_L.numpy(), num_layers)
-    first = int(blocks_RL[dropped - 1].argmin())
-    return tuple(index for index in range(every) if not first <= index < first + dropped)
+    """See ``minitron.keeping.best_layers``."""
+    blocks_RL = None if scores.blocks_RL is None else scores.blocks_RL.numpy()
+    return best_layers(scores.layers_L.numpy(), blocks_RL, num_layers)
 
 
 def random_plan(
@@ -185,10 +171,6 @@ def depth_plan(source: Architecture, layers: Sequence[int]) -> PruningPlan:
         heads=tuple(tuple(range(source.num_attention_heads)) for _ in layers),
         kv_heads=tuple(tuple((head,) for head in range(source.num_key_value_heads)) for _ in layers),
     )
-
-
-def _best(scores: npt.NDArray[np.float32], kept: int) -> Indices:
-    return tuple(np.sort(np.argsort(-scores, kind="stable")[:kept]).tolist())
 
 
 def _by_layer(heads: Sequence[KeptHeads]) -> dict[str, Any]:

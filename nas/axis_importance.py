@@ -10,10 +10,10 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from nas.frontier import trained_architectures
-from nas.proposer import quiet
+from nas.samplers.told import quiet
 from nas.search import LEAST_TO_WEIGH, AxisImportance, Search
 from nas.storage.store import TrialPoint
-from nas.study import study_trials
+from nas.study import study_directions, study_trials
 from nas.trial import Trial
 
 
@@ -26,9 +26,11 @@ def axis_importance(
     if len(weighed) < LEAST_TO_WEIGH or len(losses) < 2:
         return None
     with quiet():
-        study = optuna.create_study()
+        study = optuna.create_study(directions=study_directions(search.spec))
         study.add_trials(study_trials(search, weighed, points))
-    shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    shares = get_param_importances(
+        study, evaluator=FanovaImportanceEvaluator(seed=0), target=lambda trial: trial.values[0]
+    )
     return AxisImportance(
         num_trials=len(weighed), shares={name: round(float(share), 6) for name, share in shares.items()}
     )

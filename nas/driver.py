@@ -23,6 +23,7 @@ from nas.hopeless import failure_of_all, first_hopeless
 from nas.ledger import Ledger
 from nas.orders import Enqueued
 from nas.proposer import next_number, propose
+from nas.samplers.sampler import Hint
 from nas.search import Search, SearchState
 from nas.space import search_space
 from nas.storage.store import Lease, SearchStore
@@ -74,7 +75,9 @@ class Driver:
     raises, LostLease above all, is the caller's to handle, by ending.
     """
 
-    def __init__(self, search: Search, store: SearchStore, lease: Lease, clock: Clock) -> None:
+    def __init__(
+        self, search: Search, store: SearchStore, lease: Lease, clock: Clock, *, hint: Hint | None = None
+    ) -> None:
         self.search_id = search.id
         self.spec = search.spec
         self.space = search_space(search.spec)
@@ -90,6 +93,7 @@ class Driver:
         self._store = store
         self._lease = lease
         self._clock = clock
+        self._hint = hint
         self._orders = search.orders
         self._ledger = Ledger(store, lease)
         self._num_tokens = {number: max(losses) for number, losses in self._ledger.losses.items()}
@@ -152,7 +156,9 @@ class Driver:
             return self._add(enqueued.architecture, TrialRole.SEARCH, enqueued_by=enqueued.by)
         if not self._more_to_come():
             return None
-        architecture = propose(self.spec, self.space, self._ledger.trials, self._ledger.points)
+        architecture = propose(
+            self.spec, self.space, self._ledger.trials, self._ledger.points, hint=self._hint
+        )
         assert architecture is not None, "_more_to_come counts the architectures of the space"
         return self._add(architecture, TrialRole.SEARCH)
 

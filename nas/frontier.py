@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from minitron.architecture import Architecture
+from nas.sampling import Objective
 from nas.search import Search, SearchSpec
 from nas.trial import Measurement, Trial, TrialRole, TrialState
 
@@ -54,12 +55,19 @@ def trained_architectures(trials: Iterable[Trial]) -> list[Trial]:
     ]
 
 
-def pareto_front(trials: Sequence[Trial]) -> tuple[Trial, ...]:
-    """Return the completed trials that no smaller or equal one beats, from small to large."""
+def pareto_front(trials: Sequence[Trial], objective: Objective | None = None) -> tuple[Trial, ...]:
+    """Return the completed trials that none of lower or equal cost beats, from low cost to high.
+
+    ``objective`` says what costs; None: parameters.
+    """
     front: list[Trial] = []
     lowest = float("inf")
+
+    def cost(trial: Trial, measurement: Measurement) -> int:
+        return objective.of(trial.architecture) if objective else measurement.num_parameters
+
     for trial, measurement in sorted(
-        _competitors(trials), key=lambda each: (each[1].num_parameters, each[1].loss, each[0].number)
+        _competitors(trials), key=lambda each: (cost(*each), each[1].loss, each[0].number)
     ):
         if measurement.loss < lowest:
             lowest = measurement.loss

@@ -1,40 +1,19 @@
-"""The next architecture to try, asked of Optuna.
+"""The next architecture to try, by the sampler that a spec asks for.
 
-Stateless: each proposal builds an in-memory study from the stored trials and asks it once, so that
-there is no second memory to lose. What Optuna wishes for is projected onto the nearest feasible
-architecture that was not tried yet, and only such projected values are ever told.
+Stateless: each proposal is made from the stored trials alone, so that there is no second memory to lose.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from random import Random
 
-import optuna
-from optuna.distributions import BaseDistribution, IntDistribution
-from optuna.samplers import TPESampler
-from optuna.trial import FrozenTrial, create_trial
-from optuna.trial import TrialState as OptunaState
-
 from minitron.architecture import Architecture
-from nas.rungs import Losses, losses_by_trial
+from nas.samplers.learned import Nsga2, Tpe
+from nas.samplers.ordered import Exhaustive, NearestBudget
+from nas.samplers.sampler import Draws, Hint, Past, Sampler
 from nas.search import SearchSpec
 from nas.space import SearchSpace
 from nas.storage.store import TrialPoint
-from nas.trial import Trial, TrialRole, TrialState
-
-MAX_STARTUP_TRIALS = 10
-"""Optuna's default; half of the trials when those are few."""
-
-OPTUNA_STATES = {
-    TrialState.PROPOSED: OptunaState.RUNNING,
-    TrialState.RUNNING: OptunaState.RUNNING,
-    TrialState.WAITING: OptunaState.RUNNING,
-    TrialState.COMPLETED: OptunaState.COMPLETE,
-    TrialState.STOPPED: OptunaState.PRUNED,
-    TrialState.FAILED: OptunaState.FAIL,
-    TrialState.CANCELLED: OptunaState.FAIL,
-}
-"""What Optuna calls the states of a trial: one that waits may go on, one that was stopped never completed."""
+from nas.trial import Trial
 
 
 def next_number(trials: Sequence[Trial]) -> int:
@@ -43,55 +22,32 @@ def next_number(trials: Sequence[Trial]) -> int:
 
 
 def propose(
-    spec: SearchSpec, space: SearchSpace, trials: Sequence[Trial], points: Sequence[TrialPoint]
+    spec: SearchSpec,
+    space: SearchSpace,
+    trials: Sequence[Trial],
+    points: Sequence[TrialPoint],
+    *,
+    hint: Hint | None = None,
 ) -> Architecture | None:
     """Return an architecture not tried yet, or None when all have been.
 
-    The same trials and points give the same answer. The first trials are drawn evenly from the space.
+    The same trials, points and hint give the same answer.
     """
-    searched = [trial for trial in trials if trial.role is TrialRole.SEARCH]
-    tried = {trial.architecture for trial in searched}
     random = Random(f"proposal {spec.seed} {next_number(trials)}")  # noqa: S311 - repeatable, no secret
-    num_compared = sum(trial.state in {TrialState.COMPLETED, TrialState.STOPPED} for trial in searched)
-    num_startup_trials = min(MAX_STARTUP_TRIALS, max(1, spec.num_trials // 2))
-    if spec.sampler == "random" or num_compared < num_startup_trials:
-        return space.draw(random, tried)
-    wish = _ask(space, searched, losses_by_trial(points), seed=random.getrandbits(32))
-    return space.nearest(wish, tried)
+    return sampler_of(spec, hint).propose(space, Past.of(trials, points), random)
 
 
-def _ask(space: SearchSpace, searched: Sequence[Trial], losses: Losses, *, seed: int) -> dict[str, int]:
-    distributions: dict[str, BaseDistribution] = {
-        name: IntDistribution(0, num - 1) for name, num in space.num_ordinals.items() if num > 1
-    }
-    sampler = TPESampler(
-        n_startup_trials=0, n_ei_candidates=24, multivariate=True, group=False, constant_liar=True, seed=seed
-    )
-    with quiet():
-        study = optuna.create_study(direction="minimize", sampler=sampler)
-        study.add_trials([_told(trial, space, distributions, losses) for trial in searched])
-        return study.ask(distributions).params
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Let Optuna say nothing of studies that live for one question."""
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-
-
-def _told(
-    trial: Trial, space: SearchSpace, distributions: dict[str, BaseDistribution], losses: Losses
-) -> FrozenTrial:
-    ordinals = space.ordinals(trial.architecture)
-    return create_trial(
-        state=OPTUNA_STATES[trial.state],
-        value=trial.measurement.loss if trial.measurement else None,
-        params={name: ordinals[name] for name in distributions},
-        distributions=distributions,
-        intermediate_values=dict(losses.get(trial.number, {})),
-    )
+def sampler_of(spec: SearchSpec, hint: Hint | None = None) -> Sampler:
+    """Return the sampler of a spec; ``hint`` says what looks promising before anything is measured."""
+    match spec.sampler:
+        case "random":
+            return Draws()
+        case "exhaustive":
+            return Exhaustive(order=spec.order, seed=spec.seed)
+        case "nearest-budget":
+            return NearestBudget()
+        case "tpe":
+            return Tpe(num_trials=spec.num_trials, start=Draws(hint=hint))
+        case "nsga2":
+            assert spec.objective is not None, "a spec without one is refused"
+            return Nsga2(num_trials=spec.num_trials, objective=spec.objective, start=Draws(hint=hint))

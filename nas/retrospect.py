@@ -69,8 +69,12 @@ class Retrospect(ABC):
         return side_by_side([beside(self.get(each), self.trials(each)) for each in distinct])
 
     def front(self, search_id: str) -> tuple[Trial, ...]:
-        """Return the completed trials of a search that no smaller or equal one beats, from small to large."""
-        return pareto_front(self._store.trials(search_id))
+        """Return the completed trials of a search that none of lower or equal cost beats, from low cost to high.
+
+        The cost is what the search weighs against the loss, parameters unless it says otherwise.
+        """
+        objective = self._store.get_search(search_id).spec.objective
+        return pareto_front(self._store.trials(search_id), objective)
 
     def series(
         self, search_id: str, *, numbers: Sequence[int] | None = None, max_points: int, max_trials: int

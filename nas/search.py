@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from minitron.errors import InvalidRecipe
 from minitron.progress import Progress
@@ -25,6 +25,7 @@ from nas.budget import Budget
 from nas.errors import Conflict, InvalidSpec
 from nas.finals import Evaluated, Evaluation
 from nas.orders import Orders
+from nas.sampling import Objective, Order, PriorName, SamplerName, not_sampled
 from nas.trial import Failure
 
 SPEC_VERSION = 1
@@ -132,7 +133,13 @@ class SearchSpec:
     num_trials: int = 20
     max_parallel: int = 2
     rungs: Rungs = field(default_factory=Rungs)
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: SamplerName = "tpe"
+    order: Order = "space"
+    """In which ``exhaustive`` goes: from small sizes to large ones, or shuffled by the seed."""
+    objective: Objective | None = None
+    """What ``nsga2`` weighs against the loss. The winner is the trial of lowest loss in any case."""
+    prior: PriorName = "none"
+    """What picks the first trials of ``tpe`` and ``nsga2``, before they have anything to learn from."""
     resources: Resources = field(default_factory=Resources)
     comparisons: Comparisons = field(default_factory=Comparisons)
     max_attempts: int = 3
@@ -153,6 +160,9 @@ class SearchSpec:
             )
         if self.checkpoint_seconds <= 0:
             problems.append(("checkpoint_seconds", f"found {self.checkpoint_seconds}, allowed: above 0"))
+        problems += not_sampled(
+            self.sampler, self.order, self.objective, self.prior, fractions=self.rungs.fractions
+        )
         if self.correction is not None:
             try:
                 self.correction.training(self.training)

@@ -5,7 +5,7 @@ neither trials nor samplers. Shapes: N feasible architectures, A axes, S shapes 
 """
 
 from collections import Counter
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from itertools import product
@@ -142,6 +142,10 @@ class SearchSpace:
     def choices(self, name: str) -> tuple[int, ...]:
         """Return the sizes on an axis that occur in the space, ascending."""
         return tuple(np.unique(self._sizes_NA[:, AXIS_NAMES.index(name)]).tolist())
+
+    def largest_first(self) -> Iterator[Architecture]:
+        """Yield every architecture, that of most counted parameters first, equals in order."""
+        return (self.at(int(row)) for row in np.argsort(-self._counts_N, kind="stable"))
 
     def rows_with(self, sizes: Mapping[str, int]) -> np.ndarray:
         """Return the rows of all architectures with these sizes."""

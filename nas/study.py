@@ -10,13 +10,14 @@ from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 
 from minitron.architecture import Architecture
 from nas.axes import AXIS_NAMES, Axes, AxisChoices, Multiples, Range
-from nas.proposer import OPTUNA_STATES
 from nas.rungs import losses_by_trial
-from nas.search import Search
+from nas.samplers.told import OPTUNA_STATES
+from nas.search import Search, SearchSpec
 from nas.spec import spec_to_json
 from nas.storage.store import TrialPoint
 from nas.trial import Trial, TrialRole
@@ -45,18 +46,22 @@ def study_attributes(search: Search) -> dict[str, Any]:
     return _known(attributes)
 
 
+def study_directions(spec: SearchSpec) -> list[StudyDirection]:
+    """Return what the study minimises: the loss, and after it the cost that the search weighs against it."""
+    return [StudyDirection.MINIMIZE] * (2 if spec.objective else 1)
+
+
 def study_trials(search: Search, trials: Sequence[Trial], points: Iterable[TrialPoint]) -> list[FrozenTrial]:
     """Return every trial of a search as one of Optuna's, by number."""
     distributions, losses = _distributions(search.spec.axes), losses_by_trial(points)
-    return [
-        _study_trial(trial, search.spec.axes, distributions, losses.get(trial.number, {})) for trial in trials
-    ]
+    return [_study_trial(trial, search.spec, distributions, losses.get(trial.number, {})) for trial in trials]
 
 
 def _study_trial(
-    trial: Trial, axes: Axes, distributions: dict[str, BaseDistribution], losses: dict[int, float]
+    trial: Trial, spec: SearchSpec, distributions: dict[str, BaseDistribution], losses: dict[int, float]
 ) -> FrozenTrial:
     measured = trial.measurement
+    costs = [float(spec.objective.of(trial.architecture))] if spec.objective else []
     attributes = {
         "search_id": trial.search_id,
         "number": trial.number,
@@ -71,8 +76,8 @@ def _study_trial(
     }
     told = create_trial(
         state=OPTUNA_STATES[trial.state],
-        value=measured.loss if measured else None,
-        params={name: _choice(name, axes, trial.architecture) for name in distributions},
+        values=[measured.loss, *costs] if measured else None,
+        params={name: _choice(name, spec.axes, trial.architecture) for name in distributions},
         distributions=distributions,
         intermediate_values=losses,
         user_attrs=_known(attributes),

@@ -19,15 +19,14 @@ from urllib.parse import quote, unquote
 from filelock import FileLock
 from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, RDBStorage, get_storage
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from minitron.files import new_file
 from nas.errors import Conflict, InvalidSettings, StudiesUnavailable
 from nas.private import make_private
-from nas.search import SearchState
+from nas.search import Search, SearchState
 from nas.storage.store import SearchStore
-from nas.study import study_attributes, study_trials
+from nas.study import study_attributes, study_directions, study_trials
 
 logger = logging.getLogger(__name__)
 
@@ -99,14 +98,14 @@ class StudyStorage:
             trials = store.trials(search_id)  # before the points, which a trial that has ended has all
             wanted = study_trials(search, trials, store.points(search_id))
             attributes = study_attributes(search)
-            study = self._study(search_id)
+            study = self._study(search)
             found = self._storage.get_all_trials(study, deepcopy=False)
             if _contradicts(found, wanted):
                 logger.warning(
                     "the study %s in %s is not its search's: written anew", search_id, shown(self._url)
                 )
                 self._storage.delete_study(study)
-                study, found = self._create(search_id), []
+                study, found = self._create(search), []
             self._tell(study, {name: attributes[name] for name in attributes if name != "state"})
             for trial in wanted[len(found) :]:
                 self._storage.create_new_trial(study, template_trial=trial)
@@ -126,11 +125,12 @@ class StudyStorage:
             and study.user_attrs.get("state") not in _FINAL
         ]
 
-    def _study(self, search_id: str) -> int:
+    def _study(self, search: Search) -> int:
+        search_id = search.id
         try:
             study = self._storage.get_study_id_from_name(search_id)
         except KeyError:
-            return self._create(search_id)
+            return self._create(search)
         owner = self._storage.get_study_user_attrs(study).get("search_id")
         if owner != search_id and self._storage.get_n_trials(study):
             raise Conflict(
@@ -139,9 +139,9 @@ class StudyStorage:
             )
         return study
 
-    def _create(self, search_id: str) -> int:
-        study = self._storage.create_new_study([StudyDirection.MINIMIZE], search_id)
-        self._storage.set_study_user_attr(study, "search_id", search_id)
+    def _create(self, search: Search) -> int:
+        study = self._storage.create_new_study(study_directions(search.spec), search.id)
+        self._storage.set_study_user_attr(study, "search_id", search.id)
         return study
 
     def _tell(self, study: int, attributes: dict[str, Any]) -> None:

@@ -187,7 +187,7 @@ specs = st.builds(
     rungs=st.builds(
         Rungs, fractions=st.sets(fractions, max_size=3).map(lambda each: tuple(sorted(each))), keep=fractions
     ),
-    sampler=st.sampled_from(["tpe", "random"]),
+    sampler=st.sampled_from(["tpe", "random", "exhaustive", "nearest-budget"]),
     resources=st.builds(Resources, cpus=st.floats(0, 64), gpus=st.floats(0, 8), threads=st.integers(0, 64)),
     comparisons=st.builds(
         Comparisons, random_architectures=st.integers(0, 9), random_indices=st.integers(0, 9)

@@ -42,6 +42,7 @@ from workers import nodes, tasks
 from workers.background import Background, Log
 from workers.cluster import NotNow, WorkFailed, connected, no_place, require_room, run_task
 from workers.executor import TuneExecutor
+from workers.hints import hint_of
 from workers.nodes import Site
 from workers.report import Prepared, failure_of
 from workers.studies import StudyKeeper
@@ -235,7 +236,7 @@ class _Run:
     def _drive(
         self, search: Search, prepared: Prepared, spec: SearchSpec, beside: Background[float] | None = None
     ) -> None:
-        driver = Driver(search, self._store, self._lease, utc_now)
+        driver = Driver(search, self._store, self._lease, utc_now, hint=hint_of(spec, prepared))
         has_room = self._settings.ray_address is not None
 
         def must_stop() -> bool:

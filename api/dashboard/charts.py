@@ -22,6 +22,8 @@ from api.dashboard.theme import AMBER, BLUE, GREEN, GREY, PINK, RED
 from nas import wording
 from nas.frontier import pareto_front
 from nas.leaderboard import Line
+from nas.samplers.ordered import zero_shot_choice
+from nas.sampling import SAMPLERS
 from nas.search import Search
 from nas.trial import TrialRole, TrialState
 
@@ -67,8 +69,12 @@ def kind_of(line: Line) -> str | None:
 
 
 def size_chart(search: Search, lines: Sequence[Line], chosen: int | None = None) -> Options:
-    """Return loss against parameters: every trial, the front, the parent's loss, the budget, a ring on the chosen."""
-    count = search.spec.budget.count
+    """Return loss against size: every trial, the front, the parent's loss, the budget, a ring on the chosen.
+
+    Size is what the search weighs against the loss, parameters unless it says otherwise.
+    """
+    objective = search.spec.objective
+    count = objective.of if objective else search.spec.budget.count
     drawn: dict[str, list[Options]] = {kind: [] for kind in KINDS}
     ring: list[Options] = []
     for line in lines:
@@ -80,19 +86,24 @@ def size_chart(search: Search, lines: Sequence[Line], chosen: int | None = None)
             if trial.number == chosen:
                 ring.append(point)
     values = [each["value"] for points in drawn.values() for each in points]
-    marks = [mark("xAxis", search.spec.budget.max_parameters, "budget", RED)]
+    is_budgeted = objective is None or (objective.cost, search.spec.budget.counting) == (
+        "parameters",
+        "total",
+    )
+    marks = [mark("xAxis", search.spec.budget.max_parameters, "budget", RED)] if is_budgeted else []
     if search.parent_loss is not None:
         label = f"parent, {wording.count(search.parent_parameters)} parameters"
         marks.append(mark("yAxis", search.parent_loss, label, INK))
-    sizes = [value[0] for value in values] + [search.spec.budget.max_parameters]
-    if search.spec.budget.min_parameters:
-        sizes.append(search.spec.budget.min_parameters)
+    sizes = [value[0] for value in values]
+    if is_budgeted:
+        limits = (search.spec.budget.max_parameters, search.spec.budget.min_parameters)
+        sizes += [size for size in limits if size]
     losses = [value[1] for value in values]
     if search.parent_loss is not None:
         losses.append(search.parent_loss)
     front = [
         [count(trial.architecture), trial.measurement.loss]
-        for trial in pareto_front([line.record.trial for line in lines])
+        for trial in pareto_front([line.record.trial for line in lines], objective)
         if trial.measurement
     ]
     # Empty ones too: an update is merged series by series.
@@ -105,10 +116,27 @@ def size_chart(search: Search, lines: Sequence[Line], chosen: int | None = None)
     return {
         **base(empty="" if values else EMPTY),
         "legend": legend({**drawn, FRONT: front if len(front) > 1 else []}),
-        "xAxis": {**axis(counting), **bounds(sizes), "axisLabel": labels(COUNT)},
+        "xAxis": {
+            **axis(objective.words if objective else counting),
+            **bounds(sizes),
+            "axisLabel": labels(COUNT),
+        },
         "yAxis": {**axis("held-out loss"), **bounds(losses), "axisLabel": labels(LOSS)},
         "series": [lines_only, *series, _front(front), _ring(ring)],
     }
+
+
+def size_note(search: Search, lines: Sequence[Line]) -> str:
+    """Return what is to be known of a search by NVIDIA's rule: whose it is, and what it takes without retraining."""
+    if search.spec.sampler != "nearest-budget":
+        return ""
+    losses = {
+        line.record.trial.number: {point.num_tokens: point.loss for point in line.record.points}
+        for line in lines
+    }
+    taken = zero_shot_choice([line.record.trial for line in lines], losses)
+    choice = f": by the loss at 0 tokens it takes trial {taken.number} so far" if taken else ""
+    return f"Tried: {SAMPLERS['nearest-budget']}. That rule retrains none of them{choice}."
 
 
 def _front(points: Sequence[Sequence[float]]) -> Options:

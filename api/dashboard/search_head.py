@@ -9,6 +9,7 @@ from api.dashboard.theme import RED, banner, failure_details, show_state, state_
 from api.dashboard.visitor import may_change, may_submit
 from nas import wording
 from nas.errors import Conflict, StoreUnavailable
+from nas.sampling import SAMPLERS
 from nas.search import Search
 from nas.service import SearchService
 
@@ -114,5 +115,6 @@ def _asked(search: Search) -> str:
     spec = search.spec
     return (
         f"Parent {spec.parent} with {wording.count(search.parent_parameters)} parameters. "
-        f"Budget: {wording.budget(spec.budget)}; {search.num_feasible:,} architectures fit."
+        f"Budget: {wording.budget(spec.budget)}; {search.num_feasible:,} architectures fit. "
+        f"Tried: {SAMPLERS[spec.sampler]}."
     )

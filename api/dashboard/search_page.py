@@ -5,7 +5,7 @@ from nicegui import events, ui
 from starlette.datastructures import QueryParams
 
 from api.dashboard.axes_panel import AxesPanel
-from api.dashboard.charts import learning_chart, num_curves_left_out, size_chart
+from api.dashboard.charts import learning_chart, num_curves_left_out, size_chart, size_note
 from api.dashboard.control_panel import ControlPanel
 from api.dashboard.cost_panel import CostPanel
 from api.dashboard.live import Live
@@ -111,8 +111,11 @@ class _Page:
     def _make_charts(self, snapshot: Snapshot) -> None:
         search, lines = snapshot.search, snapshot.lines
         with ui.element("div").classes("charts"):
-            with panel("Loss against parameters"):
+            with panel(
+                f"Loss against {search.spec.objective.cost if search.spec.objective else 'parameters'}"
+            ):
                 self._sizes = ui.echart(size_chart(search, lines), on_point_click=self._point_clicked)
+                self._sizes_note = ui.label().classes("soft")
             with panel("Learning curves"):
                 self._curves = ui.echart(learning_chart(search, lines), on_point_click=self._curve_clicked)
                 self._curves_note = ui.label().classes("soft")
@@ -127,6 +130,8 @@ class _Page:
         self._standing.show(snapshot)
         self._control.show(snapshot.view)
         draw(self._sizes, size_chart(search, lines, chosen))
+        self._sizes_note.text = size_note(search, lines)
+        self._sizes_note.visible = bool(self._sizes_note.text)
         draw(self._curves, learning_chart(search, lines, chosen))
         left_out = num_curves_left_out(lines)
         self._curves_note.visible = bool(left_out)

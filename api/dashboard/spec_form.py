@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nas.sampling import SAMPLERS
 from nas.text import read_text
 
 Problem = tuple[str, str]
@@ -168,6 +169,14 @@ def _sizes(name: str, label: str, hint: str = "") -> FormField:
     )
 
 
+def _read_cost(text: str) -> dict[str, str]:
+    return {"cost": _read_words(text)}
+
+
+def _write_cost(value: Any) -> str:
+    return _write_words(value["cost"])
+
+
 FIELDS: Mapping[str, Sequence[FormField]] = {
     "What": (
         _words("name", label="Name", is_half=True),
@@ -183,6 +192,19 @@ FIELDS: Mapping[str, Sequence[FormField]] = {
         _sizes("intermediate_size", "MLP size", "a range, or 2, 2.5 of hidden"),
         _sizes("num_attention_heads", "Query heads", "6, 9"),
         _sizes("num_key_value_heads", "KV heads", "the papers keep them"),
+    ),
+    "How to choose among them": (
+        _words("sampler", label="Sampler", hint=", ".join(SAMPLERS), is_half=True),
+        FormField(
+            path=("objective",),
+            label="Weighed against the loss",
+            hint="by nsga2: parameters, memory or flops",
+            write=_write_cost,
+            read=_read_cost,
+            is_half=True,
+        ),
+        _words("prior", label="First trials by", hint="none or importance_kept", is_half=True),
+        _words("order", label="Order of exhaustive", hint="space or shuffled", is_half=True),
     ),
     "On which text": (
         _words(

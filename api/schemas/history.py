@@ -86,7 +86,10 @@ class ParentList(Resource):
 
 
 class FrontResource(Resource):
-    """The trials that no smaller or equal one beats, from small to large, all at equal tokens."""
+    """The trials that none of lower or equal cost beats, from low cost to high, all at equal tokens.
+
+    The cost is the search's objective beside the loss: parameters, unless its spec says otherwise.
+    """
 
     search_id: str
     num_tokens: int | None

@@ -12,10 +12,13 @@ from api.dashboard.charts import (
     learning_chart,
     num_curves_left_out,
     size_chart,
+    size_note,
 )
 from api.dashboard.parallel_chart import parallel_chart, parallel_lines
 from nas.frontier import pareto_front
 from nas.leaderboard import leaderboard
+from nas.sampling import Objective
+from nas.search import Rungs
 from nas.trial import TrialRole, TrialState
 
 
@@ -155,3 +158,46 @@ def test_two_trials_are_nothing_to_compare(seeded):
     search = seeded.store.get_search(seeded.id("succeeded"))
     lines = leaderboard(seeded.service.trials(search.id))[:2]
     assert parallel_chart(search, lines)["series"] == []
+
+
+def weighing(seeded, objective):
+    search = seeded.store.get_search(seeded.id("succeeded"))
+    return replace(search, spec=replace(search.spec, objective=objective, sampler="nsga2", rungs=Rungs()))
+
+
+@pytest.mark.parametrize("objective", [Objective(cost="memory", batch=64), Objective(cost="flops")])
+def test_a_search_is_drawn_by_what_it_weighs(seeded, objective):
+    search = weighing(seeded, objective)
+    records = seeded.service.trials(search.id)
+    chart = size_chart(search, leaderboard(records))
+    front = pareto_front([record.trial for record in records], objective)
+    (drawn,) = (each["data"] for each in chart["series"] if each.get("name") == FRONT)
+    assert drawn == [[objective.of(trial.architecture), trial.measurement.loss] for trial in front]
+    assert chart["xAxis"]["name"] == objective.words
+    costs = [
+        point["value"][0] for each in chart["series"] if each.get("name") in KINDS for point in each["data"]
+    ]
+    assert set(costs) <= {objective.of(record.trial.architecture) for record in records}
+    assert "budget" not in str(chart["series"][0]), "it counts parameters"
+
+
+def test_a_budget_of_parameters_is_drawn_where_parameters_are(seeded):
+    search = weighing(seeded, Objective(cost="parameters"))
+    chart = size_chart(search, leaderboard(seeded.service.trials(search.id)))
+    assert "budget" in str(chart["series"][0])
+
+
+def test_what_nvidias_rule_takes_is_told_beside_what_retraining_says(seeded):
+    search = seeded.store.get_search(seeded.id("succeeded"))
+    lines = leaderboard(seeded.service.trials(search.id))
+    assert size_note(search, lines) == ""
+    search = replace(search, spec=replace(search.spec, sampler="nearest-budget"))
+    before = {
+        line.record.trial.number: line.record.points[0].loss
+        for line in lines
+        if line.record.trial.role is TrialRole.SEARCH
+    }
+    note = size_note(search, lines)
+    assert "a re-implementation of the rule that NVIDIA ModelOpt documents" in note
+    assert f"takes trial {min(before, key=before.get)} so far" in note
+    assert "takes" not in size_note(search, [])

@@ -119,3 +119,14 @@ def test_errors_stand_beside_the_field_that_they_name():
         "budget.max_parameters": "nothing fits",
         "num_trials": "too many",
     }
+
+
+def test_a_cost_is_a_section_that_goes_with_it():
+    """Left behind empty it would ask for the default cost."""
+    field = FIELD["objective"]
+    text = patched_text("sampler: nsga2\n", field.patch("memory"))
+    assert content_of(text) == {"sampler": "nsga2", "objective": {"cost": "memory"}}
+    assert field.shown(content_of(text)) == "memory"
+    assert content_of(patched_text(text, field.patch(""))) == {"sampler": "nsga2"}
+    assert field.shown({"objective": {"cost": "memory", "batch": 8}}) is None, "left to the text"
+    assert told_where(EVERY_FIELD, [("objective.cost", "found joy")]) == {"objective": "found joy"}

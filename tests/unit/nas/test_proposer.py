@@ -1,13 +1,22 @@
 """Proposals by TPE are worth their name, quick, quiet and told the truth about the trials."""
 
+import copy
 import logging
 import statistics
 import time
+from dataclasses import replace
 
 import optuna
 import pytest
+from optuna.trial import create_trial
 
+from nas.axes import Axes, Range
+from nas.budget import Budget
 from nas.proposer import propose
+from nas.samplers import learned
+from nas.samplers.told import ask
+from nas.sampling import Objective
+from nas.search import Rungs
 from nas.space import search_space
 from nas.storage.store import TrialPoint
 from nas.trial import Measurement, Point, Trial, TrialRole, TrialState
@@ -55,17 +64,32 @@ def test_the_first_proposals_are_the_same_even_draws_for_every_sampler():
 
 
 def test_a_proposal_after_hundreds_of_trials_takes_a_moment():
-    spec = small_spec(num_trials=500)
+    """About 15 ms of this processor; without the worth of a study that lives for one question, 40."""
+    spec = small_spec(
+        num_trials=600,
+        budget=Budget(max_parameters=10**6),
+        axes=Axes(
+            num_layers=(2, 3, 4, 5, 6),
+            hidden_size=Range(start=64, stop=128, step=4),
+            intermediate_size=Range(start=32, stop=256, step=8),
+            num_attention_heads=(4, 8),
+        ),
+    )
     space = search_space(spec)
-    trials = [completed(number, each) for number, each in enumerate(space.architectures[:-5])]
+    architectures = [space.at(row) for row in range(0, len(space), len(space) // 500)][:500]
+    trials = [completed(number, each) for number, each in enumerate(architectures)]
     points = [
         TrialPoint(trial_number=trial.number, point=Point(num_tokens=num_tokens, loss=2.0, at=EPOCH))
         for trial in trials
         for num_tokens in (0, 16, 40, 80)
     ]
-    started = time.perf_counter()
-    assert propose(spec, space, trials, points) in space.architectures[-5:]
-    assert time.perf_counter() - started < 5
+
+    def seconds():
+        started = time.process_time()
+        assert propose(spec, space, trials, points) is not None
+        return time.process_time() - started
+
+    assert min(seconds() for _ in range(5)) < 0.04
 
 
 def test_optuna_says_nothing_and_keeps_its_verbosity(capfd):
@@ -84,13 +108,12 @@ def test_optuna_says_nothing_and_keeps_its_verbosity(capfd):
 def told(monkeypatch):
     """The trials that Optuna is told of at each proposal."""
     told = []
-    add_trials = optuna.Study.add_trials
 
-    def listen(study, trials):
+    def listen(sampler, trials, *args, **options):
         told.append(list(trials))
-        add_trials(study, trials)
+        return ask(sampler, trials, *args, **options)
 
-    monkeypatch.setattr(optuna.Study, "add_trials", listen)
+    monkeypatch.setattr(learned, "ask", listen)
     return told
 
 
@@ -134,6 +157,53 @@ def test_optuna_is_told_how_each_search_trial_stands_and_of_no_other(told):
         {name: ordinal for name, ordinal in space.ordinals(each).items() if name in searched}
         for each in architectures[:6]
     ]
+
+
+def ask_by_the_book(sampler, trials, distributions, *, num_objectives=1):
+    """Ask a study that Optuna made of trials that it made, each checked and copied."""
+    study = optuna.create_study(directions=["minimize"] * num_objectives, sampler=sampler)
+    for each in trials:
+        study.add_trial(
+            create_trial(
+                state=each.state,
+                values=each.values,
+                params=each.params,
+                distributions=each.distributions,
+                intermediate_values=each.intermediate_values,
+                system_attrs=each.system_attrs,
+            )
+        )
+    return study.ask(dict(distributions)).params
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        small_spec(num_trials=30),
+        small_spec(num_trials=30, sampler="nsga2", objective=Objective(cost="memory"), rungs=Rungs()),
+    ],
+    ids=lambda spec: spec.sampler,
+)
+def test_a_study_answers_as_one_that_optuna_checks_and_copies(spec, monkeypatch):
+    """What its making leaves out changes nothing: not one proposal of a whole search."""
+    space = search_space(spec)
+    trials, points, asked = [], [], []
+
+    def ask_twice(sampler, told, distributions, **options):
+        state = copy.deepcopy(sampler)
+        asked.append(ask(sampler, told, distributions, **options))
+        assert asked[-1] == ask_by_the_book(state, told, distributions, **options)
+        return asked[-1]
+
+    monkeypatch.setattr(learned, "ask", ask_twice)
+    for number in range(30):
+        trial = completed(number, propose(spec, space, trials, points))
+        if number % 3 == 1:
+            trial = replace(trial, state=TrialState.STOPPED, measurement=None)
+        trials.append(replace(trial, state=TrialState.RUNNING) if number % 7 == 6 else trial)
+        loss = simulated_loss(trial.architecture, 40)
+        points.append(TrialPoint(trial_number=number, point=Point(num_tokens=40, loss=loss, at=EPOCH)))
+    assert len(asked) > 10
 
 
 def test_what_optuna_wishes_for_is_made_feasible(monkeypatch):

@@ -123,7 +123,7 @@ def test_all_problems_are_told_at_once_with_their_paths():
         "training.batch_tokens": 'found "64", allowed: a whole number',
         "training.num_tokens": "found 1.5, allowed: a whole number",
         "rungs.fractions.1": 'found "inf", allowed: a number',
-        "sampler": "found \"grid\", allowed: 'tpe' or 'random'",
+        "sampler": "found \"grid\", allowed: 'tpe', 'nsga2', 'random', 'exhaustive' or 'nearest-budget'",
     }
 
 

@@ -17,11 +17,13 @@ from optuna.trial import TrialState as OptunaState
 from sqlalchemy.orm import Session
 
 from nas.axes import Axes, Multiples
+from nas.axis_importance import axis_importance
 from nas.budget import Budget
 from nas.driver import Driver, Next
 from nas.errors import Conflict, InvalidSettings, NotFound, StudiesUnavailable
-from nas.frontier import best_trial
-from nas.search import Comparisons, SearchState, Winner
+from nas.frontier import best_trial, pareto_front
+from nas.sampling import Objective
+from nas.search import Comparisons, Rungs, SearchState, Winner
 from nas.settings import Settings
 from nas.storage.memory import InMemoryStore
 from nas.study import OF_HIDDEN
@@ -159,6 +161,27 @@ def test_a_finished_search_is_a_finished_study(bench):
         "intermediate_size": optuna.distributions.IntDistribution(96, 256, step=16),
         "num_attention_heads": optuna.distributions.IntDistribution(4, 8, step=4),
     }
+
+
+@pytest.mark.parametrize("cost", ["parameters", "memory", "flops"])
+def test_a_search_that_weighs_two_is_a_study_of_two(bench, cost):
+    """Optuna's front is ours, baselines are none of it, and the losses on the way stay."""
+    objective = Objective(cost=cost, batch=16)
+    done = bench(sampler="nsga2", objective=objective, rungs=Rungs(), num_trials=12).run().finish()
+    done.write()
+    rows = _rows(done.url)
+    done.write()
+    assert _rows(done.url) == rows
+    study = done.study
+    assert study.directions == [optuna.study.StudyDirection.MINIMIZE] * 2
+    assert [told.values for told in study.trials] == [
+        [trial.measurement.loss, objective.of(trial.architecture)] for trial in done.trials
+    ]
+    front = pareto_front(done.trials, objective)
+    assert {told.number for told in study.best_trials} == {trial.number for trial in front}
+    assert best_trial(done.trials) in front
+    assert study.trials[0].intermediate_values.keys() == {0, 16, 32, 48, 64, 80}
+    assert axis_importance(done.search, done.trials, []).num_trials == 13
 
 
 @pytest.mark.parametrize("evaluator", [None, FanovaImportanceEvaluator(seed=0)])

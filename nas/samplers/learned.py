@@ -1,0 +1,106 @@
+"""Samplers that learn from the trials so far, by Optuna.
+
+Both begin with even draws: with few trials a model of them misleads. What Optuna wishes for is projected onto the
+nearest feasible architecture that was not tried yet, and only such projected values are ever told.
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+from optuna.samplers import NSGAIISampler, TPESampler
+
+from minitron.architecture import Architecture
+from nas.samplers.sampler import Draws, Past
+from nas.samplers.told import OPTUNA_STATES, ask, distributions_of, told
+from nas.sampling import Objective
+from nas.space import SearchSpace
+from nas.trial import TrialState
+
+MAX_STARTUP_TRIALS = 10
+"""Optuna's default; half of the trials when those are few."""
+MAX_POPULATION = 50
+"""Optuna's default; a twentieth of the trials when those are few: simulated, that found better fronts than a quarter."""
+MIN_POPULATION = 5
+MUTATION = 0.5
+"""How likely a child draws an axis anew: more than Optuna's one axis in all, since what was tried is no child again."""
+GENERATION = "NSGAIISampler:generation"
+"""The system attribute by which Optuna's sampler knows the generation of a trial that it proposed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tpe:
+    """The tree-structured Parzen estimator (Bergstra et al., 2011), over all axes at once.
+
+    Trials under way count as bad ones, so that several workers do not try the same.
+    """
+
+    num_trials: int
+    start: Draws
+
+    def propose(self, space: SearchSpace, past: Past, random: Random) -> Architecture | None:
+        """See ``Sampler``."""
+        num_compared = past.count(TrialState.COMPLETED, TrialState.STOPPED)
+        if num_compared < min(MAX_STARTUP_TRIALS, max(1, self.num_trials // 2)):
+            return self.start.propose(space, past, random)
+        sampler = TPESampler(
+            n_startup_trials=0,
+            n_ei_candidates=24,
+            multivariate=True,
+            group=False,
+            constant_liar=True,
+            seed=random.getrandbits(32),
+        )
+        distributions = distributions_of(space)
+        trials = [
+            told(
+                trial.architecture,
+                space,
+                distributions,
+                state=OPTUNA_STATES[trial.state],
+                values=[trial.measurement.loss] if trial.measurement else None,
+                losses=past.losses.get(trial.number),
+            )
+            for trial in past.trials
+        ]
+        return space.nearest(ask(sampler, trials, distributions), past.tried)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nsga2:
+    """The genetic algorithm NSGA-II (Deb et al., 2002): trials of low loss and of low cost have children.
+
+    Generations are the completed trials in the order of their numbers, so that they follow from what is stored. The
+    parents of one are the best of all before it, told as one generation: the same elite without a step for each.
+    """
+
+    num_trials: int
+    objective: Objective
+    start: Draws
+
+    def propose(self, space: SearchSpace, past: Past, random: Random) -> Architecture | None:
+        """See ``Sampler``."""
+        population = max(MIN_POPULATION, min(MAX_POPULATION, self.num_trials // 20))
+        completed = [
+            (trial, trial.measurement.loss)
+            for trial in past.trials
+            if trial.state is TrialState.COMPLETED and trial.measurement
+        ]
+        if len(completed) < population:
+            return self.start.propose(space, past, random)
+        distributions = distributions_of(space)
+        num_before = len(completed) // population * population
+        trials = [
+            told(
+                trial.architecture,
+                space,
+                distributions,
+                state=OPTUNA_STATES[trial.state],
+                values=[loss, float(self.objective.of(trial.architecture))],
+                system_attributes={GENERATION: int(index >= num_before)},
+            )
+            for index, (trial, loss) in enumerate(completed)
+        ]
+        sampler = NSGAIISampler(
+            population_size=population, mutation_prob=MUTATION, seed=random.getrandbits(32)
+        )
+        return space.nearest(ask(sampler, trials, distributions, num_objectives=2), past.tried)

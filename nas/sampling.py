@@ -1,0 +1,109 @@
+"""What a spec says of how its architectures are chosen. Values only; ``nas.samplers`` does it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from minitron.architecture import Architecture
+from nas.errors import InvalidSpec
+
+SamplerName = Literal["tpe", "nsga2", "random", "exhaustive", "nearest-budget"]
+"""How the next architecture is chosen: learnt from the losses (``tpe``), or from loss and cost (``nsga2``), drawn
+evenly, every feasible one, or those nearest to the budget's upper end, as NVIDIA ModelOpt's documentation has it."""
+SAMPLERS: Mapping[SamplerName, str] = {
+    "tpe": "TPE, which learns from the losses",
+    "nsga2": "NSGA-II, which learns from losses and costs",
+    "random": "even draws",
+    "exhaustive": "all that are feasible, one after the other",
+    "nearest-budget": "nearest to the budget's upper end, a re-implementation of the rule that NVIDIA ModelOpt documents",
+}
+"""What each is, for people."""
+Order = Literal["space", "shuffled"]
+PriorName = Literal["none", "importance_kept"]
+"""``importance_kept`` prefers students that keep more of the parent's measured importance."""
+LARGEST = 10**9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """A cost to be low beside the loss, by arithmetic on the shape.
+
+    Raises:
+        InvalidSpec: A batch or a context below one, or absurdly large.
+    """
+
+    cost: Literal["parameters", "memory", "flops"] = "parameters"
+    """``parameters``, embeddings included; ``memory`` of the weights and the cache of keys and values, in bytes; or
+    ``flops``, the floating-point operations of one token."""
+    batch: int = 1
+    """Sequences at once, for ``memory``."""
+    context: int = 4096
+    """Tokens of a sequence, for ``memory`` and ``flops``."""
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Of weights and cache, for ``memory``."""
+
+    def __post_init__(self) -> None:
+        problems = tuple(
+            (f"objective.{name}", f"found {getattr(self, name)}, allowed: 1 to {LARGEST}")
+            for name in ("batch", "context")
+            if not 1 <= getattr(self, name) <= LARGEST
+        )
+        if problems:
+            raise InvalidSpec(problems)
+
+    def of(self, architecture: Architecture) -> int:
+        """Return what an architecture costs."""
+        match self.cost:
+            case "parameters":
+                return architecture.parameter_count
+            case "memory":
+                cache = architecture.kv_cache_bytes(batch=self.batch, context=self.context, dtype=self.dtype)
+                return architecture.weight_bytes(self.dtype) + cache
+            case "flops":
+                return architecture.flops_per_token(context=self.context)
+
+    @property
+    def words(self) -> str:
+        """What is counted, for people."""
+        match self.cost:
+            case "parameters":
+                return "parameters"
+            case "memory":
+                return (
+                    f"bytes of weights and KV cache, {self.batch:,} x {self.context:,} tokens in {self.dtype}"
+                )
+            case "flops":
+                return f"floating-point operations a token, {self.context:,} tokens of context"
+
+
+def not_sampled(
+    sampler: SamplerName,
+    order: Order,
+    objective: Objective | None,
+    prior: PriorName,
+    *,
+    fractions: Sequence[float],
+) -> list[tuple[str, str]]:
+    """Return what a sampler cannot do of what is asked, as pairs of field and reason; ``fractions`` are the rungs'."""
+    problems = []
+    if sampler == "nsga2" and objective is None:
+        reason = "found none, allowed with sampler nsga2: a cost, such as {cost: parameters}"
+        problems.append(("objective", reason))
+    if sampler != "nsga2" and objective is not None:
+        reason = (
+            f"found {{cost: {objective.cost}}}, allowed with sampler {sampler}: none; only nsga2 weighs two"
+        )
+        problems.append(("objective", reason))
+    if sampler == "nsga2" and fractions:
+        reason = (
+            f"found {list(fractions)}, allowed with sampler nsga2: none; "
+            "rungs compare by loss alone and would stop what costs little"
+        )
+        problems.append(("rungs.fractions", reason))
+    if sampler != "exhaustive" and order != "space":
+        reason = f"found {order}, allowed with sampler {sampler}: space; only exhaustive has an order"
+        problems.append(("order", reason))
+    if sampler not in ("tpe", "nsga2") and prior != "none":
+        reason = f"found {prior}, allowed with sampler {sampler}: none; only tpe and nsga2 learn"
+        problems.append(("prior", reason))
+    return problems
