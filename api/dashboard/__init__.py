@@ -33,11 +33,11 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
 
     @ui.page("/history")
     async def history(request: Request) -> None:
-        await history_page.build(visited(service, request), notice, request.query_params)
+        await history_page.build(visited(service, request), tailer, notice, request.query_params)
 
     @ui.page("/compare")
     async def compare(request: Request) -> None:
-        await compare_page.build(visited(service, request), notice, request.query_params)
+        await compare_page.build(visited(service, request), tailer, notice, request.query_params)
 
     @ui.page("/searches/{search_id}")
     async def search(request: Request, search_id: str) -> None:

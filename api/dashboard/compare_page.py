@@ -10,7 +10,9 @@ from nicegui import ui
 from starlette.datastructures import QueryParams
 
 from api.dashboard.compare_charts import COLOURS, curves_chart, fronts_chart, names_of
-from api.dashboard.theme import AMBER, banner, frame, message, panel
+from api.dashboard.live import Live
+from api.dashboard.theme import AMBER, banner, frame, message, page_heading, panel
+from api.tailer import Tailer
 from nas import wording
 from nas.display_history import standing_rows, value_words
 from nas.errors import NotFound, StoreUnavailable
@@ -21,28 +23,35 @@ from nas.side_by_side import MOST_SEARCHES, SideBySide
 
 MAX_OFFERED = 100
 """The latest searches, to choose from; others are compared by their address."""
-POLL_SECONDS = 5.0
+PAUSE_SECONDS = 5.0
+"""Between two readings: all of the charts are drawn anew."""
 KNOWN_ID = re.compile("[A-Za-z0-9_-]{1,64}")
 UNARCHIVED = SearchFilter(archived=False)
 
 
-async def build(service: SearchService, notice: str | None, asked: QueryParams) -> None:
+async def build(service: SearchService, tailer: Tailer, notice: str | None, asked: QueryParams) -> None:
     """Make the page of the searches that its address names."""
     ui.page_title("Compare · Minitron search")
     chosen = [each for each in dict.fromkeys(asked.getlist("search")) if KNOWN_ID.fullmatch(each)]
     with frame(notice):
-        ui.label("Compare").classes("text-xl font-semibold")
-        await _Page(service, chosen[:MOST_SEARCHES]).begin()
+        with ui.row().classes("w-full items-baseline justify-between gap-3"):
+            page_heading("Compare")
+            freshness = ui.row()
+        page = _Page(service, chosen[:MOST_SEARCHES])
+        with freshness:
+            page.live = Live(tailer, page.show, pause=lambda: PAUSE_SECONDS)
+        await page.begin()
 
 
 class _Page:
     """The page of one visitor."""
 
+    live: Live
+
     def __init__(self, service: SearchService, chosen: Sequence[str]) -> None:
         self._service = service
         self._chosen = list(chosen)
         self._shown: object = None
-        self._timer = ui.timer(POLL_SECONDS, self._show, immediate=False)
         with panel():
             self._choice = ui.select(
                 {},
@@ -53,7 +62,7 @@ class _Page:
             ).classes("w-full")
             self._choice.props(f"use-chips dense outlined max-values={MOST_SEARCHES}")
         self._unknown = ui.column().classes("w-full")
-        self._body = ui.column().classes("w-full gap-4")
+        self._body = ui.column().classes("w-full gap-4 numbers")
 
     async def begin(self) -> None:
         """Offer searches to choose from, and show those that were asked for."""
@@ -67,7 +76,7 @@ class _Page:
         if unknown:
             with self._unknown:
                 banner("travel_explore", "Some of these searches are not here", ", ".join(unknown), AMBER)
-        await self._show()
+        await self.live.read()
 
     def _offered(self) -> dict[str, str]:
         """Return searches by their ids: the latest, and those that were asked for where there are such."""
@@ -87,23 +96,14 @@ class _Page:
         self._chosen = chosen
         query = urlencode({"search": chosen}, doseq=True)
         ui.navigate.history.replace(f"/compare?{query}" if query else "/compare")
-        await self._show()
+        await self.live.read()
 
-    async def _show(self) -> None:
-        """Read the searches that are chosen, and draw them where something is new."""
+    async def show(self) -> None:
+        """Read the searches that are chosen, and draw them where something is new; raises StoreUnavailable."""
         chosen = list(self._chosen)
-        try:
-            found = await run_in_threadpool(self._service.compare, chosen) if chosen else None
-        except StoreUnavailable as error:
-            away = f"{error}; this page tries again."
-            self._redraw(away, lambda: message("cloud_off", "The database does not answer", away))
-            return
-        if chosen != self._chosen:
-            return  # a later choice is under way
-        self._redraw((chosen, found), lambda: _comparison(found) if found else _nothing())
-        self._timer.active = (
-            any(not each.view.search.state.is_final for each in found.searches) if found else False
-        )
+        found = await run_in_threadpool(self._service.compare, chosen) if chosen else None
+        if chosen == self._chosen:  # else a later choice is under way
+            self._redraw((chosen, found), lambda: _comparison(found) if found else _nothing())
 
     def _redraw(self, shown: object, draw: Callable[[], object]) -> None:
         if shown == self._shown:

@@ -15,7 +15,7 @@ from api.dashboard.form_panel import FormPanel
 from api.dashboard.plan_panel import PlanPanel
 from api.dashboard.said_panel import words_in
 from api.dashboard.spec_form import EVERY_FIELD, content_of, told_where
-from api.dashboard.theme import AMBER, banner, frame, message, panel
+from api.dashboard.theme import AMBER, banner, frame, message, page_heading, panel
 from nas.edits import MAX_OWNER_LENGTH, Edit
 from nas.errors import InvalidEdit, InvalidSpec, NotFound, SearchError, StoreUnavailable
 from nas.estimate import Estimate
@@ -78,7 +78,7 @@ class _Launch:
     def _make_head(self, chosen: str | None) -> None:
         with ui.row().classes("w-full items-center justify-between gap-3"):
             with ui.row().classes("items-baseline gap-3"):
-                ui.label("New search").classes("text-xl font-semibold").props("role=heading aria-level=1")
+                page_heading("New search")
                 if self._source:
                     ui.label("from the spec of").classes("soft")
                     name = self._source.spec.name or self._source.id

@@ -8,10 +8,11 @@ from nicegui import ui
 from starlette.datastructures import QueryParams
 
 from api.dashboard import visitor
-from api.dashboard.live import Live
+from api.dashboard.live import REWORD_SECONDS, Live
 from api.dashboard.said_panel import words_in
 from api.dashboard.search_rows import CELLS, COLUMNS, row_of
-from api.dashboard.theme import frame, message
+from api.dashboard.table_heads import HEADER
+from api.dashboard.theme import frame, message, page_heading
 from api.tailer import Tailer
 from nas.clock import utc_now
 from nas.edits import MAX_TAGS
@@ -23,8 +24,6 @@ from nas.standing import SearchView
 
 ROWS_PER_PAGE = 25
 MAX_ASKED = 200
-REWORD_SECONDS = 30.0
-"""Between two wordings of how long ago things were; nothing is read for it."""
 ORDERS = {
     SearchOrder.NEWEST: "Newest first",
     SearchOrder.OLDEST: "Oldest first",
@@ -64,7 +63,7 @@ async def build(service: SearchService, tailer: Tailer, notice: str | None, aske
     ui.add_css(CSS)
     with frame(notice):
         with ui.row().classes("w-full items-baseline justify-between gap-3"):
-            ui.label("Searches").classes("text-xl font-semibold")
+            page_heading("Searches")
             freshness = ui.row()
         asking = ui.row().classes("w-full items-center gap-3").props("role=search")
         body = ui.column().classes("w-full numbers")
@@ -207,6 +206,7 @@ class _List:
             with ui.column().classes("panel").style("padding: 4px 6px; overflow-x: auto"):
                 self._table = ui.table(columns=COLUMNS, rows=[], row_key="id", pagination=0)
                 self._table.classes("w-full searches").props("flat hide-pagination")
+                self._table.add_slot("header", HEADER)
                 for column in COLUMNS:
                     cell = f'<q-td :props="props">{LABEL}{CELLS[column["name"]]}</q-td>'
                     self._table.add_slot(f"body-cell-{column['name']}", cell)

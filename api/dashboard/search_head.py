@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 
-from api.dashboard.theme import RED, banner, failure_details, show_state, state_chip
+from api.dashboard.theme import RED, banner, failure_details, page_heading, show_state, state_chip
 from api.dashboard.visitor import may_change, may_submit
 from nas import wording
 from nas.errors import Conflict, StoreUnavailable
@@ -36,9 +36,7 @@ class SearchHead:
                     ui.icon("arrow_back")
                     ui.label("All searches")
                 with ui.row().classes("items-baseline gap-3"):
-                    ui.label(name_of(search)).classes("text-xl font-semibold").props(
-                        "role=heading aria-level=1"
-                    )
+                    page_heading(name_of(search))
                     self._state = state_chip(search)
                 ui.label(_asked(search)).classes("soft").style("overflow-wrap: anywhere")
                 with ui.row().classes("soft items-baseline gap-3") as self.links:

@@ -6,7 +6,7 @@ from html import escape
 from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 
-from api.dashboard.theme import GREEN, RED, panel
+from api.dashboard.theme import GREEN, RED, heading, panel
 from nas.chronicle import Happening
 from nas.errors import LogUnavailable, StoreUnavailable
 from nas.service import SearchService
@@ -66,7 +66,7 @@ class LogPanel:
         self._id = search_id
         with panel():
             with ui.row().classes("w-full items-center justify-between"):
-                ui.label("Log of the worker").classes("heading")
+                heading("Log of the worker")
                 self._button = ui.button("Show its end", on_click=self._read).props("flat dense no-caps")
             self._note = ui.label().classes("soft")
             self._text = ui.label().classes("trace mono w-full")

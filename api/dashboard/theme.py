@@ -152,8 +152,18 @@ def panel(title: str | None = None) -> ui.column:
     box = ui.column().classes("panel")
     if title:
         with box:
-            ui.label(title).classes("heading")
+            heading(title)
     return box
+
+
+def page_heading(text: str) -> ui.label:
+    """Return what a page is called, once on each."""
+    return ui.label(text).classes("text-xl font-semibold").props("role=heading aria-level=1")
+
+
+def heading(text: str, level: int = 2) -> ui.label:
+    """Return what stands over a part of a page."""
+    return ui.label(text).classes("heading").props(f"role=heading aria-level={level}")
 
 
 def banner(icon: str, title: str, detail: str, colour: str) -> ui.column:

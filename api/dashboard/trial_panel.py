@@ -8,7 +8,7 @@ from nicegui import ui
 from api.dashboard.attempt_log_dialog import AttemptLogDialog
 from api.dashboard.drawing import drawing
 from api.dashboard.snapshot import Snapshot
-from api.dashboard.theme import RED, STATE_COLOURS, fact, failure_details, panel
+from api.dashboard.theme import RED, STATE_COLOURS, fact, failure_details, heading, panel
 from nas import wording
 from nas.leaderboard import Line
 from nas.service import SearchService
@@ -37,7 +37,7 @@ class TrialPanel:
         trial = line.record.trial
         with self._body, panel():
             with ui.row().classes("w-full items-baseline gap-3"):
-                ui.label(f"Trial {trial.number}").classes("heading")
+                heading(f"Trial {trial.number}")
                 ui.label(trial.architecture.name).classes("mono")
                 colour = RED if trial.state is TrialState.FAILED else STATE_COLOURS[trial.state]
                 ui.label(_state(line)).classes("chip").style(f"color: {colour}")

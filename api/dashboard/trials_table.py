@@ -8,6 +8,7 @@ from typing import Any
 
 from nicegui import ui
 
+from api.dashboard.table_heads import HEADER, ordered
 from api.dashboard.theme import RED, ROLE_COLOURS, STATE_COLOURS
 from nas import wording
 from nas.leaderboard import Line
@@ -40,15 +41,6 @@ BODY = """
       {{ col.value === null ? '-' : col.value.toFixed(4) }}</template>
     <template v-else>{{ col.value }}</template>
   </q-td>
-</q-tr>
-"""
-HEADER = """
-<q-tr>
-  <q-th v-for="col in props.cols" :key="col.name" :props="props" :aria-sort="col.order">
-    <button v-if="col.orders" class="sort" @click="() => $parent.$emit('order', col.name)">{{ col.label }}<q-icon
-      v-if="col.order" :name="col.order === 'ascending' ? 'arrow_drop_up' : 'arrow_drop_down'" size="16px" /></button>
-    <template v-else>{{ col.label }}</template>
-  </q-th>
 </q-tr>
 """
 ROWS_PER_PAGE = 12
@@ -87,7 +79,8 @@ class TrialsTable:
         """Order by a column: ascending, then descending, then as before."""
         orders = {None: (column, False), (column, False): (column, True), (column, True): None}
         self._order = orders.get(self._order, (column, False))
-        self._table.columns = [_column(each, self._order) for each in COLUMNS]
+        by, is_descending = self._order or (None, False)
+        self._table.columns = ordered(COLUMNS, by, is_descending=is_descending)
         self._page.value = 1
         self._draw()
 
@@ -103,12 +96,6 @@ class TrialsTable:
             self._table.rows = shown
         self._pager.visible = len(rows) > ROWS_PER_PAGE
         self._which.text = f"{first + 1}-{first + len(shown)} of {len(rows)}"
-
-
-def _column(column: dict[str, Any], order: tuple[str, bool] | None) -> dict[str, Any]:
-    if order is None or order[0] != column["name"]:
-        return column
-    return {**column, "order": "descending" if order[1] else "ascending"}
 
 
 def _sorted(rows: Sequence[dict[str, Any]], order: tuple[str, bool] | None) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nicegui import ui
 
-from api.dashboard.theme import AMBER, GREEN, INK_STYLE, PINK, panel
+from api.dashboard.theme import AMBER, GREEN, INK_STYLE, PINK, heading, panel
 from nas import wording
 from nas.finals import Evaluated, overtaking, score_rows
 from nas.frontier import Comparison
@@ -82,7 +82,7 @@ def _spread(losses: tuple[float, ...]) -> str:
 
 def _scores(evaluated: Sequence[Evaluated], best: int) -> None:
     """Show teacher and finalists side by side, and say when another than the best by loss does better."""
-    ui.label("Scores at tasks").classes("heading q-mt-sm")
+    heading("Scores at tasks", 3).classes("q-mt-sm")
     with ui.element("div").style(
         f"display: grid; grid-template-columns: repeat({1 + len(evaluated)}, max-content); gap: 4px 20px; "
         "align-items: baseline; overflow-x: auto"
@@ -99,7 +99,7 @@ def _scores(evaluated: Sequence[Evaluated], best: int) -> None:
 
 
 def _take_home(search_id: str, directory: Path) -> None:
-    ui.label("Checkpoint").classes("heading q-mt-sm")
+    heading("Checkpoint", 3).classes("q-mt-sm")
     ui.code(HOW_TO_LOAD.format(path=str(directory)), language="python").classes("w-full")
     with ui.row().classes("items-center gap-3"):
         ui.button("Download", icon="download").props(

@@ -87,6 +87,15 @@ class Page:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
+    def press(self, key: str) -> None:
+        """Press a key where the keyboard is: ``Enter``, ``Tab`` or ``Escape``."""
+        code = {"Tab": 9, "Enter": 13, "Escape": 27}[key]
+        self._call("Page.bringToFront")
+        held = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        text = {"text": "\r"} if key == "Enter" else {}
+        self._call("Input.dispatchKeyEvent", type="keyDown", **held, **text)
+        self._call("Input.dispatchKeyEvent", type="keyUp", **held)
+
     @property
     def text(self) -> str:
         """What a reader sees."""
