@@ -69,8 +69,13 @@ class _Launch:
         with ui.element("div").classes("charts"):
             self._form = FormPanel(self._field_changed)
             with panel("Spec: what counts, and may hold more than the form"):
-                self._text = ui.codemirror(text, language="YAML", line_wrapping=True, on_change=self._typed)
+                self._text = ui.codemirror(
+                    text, language="YAML", theme="githubLight", line_wrapping=True, on_change=self._typed
+                )
                 self._text.classes("w-full grow").style("min-height: 460px; font-size: 13px")
+                # It would indent: who works by keys could not leave it.
+                self._text.on("keydown.tab.capture.stop", js_handler="() => {}")
+                ui.context.client.on_connect(self._name_editor)
         self._make_foot()
         self._plan.make_details()
         self._quiet = ui.timer(QUIET_SECONDS, self.check, once=True, active=False)
@@ -99,6 +104,12 @@ class _Launch:
             self._workspace = _workspace()
             self._launch = ui.button("Launch", icon="rocket_launch", on_click=self._submit)
             self._launch.props("no-caps unelevated")
+
+    def _name_editor(self) -> None:
+        ui.run_javascript(
+            f"getElement({self._text.id}).editorPromise.then(() => getHtmlElement({self._text.id})"
+            ".querySelector('.cm-content').setAttribute('aria-label', 'Spec'))"
+        )
 
     def _begun_with(self, event: Any) -> None:
         if event.value in self._templates:

@@ -109,9 +109,9 @@ class Page:
             time.sleep(0.2)
         return self.text
 
-    def use_dark(self) -> None:
-        """Prefer dark colours from now on."""
-        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    def prefer(self, scheme: str) -> None:
+        """Prefer ``light`` or ``dark`` colours from now on."""
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def screenshot(self, path: Path) -> Path:
         """Write the whole page, below the fold included, as a PNG."""
