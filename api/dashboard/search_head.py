@@ -90,13 +90,13 @@ class SearchHead:
                 ui.button("Cancel search", on_click=lambda: dialog.submit(True)).props(
                     "no-caps color=negative"
                 )
+        dialog.on("hide", dialog.delete)  # not sooner: the keyboard goes back to the button then
         if await dialog:
             try:
                 await run_in_threadpool(self._service.control.cancel, self._id)
             except (Conflict, StoreUnavailable) as error:
                 ui.notify(str(error), type="warning")
             await self._refresh()
-        dialog.delete()
 
 
 def name_of(search: Search) -> str:
