@@ -234,7 +234,7 @@ class Narrator:
 def _verdict(view: SearchView, comparison: Comparison) -> list[str]:
     assert view.best
     best = view.best
-    name = "winner" if view.search.winner else "best so far"
+    name = "winner" if view.search.winner else "best" if view.search.state.is_final else "best so far"
     share = best.architecture.parameter_count / view.search.parent_parameters
     standing = (
         f"{name}: trial {best.number}, {best.architecture.name}, "

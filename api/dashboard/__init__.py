@@ -45,7 +45,13 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
         await search_page.build(seen, readers, tailer, search_id, notice=notice, asked=request.query_params)
 
     ui.run_with(
-        app, root=_nowhere, title="Minitron search", favicon=FAVICON, dark=None, show_welcome_message=False
+        app,
+        root=_nowhere,
+        title="Minitron search",
+        favicon=FAVICON,
+        dark=None,
+        language="en-US",
+        show_welcome_message=False,
     )
 
 

@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 
 from api.dashboard.compare_charts import COLOURS, curves_chart, fronts_chart, names_of
 from api.dashboard.live import Live
-from api.dashboard.theme import AMBER, banner, frame, message, page_heading, panel
+from api.dashboard.theme import AMBER, banner, frame, message, page_heading, panel, picture
 from api.tailer import Tailer
 from nas import wording
 from nas.display_history import standing_rows, value_words
@@ -127,9 +127,13 @@ def _comparison(found: SideBySide) -> None:
         banner("warning", each.message, " | ".join(each.values), AMBER)
     with ui.element("div").classes("charts"):
         with panel("Fronts: loss against parameters"):
-            ui.echart(fronts_chart(found.searches)).style("height: 360px")
+            picture(fronts_chart(found.searches), "The best loss at each size, a line for each search").style(
+                "height: 360px"
+            )
         with panel("Learning curves of the best"):
-            ui.echart(curves_chart(found.searches)).style("height: 360px")
+            picture(
+                curves_chart(found.searches), "Loss by tokens of the best trial, a curve for each search"
+            ).style("height: 360px")
     with panel("Where each stands"), _grid():
         _heads(found, "")
         for name, values in standing_rows(found.searches)[1:]:
@@ -152,16 +156,19 @@ def _grid() -> ui.element:
 
 def _heads(found: SideBySide, title: str) -> None:
     with ui.element("tr"):
-        with ui.element("th"):
+        with ui.element("th").props("scope=col"):
             ui.label(title).classes("soft")
         for colour, name, each in zip(COLOURS, names_of(found.searches), found.searches, strict=False):
-            with ui.element("th"), ui.link(target=f"/searches/{each.view.search.id}").classes("quiet"):
-                ui.label(name).classes("chip").style(f"color: {colour}")
+            with (
+                ui.element("th").props("scope=col"),
+                ui.link(target=f"/searches/{each.view.search.id}").classes("quiet"),
+            ):
+                ui.label(name).classes("chip").style(f"--dot: {colour}")
 
 
 def _row(name: str, values: Sequence[str], *, is_code: bool = False) -> None:
     with ui.element("tr"):
-        with ui.element("td"):
+        with ui.element("th").props("scope=row").classes("font-normal"):
             ui.label(name).classes("mono" if is_code else "soft")
         for value in values:
             with ui.element("td"):

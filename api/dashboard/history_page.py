@@ -184,7 +184,7 @@ class _Page:
         self._body.clear()
         with self._body, panel("Students"):
             self._table = ui.table(columns=self._columns(), rows=[], row_key="key", pagination=0)
-            self._table.classes("w-full").props("flat dense hide-pagination")
+            self._table.classes("w-full kept").props("flat dense hide-pagination")
             self._table.on("order", lambda event: self._sort(str(event.args)))
             self._table.add_slot("header", HEADER)
             for name, cell in CELLS.items():

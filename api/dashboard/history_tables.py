@@ -18,8 +18,7 @@ PARENT_COLUMNS = [
     {"name": "best", "label": "Lowest loss", "field": "best", "align": "right"},
     {"name": "last", "label": "Latest", "field": "last", "align": "right"},
 ]
-COLUMNS: list[dict[str, Any]] = [
-    {"name": "parent", "label": "Parent", "field": "parent", "align": "left"},
+COLUMNS: list[dict[str, Any]] = [  # a phone shows the first ones, and keeps the first
     {
         "name": "architecture",
         "label": "Architecture",
@@ -27,9 +26,10 @@ COLUMNS: list[dict[str, Any]] = [
         "align": "left",
         "classes": "mono",
     },
+    {"name": "loss", "label": "Loss trained", "field": "loss", "align": "right", "orders": True},
+    {"name": "parent", "label": "Parent", "field": "parent", "align": "left"},
     {"name": "parameters", "label": "Parameters", "field": "parameters", "align": "right", "orders": True},
     {"name": "before", "label": "Loss pruned", "field": "before", "align": "right"},
-    {"name": "loss", "label": "Loss trained", "field": "loss", "align": "right", "orders": True},
     {"name": "tokens", "label": "Tokens", "field": "tokens", "align": "right"},
     {"name": "role", "label": "Role", "field": "role", "align": "left"},
     {"name": "search", "label": "Search, trial", "field": "search", "align": "left"},
@@ -41,7 +41,7 @@ CELLS = {
     "parent": '<div :title="props.row.parent_name">{{ props.row.parent }}</div>',
     "loss": '<span :class="{soft: props.row.partial}">{{ props.row.loss }}</span>',
     "tokens": '<div>{{ props.row.tokens }}</div><div v-if="props.row.partial" class="soft">ended early</div>',
-    "role": '<span class="chip" :style="`color: ${props.row.role_colour}`">{{ props.row.role }}</span>',
+    "role": '<span class="chip" :style="`--dot: ${props.row.role_colour}`">{{ props.row.role }}</span>',
     "search": '<a class="quiet text-primary" :href="props.row.href">{{ props.row.search }}</a>'
     '<div class="soft mono">trial {{ props.row.trial }}</div>',
     "use": '<a class="quiet text-primary" :href="`/launch?clone=${props.row.search_id}`" '

@@ -12,7 +12,7 @@ from api.dashboard.live import REWORD_SECONDS, Live
 from api.dashboard.said_panel import words_in
 from api.dashboard.search_rows import CELLS, COLUMNS, row_of
 from api.dashboard.table_heads import HEADER
-from api.dashboard.theme import frame, message, page_heading
+from api.dashboard.theme import code, frame, message, page_heading
 from api.tailer import Tailer
 from nas.clock import utc_now
 from nas.edits import MAX_TAGS
@@ -38,12 +38,13 @@ curl -X POST {origin}/api/v1/searches \\
 LABEL = '<span class="label soft">{{ props.col.label }}</span>'
 """Stands in a cell where there is no room for a header."""
 CSS = """
-.searches td { vertical-align: top; } .searches .reason { max-width: 210px; white-space: normal;
+.searches td { vertical-align: top; } .searches .reason { min-width: 150px; max-width: 210px; white-space: normal;
   display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden; overflow-wrap: anywhere; }
 .searches td:nth-child(1) { white-space: normal; min-width: 200px; overflow-wrap: anywhere; }
 .searches td:nth-child(5) { white-space: normal; min-width: 130px; }
 .searches tbody tr:focus-within { background: rgba(76, 110, 245, .10); }
 .searches .label { display: none; }
+.searches .owner { display: block; max-width: 130px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 @media (max-width: 760px) {
   .searches thead { display: none; }
   .searches :is(table, tbody, tr, td) { display: block; width: 100%; height: auto !important; }
@@ -53,7 +54,7 @@ CSS = """
   .searches td:nth-child(n + 3) .label { display: inline; margin-right: 8px; }
   .searches td:nth-child(n + 3) > div:not(.q-linear-progress) { display: inline; margin-right: 8px; }
   .searches tbody td { white-space: normal; }
-  .searches .reason { max-width: none; } .searches tbody td::before { display: none; }
+  .searches .owner { display: inline; white-space: normal; } .searches .reason { min-width: 0; max-width: none; } .searches tbody td::before { display: none; }
 }
 """
 
@@ -198,7 +199,7 @@ class _List:
                     "no-caps unelevated"
                 )
             how = HOW_TO_SUBMIT.format(origin=str(request.base_url).rstrip("/"))
-            ui.code(how, language="sh").classes("text-left").style("max-width: 640px")
+            code(how, "sh").classes("text-left").style("max-width: 640px")
 
     def _show_table(self) -> None:
         self._replace()

@@ -17,7 +17,7 @@ from api.dashboard.snapshot import Snapshot, SnapshotReader, SnapshotReaders
 from api.dashboard.spec_panel import make_spec_panel
 from api.dashboard.standing_panel import StandingPanel
 from api.dashboard.story_panel import LogPanel, StoryPanel
-from api.dashboard.theme import draw, frame, message, nowhere, panel
+from api.dashboard.theme import draw, frame, message, nowhere, panel, picture
 from api.dashboard.trial_panel import TrialPanel
 from api.dashboard.trials_table import TrialsTable
 from api.dashboard.winner_panel import WinnerPanel
@@ -25,6 +25,7 @@ from api.tailer import Tailer
 from nas.errors import NotFound, StoreUnavailable
 from nas.service import SearchService
 
+SAME = "the table of trials says the same in numbers"
 TRIALS_A_SECOND = 150
 """That a browser draws without effort; a page with more is brought up to date more rarely."""
 
@@ -110,9 +111,17 @@ class _Page:
         search, lines = snapshot.search, snapshot.lines
         with ui.element("div").classes("charts"):
             with panel("Loss against parameters"):
-                self._sizes = ui.echart(size_chart(search, lines), on_point_click=self._point_clicked)
+                self._sizes = picture(
+                    size_chart(search, lines),
+                    f"Loss against parameters, a point for each trial; {SAME}",
+                    on_point_click=self._point_clicked,
+                )
             with panel("Learning curves"):
-                self._curves = ui.echart(learning_chart(search, lines), on_point_click=self._curve_clicked)
+                self._curves = picture(
+                    learning_chart(search, lines),
+                    f"Loss by tokens of retraining, a curve for each trial; {SAME}",
+                    on_point_click=self._curve_clicked,
+                )
                 self._curves_note = ui.label().classes("soft")
             for chart in (self._sizes, self._curves):
                 chart.style("height: 340px")

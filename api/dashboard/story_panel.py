@@ -14,7 +14,7 @@ from nas.service import SearchService
 FEW = 8
 """Shown before one asks for more."""
 LOG_LINES = 200
-_COLOURS = {"good": GREEN, "bad": RED, "plain": "inherit"}
+_COLOURS = {"good": GREEN, "bad": RED, "plain": "transparent"}
 
 
 class StoryPanel:
@@ -52,7 +52,7 @@ def story(happened: Sequence[Happening]) -> str:
     """Return what happened as HTML; what strangers wrote in it is text."""
     lines = "".join(
         f'<div class="soft">{each.at:%d %b, %H:%M:%S}</div>'
-        f'<div style="color: {_COLOURS[each.tone]}">{escape(each.text[:1].upper() + each.text[1:])}</div>'
+        f'<div class="{each.tone}" style="--dot: {_COLOURS[each.tone]}">{escape(each.text[:1].upper() + each.text[1:])}</div>'
         for each in happened
     )
     return f'<div class="happened">{lines}</div>'

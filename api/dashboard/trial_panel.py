@@ -40,7 +40,7 @@ class TrialPanel:
                 heading(f"Trial {trial.number}")
                 ui.label(trial.architecture.name).classes("mono")
                 colour = RED if trial.state is TrialState.FAILED else STATE_COLOURS[trial.state]
-                ui.label(_state(line)).classes("chip").style(f"color: {colour}")
+                ui.label(_state(line)).classes("chip").style(f"--dot: {colour}")
             with ui.element("div").classes("halves"):
                 with ui.column().classes("w-full gap-2"):
                     _shape(snapshot, trial)
@@ -101,5 +101,5 @@ def _attempt(attempt: Attempt, *, is_over: bool) -> str:
 
 
 def _failure(failure: Failure) -> None:
-    with ui.expansion(failure.message).props("dense").classes("w-full failure").style(f"color: {RED}"):
+    with ui.expansion(failure.message).props("dense").classes("w-full failure").style("color: var(--bad)"):
         failure_details(failure)

@@ -14,15 +14,15 @@ from nas import wording
 from nas.leaderboard import Line
 from nas.trial import TrialState
 
-COLUMNS: list[dict[str, Any]] = [
-    {"name": "rank", "label": "Rank", "field": "rank", "align": "right", "orders": True},
+COLUMNS: list[dict[str, Any]] = [  # a phone shows the first ones, and keeps the first
     {"name": "number", "label": "Trial", "field": "number", "align": "right", "orders": True},
+    {"name": "loss", "label": "Loss now", "field": "loss", "align": "right", "orders": True},
+    {"name": "rank", "label": "Rank", "field": "rank", "align": "right", "orders": True},
     {"name": "name", "label": "Architecture", "field": "name", "align": "left", "classes": "mono"},
     {"name": "parameters", "label": "Parameters", "field": "parameters", "align": "right", "orders": True},
     {"name": "role", "label": "Role", "field": "role", "align": "left", "orders": True},
     {"name": "state", "label": "State", "field": "state", "align": "left", "orders": True},
     {"name": "before", "label": "Loss pruned", "field": "before", "align": "right", "orders": True},
-    {"name": "loss", "label": "Loss now", "field": "loss", "align": "right", "orders": True},
     {"name": "tokens", "label": "Tokens", "field": "tokens", "align": "right", "orders": True},
     {"name": "attempts", "label": "Attempts", "field": "attempts", "align": "right", "orders": True},
 ]
@@ -34,7 +34,7 @@ BODY = """
       :aria-label="`Show trial ${col.value}`">{{ col.value }}</button>
     <span v-else-if="col.name === 'state' || col.name === 'role'" class="chip"
       :class="{live: props.row.live && col.name === 'state'}"
-      :style="`color: ${props.row[col.name + '_colour']}`">{{ col.value }}</span>
+      :style="`--dot: ${props.row[col.name + '_colour']}`">{{ col.value }}</span>
     <template v-else-if="col.name === 'parameters' || col.name === 'tokens'">
       {{ col.value.toLocaleString('en') }}</template>
     <template v-else-if="col.name === 'before' || col.name === 'loss'">
@@ -59,7 +59,7 @@ class TrialsTable:
         self._order: tuple[str, bool] | None = None
         """Column, and whether it descends; None is the leaderboard's."""
         self._table = ui.table(columns=COLUMNS, rows=[], row_key="number", pagination=0)
-        self._table.classes("w-full").props("flat dense hide-pagination")
+        self._table.classes("w-full kept").props("flat dense hide-pagination")
         self._table.add_slot("header", HEADER)
         self._table.add_slot("body", BODY)
         self._table.add_slot("no-data", EMPTY)
