@@ -38,6 +38,7 @@ class SearchHead:
                 with ui.row().classes("items-baseline gap-3"):
                     page_heading(name_of(search))
                     self._state = state_chip(search)
+                    self._killed = ui.label().classes("soft")
                 ui.label(_asked(search)).classes("soft").style("overflow-wrap: anywhere")
                 with ui.row().classes("soft items-baseline gap-3") as self.links:
                     ui.label(search.id).classes("mono")
@@ -62,6 +63,7 @@ class SearchHead:
     def show(self, search: Search) -> None:
         """Bring the head up to date."""
         show_state(self._state, search)
+        self._killed.text = wording.killed(search.orders)
         self._cancel.visible = not search.state.is_final and may_change(search.workspace)
         self._cancel.enabled = not search.cancel_requested
         if search.failure != self._told:

@@ -84,7 +84,7 @@ class SnapshotReader:
             lines=leaderboard(_with_waits(search, records)),
             comparison=comparison_of(search, [record.trial for record in records]),
             agreement=self._last.agreement if is_known and self._last else rank_agreement(records),
-            happened=chronicle(search, records, limit=MAX_HAPPENINGS),
+            happened=chronicle(search, records, found.orders, limit=MAX_HAPPENINGS),
             parent=_parent_of(search),
             winner=self._winner(search),
             # A walk through files; it is shown only once nothing is written any more.
