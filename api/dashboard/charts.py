@@ -85,6 +85,8 @@ def size_chart(search: Search, lines: Sequence[Line], chosen: int | None = None)
                 ring.append(point)
     values = [each["value"] for points in drawn.values() for each in points]
     marks = [mark("xAxis", search.spec.budget.max_parameters, "budget", RED)]
+    if search.spec.budget.min_parameters:
+        marks.append(mark("xAxis", search.spec.budget.min_parameters, "at least", RED))
     if search.parent_loss is not None:
         label = f"parent, {wording.count(search.parent_parameters)} parameters"
         marks.append(mark("yAxis", search.parent_loss, label, INK))

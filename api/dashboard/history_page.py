@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 from starlette.datastructures import QueryParams
 
+from api.dashboard import visitor
 from api.dashboard.history_tables import (
     CELLS,
     COLUMNS,
@@ -295,4 +296,5 @@ def _nothing(*, is_asked: bool) -> None:
     with message(
         "history", "Nothing is measured yet", "Every trial that ends stands here, of whatever search."
     ):
-        ui.button("New search", on_click=lambda: ui.navigate.to("/launch")).props("no-caps unelevated")
+        if visitor.may_submit():
+            ui.button("New search", on_click=lambda: ui.navigate.to("/launch")).props("no-caps unelevated")

@@ -193,11 +193,16 @@ class _List:
     def _show_empty(self) -> None:
         self._replace()
         request = ui.context.client.request
-        with self._body, message("travel_explore", "No searches yet", "Launch one here, or from a terminal:"):
-            if visitor.may_submit():
-                ui.button("New search", on_click=lambda: ui.navigate.to("/launch")).props(
-                    "no-caps unelevated"
+        if not visitor.may_submit():
+            with self._body:
+                message(
+                    "travel_explore",
+                    "No searches yet",
+                    "Those of your workspaces stand here once there are any.",
                 )
+            return
+        with self._body, message("travel_explore", "No searches yet", "Launch one here, or from a terminal:"):
+            ui.button("New search", on_click=lambda: ui.navigate.to("/launch")).props("no-caps unelevated")
             how = HOW_TO_SUBMIT.format(origin=str(request.base_url).rstrip("/"))
             code(how, "sh").classes("text-left").style("max-width: 640px")
 

@@ -101,6 +101,8 @@ class _Page:
             MlflowPanel(service, self._id)
             make_spec_panel(snapshot.search)
         self._show(snapshot)
+        if self._chosen is not None:
+            self._table.turn_to(self._chosen)
 
     def follow(self, tailer: Tailer) -> None:
         """Keep the page fresh from now on."""

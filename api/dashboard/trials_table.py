@@ -75,6 +75,12 @@ class TrialsTable:
         self._rows = [_row(line, chosen) for line in lines]
         self._draw()
 
+    def turn_to(self, number: int) -> None:
+        """Show the page with a trial on it."""
+        rows = _sorted(self._rows, self._order)
+        place = next((place for place, row in enumerate(rows) if row["number"] == number), 0)
+        self._page.value = place // ROWS_PER_PAGE + 1
+
     def _ordered(self, column: str) -> None:
         """Order by a column: ascending, then descending, then as before."""
         orders = {None: (column, False), (column, False): (column, True), (column, True): None}
