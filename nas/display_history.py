@@ -34,7 +34,7 @@ def parents_table(parents: Iterable[ParentSummary], now: datetime) -> FittedTabl
 def history_table(entries: Iterable[Entry], now: datetime) -> FittedTable:
     """Return measurements, one a row; losses in nats per held-out token."""
     table = FittedTable(
-        "parent", "architecture", ">parameters", ">loss before", ">loss", ">tokens", "role", "search", ">trial",
+        "parent", "architecture", ">parameters", ">loss pruned", ">loss", ">tokens", "role", "search", ">trial",
         "owner", "ended",
     )  # fmt: skip
     for entry in entries:

@@ -24,7 +24,7 @@ WORDY_WIDTH = 30
 """Columns of what people write, where a row must fit a terminal."""
 WORDY = {"name", "parent", "owner", "tags", "may go", "because"}
 SPARE = (
-    "loss before",
+    "loss pruned",
     "tags",
     "owner",
     "parameters",
@@ -124,7 +124,7 @@ def searches_table(views: Iterable[SearchView], now: datetime) -> FittedTable:
 def leaderboard_table(lines: Sequence[Line]) -> FittedTable:
     """Return trials, the best first; losses in nats per held-out token."""
     table = FittedTable(
-        ">rank", ">trial", "architecture", ">parameters", "role", ">loss before", ">after", ">tokens", "state"
+        ">rank", ">trial", "architecture", ">parameters", "role", ">loss pruned", ">loss", ">tokens", "state"
     )
     for line in lines:
         trial = line.record.trial

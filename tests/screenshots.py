@@ -13,6 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from nas.edits import Edit
+from tests.fakes import ManualClock
 from tests.unit.api.chromium import Page, chromium
 from tests.unit.api.server import Server, running
 
@@ -20,6 +22,13 @@ DIRECTORY = Path(__file__).parents[1] / "deploy" / "screenshots"
 WIDTH = 1280
 MAX_BYTES = 150_000
 COLOURS = 200
+SAID = {
+    "succeeded": ("ann", "tiny", "depth-vs-width"),
+    "failed": ("bob", "tiny"),
+    "running": ("ann", "tiny", "baselines"),
+    "preparing": ("bob",),
+}
+"""Owner and tags, as a team has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +87,11 @@ def main() -> None:
     executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with (
         tempfile.TemporaryDirectory() as scratch,
-        running(Path(scratch) / "home") as server,
+        running(Path(scratch) / "home", clock=ManualClock()) as server,
         chromium(executable, Path(scratch) / "profile", width=WIDTH, height=900) as page,
     ):
+        for name, (owner, *tags) in SAID.items():
+            server.store.edit_search(server.id(name), Edit(owner=owner, tags=tuple(tags)))
         for shot in shots(server):
             print(take(page, server.address, shot, directory))
 

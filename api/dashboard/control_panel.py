@@ -25,11 +25,7 @@ UNDER_WAY = {state for state in TrialState if not state.is_final}
 LABELS = {
     "num_trials": "Architectures to try in all",
     "max_parallel": "Trials at a time",
-    "num_layers": "Layers",
-    "hidden_size": "Hidden size",
-    "intermediate_size": "Neurons of the MLP",
-    "num_attention_heads": "Heads",
-    "num_key_value_heads": "KV heads",
+    **{name: f"{words[:1].upper()}{words[1:]}" for name, words in wording.AXES.items()},
 }
 
 

@@ -26,7 +26,7 @@ COLUMNS: list[dict[str, Any]] = [  # a phone shows the first ones, and keeps the
         "align": "left",
         "classes": "mono",
     },
-    {"name": "loss", "label": "Loss trained", "field": "loss", "align": "right", "orders": True},
+    {"name": "loss", "label": "Loss", "field": "loss", "align": "right", "orders": True},
     {"name": "parent", "label": "Parent", "field": "parent", "align": "left"},
     {"name": "parameters", "label": "Parameters", "field": "parameters", "align": "right", "orders": True},
     {"name": "before", "label": "Loss pruned", "field": "before", "align": "right"},

@@ -68,9 +68,9 @@ def _shape(snapshot: Snapshot, trial: Trial) -> None:
 def _numbers(line: Line) -> None:
     measured = line.record.trial.measurement
     with ui.element("div").classes("facts"):
-        fact("loss, only pruned", wording.loss(line.loss_before))
+        fact("loss pruned", wording.loss(line.loss_before))
         if line.num_tokens:
-            fact("loss now", f"{wording.loss(line.loss)} after {line.num_tokens:,} tokens")
+            fact("loss", f"{wording.loss(line.loss)} after {line.num_tokens:,} tokens")
         if measured:
             fact("parameters", f"{measured.num_parameters:,}, counted on the student")
             fact("trained for", wording.duration(timedelta(seconds=measured.train_seconds)))

@@ -16,7 +16,7 @@ from nas.trial import TrialState
 
 COLUMNS: list[dict[str, Any]] = [  # a phone shows the first ones, and keeps the first
     {"name": "number", "label": "Trial", "field": "number", "align": "right", "orders": True},
-    {"name": "loss", "label": "Loss now", "field": "loss", "align": "right", "orders": True},
+    {"name": "loss", "label": "Loss", "field": "loss", "align": "right", "orders": True},
     {"name": "rank", "label": "Rank", "field": "rank", "align": "right", "orders": True},
     {"name": "name", "label": "Architecture", "field": "name", "align": "left", "classes": "mono"},
     {"name": "parameters", "label": "Parameters", "field": "parameters", "align": "right", "orders": True},

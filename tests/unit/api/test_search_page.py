@@ -99,7 +99,7 @@ def test_the_table_is_sorted_and_paged_on_the_server(server, browser):
     losses = sorted(line.loss for line in lines if line.num_tokens)
     for ordered in (losses, losses[::-1]):
         browser.evaluate(
-            "[...document.querySelectorAll('button.sort')].find(each => each.innerText.startsWith('Loss now')).click()"
+            "[...document.querySelectorAll('button.sort')].find(each => each.innerText.split('\\n')[0] === 'Loss').click()"
         )
         _once(lambda: [row[1] for row in _rows(browser)] == [f"{loss:.4f}" for loss in ordered[:12]])  # noqa: B023
     assert (
