@@ -111,7 +111,7 @@ def test_compare_shows_where_each_stands_and_what_differs(nas, behind):
     found = json.loads(nas("compare", *ids, "--json"))
     assert [each["search"]["id"] for each in found["searches"]] == ids
     assert "the same was asked" not in nas("compare", ids[0], ids[0])
-    assert "search none: not found" in nas("compare", ids[0], "none", code=1)
+    assert "search none: not found" in nas("compare", ids[0], "none", code=2)
 
 
 def test_export_prints_a_table_or_writes_a_file_that_does_not_exist(nas, behind, tmp_path):
