@@ -184,6 +184,10 @@ class Secret:
             Unauthenticated: It is none; the text, which may be one with a slip, is not repeated.
         """
         match = _SECRET.fullmatch(text.strip())
+        if match is None and text.strip().startswith(TOKEN_PREFIX):
+            raise Unauthenticated(
+                "token: found a part of one or one with a slip, allowed: a whole one, as it was shown"
+            )
         if match is None:
             raise Unauthenticated("token: found what is no token, allowed: one that begins with nas_")
         return cls(token_id=match[1], text=match[0])

@@ -1,6 +1,7 @@
 """What happened in a search, in words and in order: told from what is stored of it, not from a log.
 
 Pure functions; knows no store. What people edited is not told: only that they did is stored, in the events.
+What they ordered is.
 """
 
 import heapq
@@ -9,9 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from minitron.architecture import Architecture
 from nas import wording
 from nas.rungs import schedule
-from nas.search import Search
+from nas.search import Event, Search
+from nas.spec import load
 from nas.standing import TrialRecord
 from nas.trial import TrialState
 
@@ -22,6 +25,8 @@ _ENDS = {
     TrialState.FAILED: "failed",
     TrialState.CANCELLED: "was cancelled",
 }
+_ORDERED = {"cancel": "cancelled", "kill": "killed", "pause": "paused", "resume": "resumed"}
+_LIMITS = {"num_trials": "{} trials in all", "max_parallel": "{} at a time"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +39,12 @@ class Happening:
     tone: Tone = "plain"
 
 
-def chronicle(search: Search, records: Iterable[TrialRecord], *, limit: int) -> list[Happening]:
-    """Return what happened last, the latest first; at most ``limit``."""
+def chronicle(
+    search: Search, records: Iterable[TrialRecord], orders: Iterable[Event] = (), *, limit: int
+) -> list[Happening]:
+    """Return what happened last, the latest first; at most ``limit``. ``orders`` are the events of this kind."""
     rungs = schedule(search.spec).rungs[:-1]
-    told = [*_of_search(search)]
+    told = [*_of_search(search), *map(_of_order, orders)]
     for record in records:
         told += _of_trial(record, rungs)
     return heapq.nlargest(limit, told, key=lambda each: each.at)
@@ -48,13 +55,29 @@ def _of_search(search: Search) -> Iterator[Happening]:
     if search.started_at:
         yield Happening(at=search.started_at, text="taken up by a worker process")
     if search.finished_at:
-        told = "ended: it was cancelled"
+        told = f"ended: it was {'killed' if search.orders.is_killed else 'cancelled'}"
         if search.failure:
             told = f"failed: {search.failure.message}"
         elif search.winner:
             told = f"succeeded: trial {search.winner.trial_number} wins"
         tone: Tone = "good" if search.winner else "bad" if search.failure else "plain"
         yield Happening(at=search.finished_at, text=told, tone=tone)
+
+
+def _of_order(event: Event) -> Happening:
+    order = event.data
+    by = f" by {order['by']}" if order["by"] else ""
+    match order["order"]:
+        case "extend":
+            limits = (words.format(order[name]) for name, words in _LIMITS.items() if order[name] is not None)
+            text = f"limits changed{by}: {', '.join(limits)}"
+        case "enqueue":
+            text = f"{load(Architecture, order['architecture']).name} enqueued{by}"
+        case "stop_trial":
+            text = f"trial {order['trial_number']} ordered to stop{by}"
+        case name:
+            text = f"{_ORDERED[name]}{by}"
+    return Happening(at=event.at, text=text, trial_number=event.trial_number)
 
 
 def _of_trial(record: TrialRecord, rungs: Sequence[int]) -> Iterator[Happening]:

@@ -1,8 +1,7 @@
 """The script ``nas``: run a search here, serve searches, or talk to a server.
 
-Exit codes: 0 done; 1 it failed; 2 wrong usage or a spec that cannot be run; 3 the search was cancelled; 4 no
-server answers; 130 interrupted. Errors are lines on stderr that begin with ``error:``, or with ``--json`` one
-JSON object.
+Errors are lines on stderr that begin with ``error:``, or with ``--json`` one JSON object; its exit codes are those of
+``cli_output``.
 """
 
 import logging
@@ -22,7 +21,17 @@ from nas.cli_complete import spec_files
 from nas.cli_control import control
 from nas.cli_history import history_commands
 from nas.cli_options import Owner, SearchId, SpecFile, Tags, said_at_first
-from nas.cli_output import INTERRUPTED, Json, Told, exit_code, leave, print_error, print_json, print_line
+from nas.cli_output import (
+    EXIT_CODES,
+    INTERRUPTED,
+    Json,
+    Told,
+    exit_code,
+    leave,
+    print_error,
+    print_json,
+    print_line,
+)
 from nas.cli_remote import remote
 from nas.cli_report import report_commands
 from nas.cli_winner import winner
@@ -52,6 +61,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Search for the best smaller language model under a budget.",
+    epilog=f"NAS_SERVER_URL names the server that commands ask, NAS_TOKEN is the token that it wants. {EXIT_CODES}",
 )
 Host = Annotated[str | None, typer.Option(help="Address to listen on; default NAS_HOST.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; default NAS_PORT.")]

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from nas import display, wording
 from nas.accounts import DEFAULT_WORKSPACE, LOCAL, Member, Role, Token
+from nas.cli_output import Json, print_json
 from nas.clock import utc_now
 from nas.errors import InvalidRequest, UnknownAccount
 from nas.people import People
@@ -26,7 +27,6 @@ FOREVER = "never"
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose, as people know each other.")]
 Where = Annotated[str, typer.Option("--workspace", metavar="NAME", help="In which workspace.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @token.command("create")
@@ -44,7 +44,7 @@ def create_token(
     ] = None,
     expires: Annotated[str, typer.Option(help="After how long, as 12h, 90d or 8w; or never.")] = "90d",
     label: Annotated[str, typer.Option("--name", help="What it is for.")] = "",
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Make a token and print it: it is shown here alone."""
     lifetime, places = lifetime_in(expires), workspaces or [DEFAULT_WORKSPACE]
@@ -64,7 +64,7 @@ def create_token(
 
 
 @token.command("list")
-def list_tokens(*, as_json: AsJson = False) -> None:
+def list_tokens(*, as_json: Json = False) -> None:
     """List all tokens, newest first, without their secrets."""
     found = _people().tokens(LOCAL, limit=MAX_SHOWN)
     now = utc_now()
@@ -80,7 +80,7 @@ def list_tokens(*, as_json: AsJson = False) -> None:
 def revoke_token(
     token_id: Annotated[str, typer.Argument(metavar="TOKEN", help="Its id: what follows nas_.")],
     *,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """End a token at once, and the sessions that were signed in by it."""
     ended = _people().revoke_token(LOCAL, token_id)
@@ -90,7 +90,7 @@ def revoke_token(
 
 
 @member.command("list")
-def list_members(*, where: Where = DEFAULT_WORKSPACE, as_json: AsJson = False) -> None:
+def list_members(*, where: Where = DEFAULT_WORKSPACE, as_json: Json = False) -> None:
     """List the members of a workspace."""
     found = _people().members(LOCAL, where)
     rows = [(each.name, each.role.value) for each in found]
@@ -103,7 +103,7 @@ def set_member(
     *,
     role: Annotated[Role, typer.Option(help="What they may do.")],
     where: Where = DEFAULT_WORKSPACE,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Give somebody a role in a workspace, in place of the one they have."""
     made = _people().put_member(LOCAL, Member(workspace=where, name=name, role=role))
@@ -111,24 +111,30 @@ def set_member(
 
 
 @member.command("remove")
-def remove_member(name: Name, *, where: Where = DEFAULT_WORKSPACE) -> None:
+def remove_member(name: Name, *, where: Where = DEFAULT_WORKSPACE, as_json: Json = False) -> None:
     """Take somebody out of a workspace."""
     _people().remove_member(LOCAL, where, name)
-    typer.echo(f"{name} is no member of {where} any more")
+    if as_json:
+        print_json({"workspace": where, "name": name, "role": None})
+    else:
+        typer.echo(f"{name} is no member of {where} any more")
 
 
 @workspace.command("list")
-def list_workspaces(*, as_json: AsJson = False) -> None:
+def list_workspaces(*, as_json: Json = False) -> None:
     """List all workspaces."""
     found = _people().workspaces(LOCAL)
     _show(found, ("Workspace",), [(name,) for name in found], as_json=as_json)
 
 
 @workspace.command("create")
-def create_workspace(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+def create_workspace(name: Annotated[str, typer.Argument(metavar="NAME")], *, as_json: Json = False) -> None:
     """Add a workspace; one that is there stays as it is."""
     _people().add_workspace(name)
-    typer.echo(f"workspace {name} is there")
+    if as_json:
+        print_json({"workspace": name})
+    else:
+        typer.echo(f"workspace {name} is there")
 
 
 def commands() -> typer.Typer:

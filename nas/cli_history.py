@@ -155,9 +155,11 @@ def export(
     rows: Annotated[Rows, typer.Option(help="What has a row of its own.")] = Rows.TRIALS,
     form: FormatOption = Format.CSV,
     output: Output = None,
+    as_json: Json = False,
     server: Server = None,
 ) -> None:
-    """Print the trials of a search, or their points, as CSV or JSON lines."""
+    """Print the trials of a search, or their points, as CSV or JSON lines; --json is --format jsonl."""
+    form = Format.JSONL if as_json else form
     with connected(server) as client:
         pieces = client.export_search(search_id, rows=rows.value, format=form)
         if output is None:

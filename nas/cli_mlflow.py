@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from nas.cli_output import Json, print_json
 from nas.errors import SearchError
 from nas.settings import Settings
 
@@ -23,6 +24,7 @@ def sync(
         typer.Option("--again", help="All that is stored, as for an MLflow that was restored or edited."),
     ] = False,
     seconds: Annotated[float, typer.Option(min=1, help="Give up after so long.")] = 3600.0,
+    as_json: Json = False,
 ) -> None:
     """Tell MLflow what it was not told yet of the searches of this database, and wait until that is done."""
     from nas.mlflow_beside import tell_all
@@ -34,4 +36,7 @@ def sync(
     if left:
         log = settings.log_directory / "mlflow-projector.log"
         raise SearchError(f"MLflow was not told of {left} events yet; the reason: {log}")
-    typer.echo("MLflow was told all")
+    if as_json:
+        print_json({"tracking_uri": settings.tracking_uri, "num_left": left})
+    else:
+        typer.echo("MLflow was told all")

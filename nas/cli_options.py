@@ -1,5 +1,6 @@
 """Arguments and options that several commands of ``nas`` take, each described once."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +10,25 @@ import typer
 from nas.cli_complete import search_ids, spec_files
 from nas.client import Client
 from nas.edits import Edit
+from nas.errors import InvalidRequest
 from nas.settings import Settings
 
 SpecFile = Annotated[
     Path, typer.Argument(metavar="SPEC", help="A spec in YAML or JSON.", autocompletion=spec_files)
 ]
-SearchId = Annotated[str, typer.Argument(metavar="ID", help="The id of a search.", autocompletion=search_ids)]
+
+
+def known_form(search_id: str) -> str:
+    """Return an id that a search may have; raises InvalidRequest for another, before a server is asked."""
+    if not re.fullmatch("[A-Za-z0-9_-]{1,64}", search_id):
+        raise InvalidRequest("ID", f"found {search_id!r}, allowed: letters, digits, - and _, 64 at most")
+    return search_id
+
+
+SearchId = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The id of a search.", autocompletion=search_ids, callback=known_form),
+]
 Server = Annotated[str | None, typer.Option(help="Address of the server; default NAS_SERVER_URL.")]
 Key = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Submit once under this key, however often it is called.")

@@ -10,14 +10,27 @@ import typer
 from minitron.errors import MinitronError
 from nas.client import SearchNotWon
 from nas.connection import ClientError, ServerAbsent
-from nas.errors import InvalidEdit, InvalidOrder, InvalidRequest, InvalidSettings, InvalidSpec, SearchError
+from nas.errors import (
+    InvalidEdit,
+    InvalidOrder,
+    InvalidRequest,
+    InvalidSettings,
+    InvalidSpec,
+    LogUnavailable,
+    NotFound,
+    SearchError,
+)
 from nas.search import Search, SearchState
 from nas.spec import dump
 
 FAILED, BAD_INPUT, CANCELLED, ABSENT, INTERRUPTED = 1, 2, 3, 4, 130
-"""Exit codes: it failed; wrong usage or a spec that cannot be run; the search was cancelled; no server answers;
-ended by Ctrl-C."""
-WRONG = (InvalidSpec, InvalidEdit, InvalidOrder, InvalidRequest, InvalidSettings)
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 it failed; 2 wrong usage, a spec that cannot be run, an id that there is not, or a token that "
+    "is refused; 3 the search was cancelled; 4 no server answers; 130 ended by Ctrl-C."
+)
+WRONG = (InvalidSpec, InvalidEdit, InvalidOrder, InvalidRequest, InvalidSettings, NotFound)
+REFUSED = {400, 401, 403, 404, 413, 415, 422}
+"""Statuses of what is wrong however often it is asked."""
 _AS_JSON = "nas.as_json"
 
 
@@ -74,9 +87,10 @@ def exit_code(error: Exception) -> int:
         return ABSENT
     if isinstance(error, SearchNotWon) and error.search.state is SearchState.CANCELLED:
         return CANCELLED
-    is_wrong = isinstance(error, WRONG) or (
-        isinstance(error, ClientError) and error.status in {400, 413, 415, 422}
-    )
+    if isinstance(error, ClientError):
+        is_wrong = error.status in REFUSED and error.code != "log_unavailable"
+    else:
+        is_wrong = isinstance(error, WRONG) and not isinstance(error, LogUnavailable)
     return BAD_INPUT if is_wrong else FAILED
 
 

@@ -15,12 +15,12 @@ from nas import display, wording
 from nas.admission import resolved
 from nas.answers import FoundSearch
 from nas.cli_options import Key, Owner, SearchId, Server, SpecFile, Tags, connected, said_to_server
-from nas.cli_output import Json, leave, print_json, print_line
+from nas.cli_output import EXIT_CODES, Json, leave, print_json, print_line
 from nas.client import Client, pages
 from nas.clock import utc_now
 from nas.connection import ClientError
 from nas.edits import Edit
-from nas.errors import InvalidEdit, InvalidOrder, SearchError
+from nas.errors import InvalidEdit, InvalidOrder, InvalidRequest, NotFound, SearchError
 from nas.listing import SearchOrder
 from nas.parameters import Archived
 from nas.patch import patch_of, patched_spec, refilled
@@ -140,9 +140,9 @@ def watch(search_id: SearchId, *, as_json: Json = False, server: Server = None) 
         leave(_show(client, search_id))
 
 
-@remote.command()
+@remote.command(epilog=EXIT_CODES)
 def wait(search_id: SearchId, *, as_json: Json = False, server: Server = None) -> None:
-    """Wait in silence until a search ends: exit code 0 when it succeeded, 1 when it failed, 3 when cancelled."""
+    """Wait in silence until a search ends; the exit code says how: 0 it succeeded, 1 it failed, 3 it was cancelled."""
     with connected(server) as client:
         for _ in client.stream_events(search_id):
             continue
@@ -277,8 +277,13 @@ def _print_attempt(
     client: Client, search_id: str, number: int, attempt: int | None, *, as_json: bool
 ) -> None:
     """Print what one attempt of a trial said: whole, or as JSON a part of it a line."""
-    attempts = [len(each.attempts) for each in client.trials(search_id) if each.number == number]
-    for part in client.attempt_log(search_id, number, attempt or max([1, *attempts])):
+    trials = {each.number: len(each.attempts) for each in client.trials(search_id)}
+    if number not in trials:
+        last = f"0 to {max(trials)}" if trials else "none yet"
+        raise InvalidRequest("trial", f"found {number}, allowed: {last}")
+    if not trials[number]:
+        raise NotFound(f"search {search_id}: trial {number}: no worker has begun it yet")
+    for part in client.attempt_log(search_id, number, attempt or trials[number]):
         if as_json:
             print_line(part)
         else:

@@ -67,6 +67,8 @@ def report(
         console.print(Text(wording.visible(search.notes.rstrip())), soft_wrap=True)
     if search.failure:
         console.print(Text(f"failed: {search.failure.message}", style="red"), soft_wrap=True)
+    for line in _ordered(search):
+        console.print(Text(line), soft_wrap=True)
     if view.waiting:
         console.print(Text(f"waits: {view.waiting.text}", style="yellow"), soft_wrap=True)
     elif search.progress and not search.state.is_final:
@@ -82,6 +84,14 @@ def report(
         console.print(Text(f"trial {trial.number} failed: {trial.failure.message}"), soft_wrap=True)
     if comparison and view.best:
         console.print(Text("\n".join(_verdict(view, comparison))), soft_wrap=True)
+
+
+def _ordered(search: Search) -> list[str]:
+    """Return what people ordered of a search, where its state and its trials do not tell it."""
+    killed, limits = wording.killed(search.orders), search.orders.limits
+    changed = (f"{name} {value}, asked were {getattr(search.spec, name)}" for name, value in limits.items())
+    told = [f"{killed}: what ran then was not waited for"] if killed else []
+    return [*told, f"limits by now: {'; '.join(changed)}"] if limits else told
 
 
 def evidence(console: Console, search: Search) -> None:
@@ -234,7 +244,7 @@ class Narrator:
 def _verdict(view: SearchView, comparison: Comparison) -> list[str]:
     assert view.best
     best = view.best
-    name = "winner" if view.search.winner else "best so far"
+    name = "winner" if view.search.winner else "best" if view.search.state.is_final else "best so far"
     share = best.architecture.parameter_count / view.search.parent_parameters
     standing = (
         f"{name}: trial {best.number}, {best.architecture.name}, "

@@ -34,7 +34,7 @@ def parents_table(parents: Iterable[ParentSummary], now: datetime) -> FittedTabl
 def history_table(entries: Iterable[Entry], now: datetime) -> FittedTable:
     """Return measurements, one a row; losses in nats per held-out token."""
     table = FittedTable(
-        "parent", "architecture", ">parameters", ">loss before", ">loss", ">tokens", "role", "search", ">trial",
+        "parent", "architecture", ">parameters", ">loss pruned", ">loss", ">tokens", "role", "search", ">trial",
         "owner", "ended",
     )  # fmt: skip
     for entry in entries:
@@ -44,8 +44,8 @@ def history_table(entries: Iterable[Entry], now: datetime) -> FittedTable:
             found.architecture.name,
             f"{found.num_parameters:,}",
             wording.loss(found.loss_before),
-            wording.loss(found.loss),
-            f"{found.num_tokens:,}{' (partial)' if found.is_partial else ''}",
+            table.marked(wording.loss(found.loss), is_partial=found.is_partial),
+            f"{found.num_tokens:,}",
             wording.ROLES[found.role],
             found.search_id,
             str(found.trial_number),

@@ -24,6 +24,8 @@ class Followed:
     search: Search
     records: tuple[TrialRecord, ...]
     """By number; why trials wait is not told."""
+    orders: tuple[Event, ...]
+    """What was ordered, in order."""
     sequence: int
     """Of the last event that is in it: with the same one, everything is the same."""
 
@@ -48,6 +50,8 @@ class Following:
         self._points: dict[int, dict[int, Point]] = defaultdict(dict)
         self._attempts: dict[int, dict[int, Attempt]] = defaultdict(dict)
         self._records: dict[int, TrialRecord] = {}
+        self._orders: dict[int, Event] = {}
+        """By sequence."""
 
     def now(self) -> Followed:
         """Return the search as it stands.
@@ -62,7 +66,9 @@ class Following:
 
     def _followed(self, search: Search) -> Followed:
         records = tuple(self._records[number] for number in sorted(self._records))
-        return Followed(search=search, records=records, sequence=self._cursor)
+        return Followed(
+            search=search, records=records, orders=tuple(self._orders.values()), sequence=self._cursor
+        )
 
     def _read_whole(self) -> Search:
         # The cursor first: what happens while the rest is read is heard of again, which changes nothing.
@@ -73,13 +79,17 @@ class Following:
             self._trials[number], self._records[number] = record.trial, replace(record, waiting=None)
             self._points[number] = {point.num_tokens: point for point in record.points}
             self._attempts[number] = {attempt.number: attempt for attempt in record.attempts}
+        for event in self._service.events(search_id=self._id, kind="order", limit=EVENTS_AT_ONCE):
+            self._orders[event.sequence] = event
         self._cursor = cursor
         return search
 
     def _read_on(self, search: Search) -> Search:
         while events := self._service.events(after=self._cursor, search_id=self._id, limit=EVENTS_AT_ONCE):
             for event in events:
-                if event.trial_number is None:
+                if event.kind == "order":
+                    self._orders[event.sequence] = event
+                if event.kind == "order" or event.trial_number is None:
                     self._is_changed = True
                 else:
                     self._take(event, event.trial_number)

@@ -32,6 +32,8 @@ class Orders:
     is_paused: bool = False
     is_killed: bool = False
     """Whether it was ended without waiting for what ran."""
+    killed_by: str = ""
+    """Who ended it so; empty: not known."""
     num_trials: int | None = None
     """This and the next in place of the spec's, which stays as it was asked."""
     max_parallel: int | None = None

@@ -175,6 +175,7 @@ def _events(
     *,
     after: int = 0,
     search_id: str | None = None,
+    kind: str | None = None,
     limit: int = 1000,
 ) -> list[Event]:
     """Return what happened to searches that a principal sees."""
@@ -182,7 +183,7 @@ def _events(
     if search_id is not None:
         require_search(service, principal, Action.READ, search_id)
     while True:
-        found = service.events(after=after, search_id=search_id, limit=limit)
+        found = service.events(after=after, search_id=search_id, kind=kind, limit=limit)
         seen = [event for event in found if sees(service, principal, event.search_id)]
         if seen or not found:
             return seen

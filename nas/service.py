@@ -259,9 +259,11 @@ class SearchService(Retrospect):
         """
         return self._store.edit_search(search_id, edit, versions=versions)
 
-    def events(self, *, after: int = 0, search_id: str | None = None, limit: int = 1000) -> list[Event]:
-        """Return what happened since, in order."""
-        return self._store.events(after=after, search_id=search_id, limit=limit)
+    def events(
+        self, *, after: int = 0, search_id: str | None = None, kind: str | None = None, limit: int = 1000
+    ) -> list[Event]:
+        """Return what happened since, in order; ``kind`` None: of every kind."""
+        return self._store.events(after=after, search_id=search_id, kind=kind, limit=limit)
 
     def event_cursor(self, after: int | None, field: str) -> int:
         """Return a cursor into the events that was given as ``field``; None is behind the last event.

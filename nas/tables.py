@@ -24,7 +24,7 @@ WORDY_WIDTH = 30
 """Columns of what people write, where a row must fit a terminal."""
 WORDY = {"name", "parent", "owner", "tags", "may go", "because"}
 SPARE = (
-    "loss before",
+    "loss pruned",
     "tags",
     "owner",
     "parameters",
@@ -51,11 +51,17 @@ class FittedTable:
     def __init__(self, *columns: str) -> None:
         self._columns = columns
         self._rows: list[tuple[tuple[str | Text, ...], str | None]] = []
+        self._has_marks = False
 
     def add_row(self, *cells: str | Text, style: str | None = None) -> None:
         """Add a row with a cell for each column."""
         assert len(cells) == len(self._columns)
         self._rows.append((cells, style))
+
+    def marked(self, loss: str, *, is_partial: bool) -> str:
+        """Return a loss with a mark where it was measured at fewer tokens than others; what that means is said once."""
+        self._has_marks |= is_partial
+        return f"{loss}{'*' if is_partial else ' '}"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Print itself as wide as there is room."""
@@ -67,6 +73,13 @@ class FittedTable:
                 break
             left_out.add(name)
         yield self._without(left_out, is_narrow=options.max_width < PLAIN_WIDTH)
+        if options.max_width >= PLAIN_WIDTH:
+            return  # programs read lines that are rows
+        if self._has_marks:
+            yield Text("* of fewer tokens than the last rung's: does not compare", style="dim")
+        present = [name for name in (each.removeprefix(">") for each in self._columns) if name in left_out]
+        if present:
+            yield Text(f"left out: {', '.join(present)}; widen the terminal, or --json", style="dim")
 
     def _without(self, left_out: Container[str], *, is_narrow: bool) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -111,7 +124,7 @@ def searches_table(views: Iterable[SearchView], now: datetime) -> FittedTable:
 def leaderboard_table(lines: Sequence[Line]) -> FittedTable:
     """Return trials, the best first; losses in nats per held-out token."""
     table = FittedTable(
-        ">rank", ">trial", "architecture", ">parameters", "role", ">loss before", ">after", ">tokens", "state"
+        ">rank", ">trial", "architecture", ">parameters", "role", ">loss pruned", ">loss", ">tokens", "state"
     )
     for line in lines:
         trial = line.record.trial
@@ -122,7 +135,10 @@ def leaderboard_table(lines: Sequence[Line]) -> FittedTable:
             f"{trial.architecture.parameter_count:,}",
             wording.ROLES[trial.role],
             wording.loss(line.loss_before),
-            wording.loss(line.loss if line.num_tokens else None),
+            table.marked(
+                wording.loss(line.loss if line.num_tokens else None),
+                is_partial=bool(line.num_tokens) and trial.state is not TrialState.COMPLETED,
+            ),
             f"{line.num_tokens:,}",
             state_text(trial.state),
             style="bold" if line.rank == 1 else None,

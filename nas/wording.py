@@ -11,6 +11,7 @@ from minitron.progress import Progress
 from nas.budget import Budget
 from nas.finals import ScoreRow
 from nas.mlflow_links import MlflowStanding
+from nas.orders import Orders
 from nas.search import Search
 from nas.trial import TrialRole
 
@@ -140,6 +141,11 @@ def said(search: Search) -> list[str]:
     """Return what people say of a search, but for its notes: nothing where they say nothing."""
     parts = {"owner": search.owner, "tags": ", ".join(search.tags), "archived": search.archived}
     return [name if value is True else f"{name} {value}" for name, value in parts.items() if value]
+
+
+def killed(orders: Orders) -> str:
+    """Return that a search was killed, and by whom; empty where it was not."""
+    return f"killed{orders.killed_by and f' by {orders.killed_by}'}" if orders.is_killed else ""
 
 
 def behind(seconds: float) -> str:

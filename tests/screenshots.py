@@ -13,13 +13,22 @@ from pathlib import Path
 
 from PIL import Image
 
+from nas.edits import Edit
+from tests.fakes import ManualClock
 from tests.unit.api.chromium import Page, chromium
 from tests.unit.api.server import Server, running
 
 DIRECTORY = Path(__file__).parents[1] / "deploy" / "screenshots"
 WIDTH = 1280
 MAX_BYTES = 150_000
-COLOURS = 200
+COLOURS = 256
+SAID = {
+    "succeeded": ("ann", "tiny", "depth-vs-width"),
+    "failed": ("bob", "tiny"),
+    "running": ("ann", "tiny", "baselines"),
+    "preparing": ("bob",),
+}
+"""Owner and tags, as a team has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +75,7 @@ def take(page: Page, address: str, shot: Shot, directory: Path) -> Path:
     )
     with Image.open(path) as whole:
         part = whole.convert("RGB").crop((0, int(top), WIDTH, min(whole.height, int(top) + shot.height)))
-    part.quantize(COLOURS).save(path, optimize=True)
+    part.quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
     assert path.stat().st_size < MAX_BYTES, f"{path}: {path.stat().st_size} bytes"
     return path
 
@@ -78,9 +87,11 @@ def main() -> None:
     executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with (
         tempfile.TemporaryDirectory() as scratch,
-        running(Path(scratch) / "home") as server,
+        running(Path(scratch) / "home", clock=ManualClock()) as server,
         chromium(executable, Path(scratch) / "profile", width=WIDTH, height=900) as page,
     ):
+        for name, (owner, *tags) in SAID.items():
+            server.store.edit_search(server.id(name), Edit(owner=owner, tags=tuple(tags)))
         for shot in shots(server):
             print(take(page, server.address, shot, directory))
 

@@ -236,6 +236,7 @@ searches = st.builds(
         Orders,
         is_paused=st.booleans(),
         is_killed=st.booleans(),
+        killed_by=texts,
         num_trials=st.none() | counts,
         max_parallel=st.none() | counts,
         enqueued=st.lists(st.builds(Enqueued, architecture=architectures(), by=texts), max_size=2).map(tuple),

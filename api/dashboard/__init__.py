@@ -33,11 +33,11 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
 
     @ui.page("/history")
     async def history(request: Request) -> None:
-        await history_page.build(visited(service, request), notice, request.query_params)
+        await history_page.build(visited(service, request), tailer, notice, request.query_params)
 
     @ui.page("/compare")
     async def compare(request: Request) -> None:
-        await compare_page.build(visited(service, request), notice, request.query_params)
+        await compare_page.build(visited(service, request), tailer, notice, request.query_params)
 
     @ui.page("/searches/{search_id}")
     async def search(request: Request, search_id: str) -> None:
@@ -45,7 +45,13 @@ def mount(app: FastAPI, service: SearchService, *, notice: str | None = None) ->
         await search_page.build(seen, readers, tailer, search_id, notice=notice, asked=request.query_params)
 
     ui.run_with(
-        app, root=_nowhere, title="Minitron search", favicon=FAVICON, dark=None, show_welcome_message=False
+        app,
+        root=_nowhere,
+        title="Minitron search",
+        favicon=FAVICON,
+        dark=None,
+        language="en-US",
+        show_welcome_message=False,
     )
 
 

@@ -70,12 +70,16 @@ def bounds(values: Iterable[float]) -> Options:
 def legend(drawn: Mapping[str, Sequence[Any]]) -> Options:
     """Return a legend of the series that hold something."""
     return {
+        "type": "scroll",
         "data": [kind for kind, points in drawn.items() if points],
         "top": 0,
         "left": "center",
         "itemWidth": 14,
         "itemHeight": 9,
         "textStyle": {"color": INK, "fontSize": 11},
+        "pageTextStyle": {"color": INK},
+        "pageIconColor": INK,
+        "pageIconInactiveColor": FAINT,
     }
 
 

@@ -33,23 +33,27 @@ MAX_CURVES = 80
 """More are no picture; those that lead are drawn."""
 MAX_CURVE_POINTS = 60
 
+PARTIAL = ", partial"
+"""After the kind of a baseline that has not come to its end."""
+
+
+def _hollow(colour: str) -> Options:
+    return {"color": "transparent", "borderColor": colour, "borderWidth": 1.5}
+
+
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "best": {"symbol": "circle", "symbolSize": 15, "itemStyle": {"color": GREEN}, "z": 5},
     "completed": {"symbol": "circle", "symbolSize": 10, "itemStyle": {"color": BLUE}, "z": 4},
-    "stopped early": {
-        "symbol": "circle",
-        "symbolSize": 9,
-        "itemStyle": {"color": "transparent", "borderColor": GREY, "borderWidth": 1.5},
-    },
-    "under way": {
-        "symbol": "circle",
-        "symbolSize": 9,
-        "itemStyle": {"color": "transparent", "borderColor": BLUE, "borderWidth": 1.5},
-    },
+    "stopped early": {"symbol": "circle", "symbolSize": 9, "itemStyle": _hollow(GREY)},
+    "cancelled": {"symbol": "rect", "symbolSize": 8, "itemStyle": _hollow(GREY)},
+    "under way": {"symbol": "circle", "symbolSize": 9, "itemStyle": _hollow(BLUE)},
     "random architecture": {"symbol": "diamond", "symbolSize": 12, "itemStyle": {"color": AMBER}, "z": 3},
+    f"random architecture{PARTIAL}": {"symbol": "diamond", "symbolSize": 11, "itemStyle": _hollow(AMBER)},
     "random indices": {"symbol": "triangle", "symbolSize": 11, "itemStyle": {"color": PINK}, "z": 3},
+    f"random indices{PARTIAL}": {"symbol": "triangle", "symbolSize": 10, "itemStyle": _hollow(PINK)},
 }
 """What a point stands for and how it is drawn; hollow ones were measured at fewer tokens."""
+ENDS = {TrialState.STOPPED: "stopped early", TrialState.CANCELLED: "cancelled"}
 _CURVE_TIP = (
     "p => p.value ? `<b>${p.seriesName}</b><br>loss <b>${p.value[1].toFixed(4)}</b> after "
     "${p.value[0].toLocaleString('en')} tokens` : ''"
@@ -62,10 +66,10 @@ def kind_of(line: Line) -> str | None:
     if line.loss is None or trial.state is TrialState.FAILED:
         return None
     if trial.role is not TrialRole.SEARCH:
-        return "random architecture" if trial.role is TrialRole.RANDOM_ARCHITECTURE else "random indices"
+        return f"{wording.ROLES[trial.role]}{'' if trial.state is TrialState.COMPLETED else PARTIAL}"
     if line.rank is not None:
         return "best" if line.rank == 1 else "completed"
-    return "stopped early" if trial.state.is_final else "under way"
+    return ENDS.get(trial.state, "under way")
 
 
 def size_chart(search: Search, lines: Sequence[Line], chosen: int | None = None) -> Options:
@@ -90,7 +94,11 @@ def size_chart(search: Search, lines: Sequence[Line], chosen: int | None = None)
         "parameters",
         "total",
     )
-    marks = [mark("xAxis", search.spec.budget.max_parameters, "budget", RED)] if is_budgeted else []
+    marks = []
+    if is_budgeted:
+        marks.append(mark("xAxis", search.spec.budget.max_parameters, "budget", RED))
+    if is_budgeted and search.spec.budget.min_parameters:
+        marks.append(mark("xAxis", search.spec.budget.min_parameters, "at least", RED))
     if search.parent_loss is not None:
         label = f"parent, {wording.count(search.parent_parameters)} parameters"
         marks.append(mark("yAxis", search.parent_loss, label, INK))

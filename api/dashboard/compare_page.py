@@ -10,7 +10,9 @@ from nicegui import ui
 from starlette.datastructures import QueryParams
 
 from api.dashboard.compare_charts import COLOURS, curves_chart, fronts_chart, names_of
-from api.dashboard.theme import AMBER, banner, frame, message, panel
+from api.dashboard.live import Live
+from api.dashboard.theme import AMBER, banner, frame, message, page_heading, panel, picture
+from api.tailer import Tailer
 from nas import wording
 from nas.display_history import standing_rows, value_words
 from nas.errors import NotFound, StoreUnavailable
@@ -21,28 +23,35 @@ from nas.side_by_side import MOST_SEARCHES, SideBySide
 
 MAX_OFFERED = 100
 """The latest searches, to choose from; others are compared by their address."""
-POLL_SECONDS = 5.0
+PAUSE_SECONDS = 5.0
+"""Between two readings: all of the charts are drawn anew."""
 KNOWN_ID = re.compile("[A-Za-z0-9_-]{1,64}")
 UNARCHIVED = SearchFilter(archived=False)
 
 
-async def build(service: SearchService, notice: str | None, asked: QueryParams) -> None:
+async def build(service: SearchService, tailer: Tailer, notice: str | None, asked: QueryParams) -> None:
     """Make the page of the searches that its address names."""
     ui.page_title("Compare · Minitron search")
     chosen = [each for each in dict.fromkeys(asked.getlist("search")) if KNOWN_ID.fullmatch(each)]
     with frame(notice):
-        ui.label("Compare").classes("text-xl font-semibold")
-        await _Page(service, chosen[:MOST_SEARCHES]).begin()
+        with ui.row().classes("w-full items-baseline justify-between gap-3"):
+            page_heading("Compare")
+            freshness = ui.row()
+        page = _Page(service, chosen[:MOST_SEARCHES])
+        with freshness:
+            page.live = Live(tailer, page.show, pause=lambda: PAUSE_SECONDS)
+        await page.begin()
 
 
 class _Page:
     """The page of one visitor."""
 
+    live: Live
+
     def __init__(self, service: SearchService, chosen: Sequence[str]) -> None:
         self._service = service
         self._chosen = list(chosen)
         self._shown: object = None
-        self._timer = ui.timer(POLL_SECONDS, self._show, immediate=False)
         with panel():
             self._choice = ui.select(
                 {},
@@ -53,7 +62,7 @@ class _Page:
             ).classes("w-full")
             self._choice.props(f"use-chips dense outlined max-values={MOST_SEARCHES}")
         self._unknown = ui.column().classes("w-full")
-        self._body = ui.column().classes("w-full gap-4")
+        self._body = ui.column().classes("w-full gap-4 numbers")
 
     async def begin(self) -> None:
         """Offer searches to choose from, and show those that were asked for."""
@@ -67,7 +76,7 @@ class _Page:
         if unknown:
             with self._unknown:
                 banner("travel_explore", "Some of these searches are not here", ", ".join(unknown), AMBER)
-        await self._show()
+        await self.live.read()
 
     def _offered(self) -> dict[str, str]:
         """Return searches by their ids: the latest, and those that were asked for where there are such."""
@@ -87,23 +96,14 @@ class _Page:
         self._chosen = chosen
         query = urlencode({"search": chosen}, doseq=True)
         ui.navigate.history.replace(f"/compare?{query}" if query else "/compare")
-        await self._show()
+        await self.live.read()
 
-    async def _show(self) -> None:
-        """Read the searches that are chosen, and draw them where something is new."""
+    async def show(self) -> None:
+        """Read the searches that are chosen, and draw them where something is new; raises StoreUnavailable."""
         chosen = list(self._chosen)
-        try:
-            found = await run_in_threadpool(self._service.compare, chosen) if chosen else None
-        except StoreUnavailable as error:
-            away = f"{error}; this page tries again."
-            self._redraw(away, lambda: message("cloud_off", "The database does not answer", away))
-            return
-        if chosen != self._chosen:
-            return  # a later choice is under way
-        self._redraw((chosen, found), lambda: _comparison(found) if found else _nothing())
-        self._timer.active = (
-            any(not each.view.search.state.is_final for each in found.searches) if found else False
-        )
+        found = await run_in_threadpool(self._service.compare, chosen) if chosen else None
+        if chosen == self._chosen:  # else a later choice is under way
+            self._redraw((chosen, found), lambda: _comparison(found) if found else _nothing())
 
     def _redraw(self, shown: object, draw: Callable[[], object]) -> None:
         if shown == self._shown:
@@ -127,9 +127,13 @@ def _comparison(found: SideBySide) -> None:
         banner("warning", each.message, " | ".join(each.values), AMBER)
     with ui.element("div").classes("charts"):
         with panel("Fronts: loss against parameters"):
-            ui.echart(fronts_chart(found.searches)).style("height: 360px")
+            picture(fronts_chart(found.searches), "The best loss at each size, a line for each search").style(
+                "height: 360px"
+            )
         with panel("Learning curves of the best"):
-            ui.echart(curves_chart(found.searches)).style("height: 360px")
+            picture(
+                curves_chart(found.searches), "Loss by tokens of the best trial, a curve for each search"
+            ).style("height: 360px")
     with panel("Where each stands"), _grid():
         _heads(found, "")
         for name, values in standing_rows(found.searches)[1:]:
@@ -152,16 +156,19 @@ def _grid() -> ui.element:
 
 def _heads(found: SideBySide, title: str) -> None:
     with ui.element("tr"):
-        with ui.element("th"):
+        with ui.element("th").props("scope=col"):
             ui.label(title).classes("soft")
         for colour, name, each in zip(COLOURS, names_of(found.searches), found.searches, strict=False):
-            with ui.element("th"), ui.link(target=f"/searches/{each.view.search.id}").classes("quiet"):
-                ui.label(name).classes("chip").style(f"color: {colour}")
+            with (
+                ui.element("th").props("scope=col"),
+                ui.link(target=f"/searches/{each.view.search.id}").classes("quiet"),
+            ):
+                ui.label(name).classes("chip").style(f"--dot: {colour}")
 
 
 def _row(name: str, values: Sequence[str], *, is_code: bool = False) -> None:
     with ui.element("tr"):
-        with ui.element("td"):
+        with ui.element("th").props("scope=row").classes("font-normal"):
             ui.label(name).classes("mono" if is_code else "soft")
         for value in values:
             with ui.element("td"):

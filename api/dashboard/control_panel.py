@@ -17,17 +17,15 @@ from nas.search import Search
 from nas.service import SearchService
 from nas.space import search_space
 from nas.standing import SearchView
+from nas.trial import TrialState
 
 Act = Callable[[], Any]
 """What is done once it is confirmed; called in a thread."""
+UNDER_WAY = {state for state in TrialState if not state.is_final}
 LABELS = {
     "num_trials": "Architectures to try in all",
     "max_parallel": "Trials at a time",
-    "num_layers": "Layers",
-    "hidden_size": "Hidden size",
-    "intermediate_size": "Neurons of the MLP",
-    "num_attention_heads": "Heads",
-    "num_key_value_heads": "KV heads",
+    **{name: f"{words[:1].upper()}{words[1:]}" for name, words in wording.AXES.items()},
 }
 
 
@@ -75,6 +73,7 @@ class ControlPanel:
         self._waiting.visible = view.waiting is not None
         is_paused = search.orders.is_paused
         self._pause.visible, self._resume.visible = not is_paused, is_paused
+        self._stop.visible = bool(UNDER_WAY & view.counts.keys())
         for button in (self._pause, self._resume, self._extend, self._enqueue, self._stop):
             button.enabled = not search.cancel_requested
         lines = tuple(_lines(search, self._pending(search)))
@@ -226,10 +225,11 @@ class _Form:
             ui.button("Leave it", on_click=lambda: self._dialog.submit(False)).props("flat no-caps")
             colour = "negative" if is_dangerous else "primary"
             ui.button(word, on_click=do).props(f"no-caps unelevated color={colour}")
-        self._card.on("keydown.enter", do) if not is_dangerous else None
-        is_done = bool(await self._dialog)
-        self._dialog.delete()
-        return is_done
+        if not is_dangerous:  # of a field alone: a button that has the keyboard does what it says
+            on_enter = "event => { if (event.target.type === 'number') emit(); }"
+            self._card.on("keydown.enter", do, js_handler=on_enter)
+        self._dialog.on("hide", self._dialog.delete)  # not sooner: the keyboard goes back to the button then
+        return bool(await self._dialog)
 
     def _tell(self, problems: Mapping[str, str], colour: str) -> None:
         with self._problems:

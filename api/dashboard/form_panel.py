@@ -6,7 +6,7 @@ from typing import Any
 from nicegui import ui
 
 from api.dashboard.spec_form import EVERY_FIELD, FIELDS, FormField, NotMeant
-from api.dashboard.theme import panel
+from api.dashboard.theme import heading, panel
 
 KEPT_IN_TEXT = "more than fits here: see the text"
 
@@ -25,8 +25,8 @@ class FormPanel:
         self._inputs: dict[str, ui.input] = {}
         self._not_meant: dict[str, str] = {}
         with panel():
-            for heading, fields in FIELDS.items():
-                ui.label(heading).classes("heading")
+            for title, fields in FIELDS.items():
+                heading(title)
                 with ui.element("div").classes("fields"):
                     for field in fields:
                         self._inputs[field.name] = self._input(field)

@@ -1,15 +1,15 @@
 """What was ever measured: by parent first, then every student of those searches, filtered and sorted by the server."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from datetime import datetime
 from urllib.parse import urlencode
 
 from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
-from nicegui.events import GenericEventArguments
 from starlette.datastructures import QueryParams
 
+from api.dashboard import visitor
 from api.dashboard.history_tables import (
     CELLS,
     COLUMNS,
@@ -20,11 +20,14 @@ from api.dashboard.history_tables import (
     student_row,
     summary,
 )
+from api.dashboard.live import REWORD_SECONDS, Live
 from api.dashboard.said_panel import words_in
-from api.dashboard.theme import frame, message, panel
+from api.dashboard.table_heads import HEADER, Column, ordered
+from api.dashboard.theme import frame, message, page_heading, panel
+from api.tailer import Tailer
 from nas import wording
+from nas.clock import utc_now
 from nas.edits import MAX_TAGS
-from nas.errors import StoreUnavailable
 from nas.exports import Format
 from nas.history import Entry, HistoryFilter, HistoryOrder, ParentSummary, Place
 from nas.listing import SearchFilter
@@ -34,28 +37,37 @@ ROWS_PER_PAGE = 25
 MAX_PARENTS = 50
 MAX_ASKED = 200
 MOST = 2**63 - 1
+PAUSE_SECONDS = 5.0
+"""Between two readings: what was measured changes seldom, and is much to read."""
 
 
-async def build(service: SearchService, notice: str | None, asked: QueryParams) -> None:
+async def build(service: SearchService, tailer: Tailer, notice: str | None, asked: QueryParams) -> None:
     """Make the page of what its address asks for."""
     ui.page_title("History · Minitron search")
     with frame(notice):
-        with ui.row().classes("w-full items-center justify-between gap-3"):
-            ui.label("History").classes("text-xl font-semibold")
-            ui.label("Every student that was ever measured, over all searches").classes("soft")
-        await _Page(service, asked).show()
+        with ui.row().classes("w-full items-baseline justify-between gap-3"):
+            with ui.column().classes("gap-0"):
+                page_heading("History")
+                ui.label("Every student that was ever measured, over all searches").classes("soft")
+            freshness = ui.row()
+        page = _Page(service, asked)
+        with freshness:
+            page.live = Live(tailer, page.show, pause=lambda: PAUSE_SECONDS)
+        await page.live.read()
 
 
 class _Page:
     """The page of one visitor: what is asked for, the place that its page of the list begins after."""
 
+    live: Live
+
     def __init__(self, service: SearchService, asked: QueryParams) -> None:
         self._service = service
         self._parent_key = asked.get("parent_key") or None
-        self._order = self._drawn_for = HistoryOrder.NEWEST
+        self._order = HistoryOrder.NEWEST
         self._places: list[Place | None] = [None]
         self._next: Place | None = None
-        self._parents = ui.column().classes("w-full")
+        self._parents = _Parents(self._parent_key)
         with panel().props("role=search"), ui.row().classes("w-full items-center gap-3"):
             self._owner = self._field("Owner", asked.get("owner", ""))
             self._tags = self._field("Tags", " ".join(asked.getlist("tag")))
@@ -69,9 +81,11 @@ class _Page:
             self._archived = ui.switch(
                 "Archived too", value=asked.get("archived") == "any", on_change=self._ask
             )
-        self._body = ui.column().classes("w-full")
+        self._body = ui.column().classes("w-full numbers")
+        self._entries: Sequence[Entry] = ()
         self._table: ui.table | None = None
         self._tables: dict[Format, ui.link] = {}
+        ui.timer(REWORD_SECONDS, self._reword)
 
     def _field(self, label: str, value: str, width: int = 150) -> ui.input:
         field = ui.input(label, value=value[:MAX_ASKED], on_change=self._ask)
@@ -125,89 +139,55 @@ class _Page:
         query = self._address(self._which())
         ui.navigate.history.replace(f"/history?{query}" if query else "/history")
         self._places = [None]
-        await self.show()
+        await self.live.read()
 
     async def show(self) -> None:
-        """Read parents and a page of measurements, and show them."""
+        """Read parents and a page of measurements, and show them; raises StoreUnavailable."""
         which, order, place = self._which(), self._order, self._places[-1]
-        try:
-            parents = await run_in_threadpool(
-                self._service.list_parents, which.searches, limit=MAX_PARENTS + 1
-            )
-            entries = await run_in_threadpool(
-                lambda: self._service.list_measurements(
-                    which, order=order, after=place, limit=ROWS_PER_PAGE + 1
-                )
-            )
-        except StoreUnavailable as error:
-            self._clear()
-            with self._body:
-                message("cloud_off", "The database does not answer", f"{error}; reload this page later.")
-            return
+        parents = await run_in_threadpool(self._service.list_parents, which.searches, limit=MAX_PARENTS + 1)
+        entries = await run_in_threadpool(
+            lambda: self._service.list_measurements(which, order=order, after=place, limit=ROWS_PER_PAGE + 1)
+        )
         if (which, order, place) != (self._which(), self._order, self._places[-1]):
             return  # a later question is under way
-        self._show_parents(parents)
+        self._parents.show(parents)
         shown = entries[:ROWS_PER_PAGE]
         self._next = shown[-1].measured.place if len(entries) > len(shown) else None
         self._show_measured(shown)
 
-    def _clear(self) -> None:
-        self._body.clear()
-        self._table = None
-
-    def _show_parents(self, parents: Sequence[ParentSummary]) -> None:
-        self._parents.clear()
-        chosen = next((each for each in parents if each.parent_key == self._parent_key), None)
-        with self._parents:
-            if self._parent_key:
-                with panel(), ui.row().classes("w-full items-center gap-3"):
-                    name = wording.parent(chosen.parent) if chosen else "One parent"
-                    ui.label(name).classes("font-semibold")
-                    if chosen:
-                        ui.label(summary(chosen)).classes("soft")
-                    ui.link("All parents", "/history").classes("quiet text-primary")
-            elif parents:
-                self._parents_table(parents)
-
-    def _parents_table(self, parents: Sequence[ParentSummary]) -> None:
-        with panel("Parents"):
-            rows = [parent_row(each) for each in parents[:MAX_PARENTS]]
-            table = ui.table(columns=PARENT_COLUMNS, rows=rows, row_key="key").classes("w-full")
-            table.props("flat dense hide-pagination")
-            table.add_slot("body-cell-parent", f'<q-td :props="props">{PARENT_CELL}</q-td>')
-            if len(parents) > MAX_PARENTS:
-                ui.label(f"The {MAX_PARENTS} that were measured last.").classes("soft")
-
     def _show_measured(self, entries: Sequence[Entry]) -> None:
+        self._entries = entries
         if not entries and len(self._places) == 1:
-            self._clear()
+            self._body.clear()
+            self._table = None
             with self._body:
                 _nothing(is_asked=self._which() != HistoryFilter(searches=SearchFilter(archived=False)))
             return
-        rows = [student_row(entry) for entry in entries]
-        if self._table is None or self._drawn_for != self._order:
-            self._make_table()  # anew where the order is another: browsers keep to the one that they were given first
-        assert self._table
-        self._table.rows = rows
+        if self._table is None:
+            self._make_table()
+        self._reword()
         first = (len(self._places) - 1) * ROWS_PER_PAGE
-        self._where.text = f"{first + 1:,} to {first + len(rows):,}"
+        self._where.text = f"{first + 1:,} to {first + len(entries):,}"
         self._back.set_enabled(len(self._places) > 1)
         self._forth.set_enabled(self._next is not None)
         for form, link in self._tables.items():
             link.props(f'href="/api/v1/history/export?{self._address(self._which())}&format={form.value}"')
 
+    def _reword(self) -> None:
+        """Show what was read last, in the words of now."""
+        now = utc_now()
+        self._parents.reword(now)
+        rows = [student_row(entry, now) for entry in self._entries]
+        if self._table and rows != self._table.rows:
+            self._table.rows = rows
+
     def _make_table(self) -> None:
-        self._clear()
-        self._drawn_for = self._order
-        columns = [column for column in COLUMNS if column["name"] != "parent" or not self._parent_key]
-        descending = self._order.is_descending
-        by = next(name for name, field in SORTED_BY.items() if field == self._order.field)
-        # The server sorts: with a number of rows, a table asks instead of sorting what it has.
-        pagination = {"rowsPerPage": 0, "rowsNumber": 1, "sortBy": by, "descending": descending}
+        self._body.clear()
         with self._body, panel("Students"):
-            self._table = ui.table(columns=columns, rows=[], row_key="key", pagination=pagination)
-            self._table.classes("w-full").props("flat dense hide-pagination binary-state-sort")
-            self._table.on("request", self._sort)
+            self._table = ui.table(columns=self._columns(), rows=[], row_key="key", pagination=0)
+            self._table.classes("w-full kept").props("flat dense hide-pagination")
+            self._table.on("order", lambda event: self._sort(str(event.args)))
+            self._table.add_slot("header", HEADER)
             for name, cell in CELLS.items():
                 self._table.add_slot(f"body-cell-{name}", f'<q-td :props="props">{cell}</q-td>')
             with ui.row().classes("w-full items-center justify-end gap-2"):
@@ -222,23 +202,80 @@ class _Page:
                     form: ui.link(form.upper(), "").classes("quiet text-primary") for form in Format
                 }
 
-    async def _sort(self, event: GenericEventArguments) -> None:
-        """Order by the column whose heading was pressed."""
-        asked: Mapping[str, Any] = event.args["pagination"]
-        field = SORTED_BY.get(asked.get("sortBy") or "at", "at")
-        self._order = HistoryOrder(f"{'-' if asked.get('descending') else ''}{field}")
+    def _columns(self) -> list[Column]:
+        """Return what is shown of a student; the column that orders them says so."""
+        by = next(name for name, field in SORTED_BY.items() if field == self._order.field)
+        shown = [each for each in COLUMNS if each["name"] != "parent" or not self._parent_key]
+        return ordered(shown, by, is_descending=self._order.is_descending)
+
+    async def _sort(self, column: str) -> None:
+        """Order by a column whose heading was pressed: ascending at first, then the other way."""
+        field = SORTED_BY.get(column, "at")
+        turns = field == self._order.field and not self._order.is_descending
+        self._order = HistoryOrder(f"{'-' if turns else ''}{field}")
+        if self._table:
+            self._table.columns = self._columns()
         self._places = [None]
-        await self.show()
+        await self.live.read()
 
     async def _go_on(self) -> None:
         if self._next is not None:
             self._places.append(self._next)
-            await self.show()
+            await self.live.read()
 
     async def _go_back(self) -> None:
         if len(self._places) > 1:
             self._places.pop()
-            await self.show()
+            await self.live.read()
+
+
+class _Parents:
+    """All parents, or the one that is chosen."""
+
+    def __init__(self, chosen: str | None) -> None:
+        self._chosen = chosen
+        self._found: Sequence[ParentSummary] | None = None
+        self._table: ui.table | None = None
+        self._body = ui.column().classes("w-full numbers")
+
+    def show(self, parents: Sequence[ParentSummary]) -> None:
+        """Bring them up to date; what is the same stays, and with it where the keyboard is."""
+        if parents == self._found:
+            return
+        self._found = parents
+        if self._table and parents:
+            self.reword(utc_now())
+            return
+        self._body.clear()
+        self._table = None
+        with self._body:
+            if self._chosen:
+                self._make_one(next((each for each in parents if each.parent_key == self._chosen), None))
+            elif parents:
+                self._make_table(len(parents) > MAX_PARENTS)
+                self.reword(utc_now())
+
+    def reword(self, now: datetime) -> None:
+        """Show what was read last, in the words of now."""
+        rows = [parent_row(each, now) for each in (self._found or ())[:MAX_PARENTS]]
+        if self._table and rows != self._table.rows:
+            self._table.rows = rows
+
+    def _make_one(self, parent: ParentSummary | None) -> None:
+        with panel(), ui.row().classes("w-full items-center gap-3"):
+            ui.label(wording.parent(parent.parent) if parent else "One parent").classes("font-semibold")
+            if parent:
+                ui.label(summary(parent)).classes("soft")
+            ui.link("All parents", "/history").classes("quiet text-primary")
+
+    def _make_table(self, is_long: bool) -> None:
+        with panel("Parents"):
+            self._table = ui.table(columns=PARENT_COLUMNS, rows=[], row_key="key").classes("w-full")
+            self._table.props("flat dense hide-pagination")
+            self._table.add_slot("header", HEADER)
+            self._table.add_slot("body-cell-parent", f'<q-td :props="props">{PARENT_CELL}</q-td>')
+            if is_long:
+                ui.label(f"The {MAX_PARENTS} that were measured last.").classes("soft")
 
 
 def _number_in(text: str | None) -> float | None:
@@ -259,4 +296,5 @@ def _nothing(*, is_asked: bool) -> None:
     with message(
         "history", "Nothing is measured yet", "Every trial that ends stands here, of whatever search."
     ):
-        ui.button("New search", on_click=lambda: ui.navigate.to("/launch")).props("no-caps unelevated")
+        if visitor.may_submit():
+            ui.button("New search", on_click=lambda: ui.navigate.to("/launch")).props("no-caps unelevated")

@@ -1,11 +1,11 @@
 """The tables of the history, of parents and of students: columns, cells, and what stands in them."""
 
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from api.dashboard.theme import ROLE_COLOURS
 from nas import wording
-from nas.clock import utc_now
 from nas.history import Entry, ParentSummary
 
 SORTED_BY = {"at": "at", "loss": "loss", "parameters": "num_parameters"}
@@ -18,8 +18,7 @@ PARENT_COLUMNS = [
     {"name": "best", "label": "Lowest loss", "field": "best", "align": "right"},
     {"name": "last", "label": "Latest", "field": "last", "align": "right"},
 ]
-COLUMNS: list[dict[str, Any]] = [
-    {"name": "parent", "label": "Parent", "field": "parent", "align": "left"},
+COLUMNS: list[dict[str, Any]] = [  # a phone shows the first ones, and keeps the first
     {
         "name": "architecture",
         "label": "Architecture",
@@ -27,21 +26,22 @@ COLUMNS: list[dict[str, Any]] = [
         "align": "left",
         "classes": "mono",
     },
-    {"name": "parameters", "label": "Parameters", "field": "parameters", "align": "right", "sortable": True},
+    {"name": "loss", "label": "Loss", "field": "loss", "align": "right", "orders": True},
+    {"name": "parent", "label": "Parent", "field": "parent", "align": "left"},
+    {"name": "parameters", "label": "Parameters", "field": "parameters", "align": "right", "orders": True},
     {"name": "before", "label": "Loss pruned", "field": "before", "align": "right"},
-    {"name": "loss", "label": "Loss trained", "field": "loss", "align": "right", "sortable": True},
     {"name": "tokens", "label": "Tokens", "field": "tokens", "align": "right"},
     {"name": "role", "label": "Role", "field": "role", "align": "left"},
     {"name": "search", "label": "Search, trial", "field": "search", "align": "left"},
     {"name": "owner", "label": "Owner", "field": "owner", "align": "left"},
-    {"name": "at", "label": "Measured", "field": "at", "align": "right", "sortable": True},
+    {"name": "at", "label": "Measured", "field": "at", "align": "right", "orders": True},
     {"name": "use", "label": "", "field": "use", "align": "left"},
 ]
 CELLS = {
     "parent": '<div :title="props.row.parent_name">{{ props.row.parent }}</div>',
     "loss": '<span :class="{soft: props.row.partial}">{{ props.row.loss }}</span>',
     "tokens": '<div>{{ props.row.tokens }}</div><div v-if="props.row.partial" class="soft">ended early</div>',
-    "role": '<span class="chip" :style="`color: ${props.row.role_colour}`">{{ props.row.role }}</span>',
+    "role": '<span class="chip" :style="`--dot: ${props.row.role_colour}`">{{ props.row.role }}</span>',
     "search": '<a class="quiet text-primary" :href="props.row.href">{{ props.row.search }}</a>'
     '<div class="soft mono">trial {{ props.row.trial }}</div>',
     "use": '<a class="quiet text-primary" :href="`/launch?clone=${props.row.search_id}`" '
@@ -63,7 +63,7 @@ def summary(each: ParentSummary) -> str:
     )
 
 
-def parent_row(each: ParentSummary) -> dict[str, Any]:
+def parent_row(each: ParentSummary, now: datetime) -> dict[str, Any]:
     """Return a parent's row."""
     return {
         "key": each.parent_key,
@@ -74,11 +74,11 @@ def parent_row(each: ParentSummary) -> dict[str, Any]:
         "measurements": f"{each.num_measurements:,}",
         "tokens": wording.count(each.num_tokens),
         "best": wording.loss(each.best_loss),
-        "last": wording.ago(each.last_at, utc_now()),
+        "last": wording.ago(each.last_at, now),
     }
 
 
-def student_row(entry: Entry) -> dict[str, Any]:
+def student_row(entry: Entry, now: datetime) -> dict[str, Any]:
     """Return a measurement's row."""
     found = entry.measured
     return {
@@ -99,5 +99,5 @@ def student_row(entry: Entry) -> dict[str, Any]:
         "trial": found.trial_number,
         "href": f"/searches/{found.search_id}?trial={found.trial_number}",
         "owner": entry.owner,
-        "at": wording.ago(found.at, utc_now()),
+        "at": wording.ago(found.at, now),
     }

@@ -15,7 +15,7 @@ from api.dashboard.form_panel import FormPanel
 from api.dashboard.plan_panel import PlanPanel
 from api.dashboard.said_panel import words_in
 from api.dashboard.spec_form import EVERY_FIELD, content_of, told_where
-from api.dashboard.theme import AMBER, banner, frame, message, panel
+from api.dashboard.theme import AMBER, banner, frame, message, page_heading, panel
 from nas.edits import MAX_OWNER_LENGTH, Edit
 from nas.errors import InvalidEdit, InvalidSpec, NotFound, SearchError, StoreUnavailable
 from nas.estimate import Estimate
@@ -69,8 +69,13 @@ class _Launch:
         with ui.element("div").classes("charts"):
             self._form = FormPanel(self._field_changed)
             with panel("Spec: what counts, and may hold more than the form"):
-                self._text = ui.codemirror(text, language="YAML", line_wrapping=True, on_change=self._typed)
+                self._text = ui.codemirror(
+                    text, language="YAML", theme="githubLight", line_wrapping=True, on_change=self._typed
+                )
                 self._text.classes("w-full grow").style("min-height: 460px; font-size: 13px")
+                # It would indent: who works by keys could not leave it.
+                self._text.on("keydown.tab.capture.stop", js_handler="() => {}")
+                ui.context.client.on_connect(self._name_editor)
         self._make_foot()
         self._plan.make_details()
         self._quiet = ui.timer(QUIET_SECONDS, self.check, once=True, active=False)
@@ -78,7 +83,7 @@ class _Launch:
     def _make_head(self, chosen: str | None) -> None:
         with ui.row().classes("w-full items-center justify-between gap-3"):
             with ui.row().classes("items-baseline gap-3"):
-                ui.label("New search").classes("text-xl font-semibold").props("role=heading aria-level=1")
+                page_heading("New search")
                 if self._source:
                     ui.label("from the spec of").classes("soft")
                     name = self._source.spec.name or self._source.id
@@ -99,6 +104,12 @@ class _Launch:
             self._workspace = _workspace()
             self._launch = ui.button("Launch", icon="rocket_launch", on_click=self._submit)
             self._launch.props("no-caps unelevated")
+
+    def _name_editor(self) -> None:
+        ui.run_javascript(
+            f"getElement({self._text.id}).editorPromise.then(() => getHtmlElement({self._text.id})"
+            ".querySelector('.cm-content').setAttribute('aria-label', 'Spec'))"
+        )
 
     def _begun_with(self, event: Any) -> None:
         if event.value in self._templates:

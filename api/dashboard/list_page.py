@@ -8,10 +8,11 @@ from nicegui import ui
 from starlette.datastructures import QueryParams
 
 from api.dashboard import visitor
-from api.dashboard.live import Live
+from api.dashboard.live import REWORD_SECONDS, Live
 from api.dashboard.said_panel import words_in
 from api.dashboard.search_rows import CELLS, COLUMNS, row_of
-from api.dashboard.theme import frame, message
+from api.dashboard.table_heads import HEADER
+from api.dashboard.theme import code, frame, message, page_heading
 from api.tailer import Tailer
 from nas.clock import utc_now
 from nas.edits import MAX_TAGS
@@ -23,8 +24,6 @@ from nas.standing import SearchView
 
 ROWS_PER_PAGE = 25
 MAX_ASKED = 200
-REWORD_SECONDS = 30.0
-"""Between two wordings of how long ago things were; nothing is read for it."""
 ORDERS = {
     SearchOrder.NEWEST: "Newest first",
     SearchOrder.OLDEST: "Oldest first",
@@ -39,12 +38,13 @@ curl -X POST {origin}/api/v1/searches \\
 LABEL = '<span class="label soft">{{ props.col.label }}</span>'
 """Stands in a cell where there is no room for a header."""
 CSS = """
-.searches td { vertical-align: top; } .searches .reason { max-width: 210px; white-space: normal;
+.searches td { vertical-align: top; } .searches .reason { min-width: 150px; max-width: 210px; white-space: normal;
   display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden; overflow-wrap: anywhere; }
 .searches td:nth-child(1) { white-space: normal; min-width: 200px; overflow-wrap: anywhere; }
 .searches td:nth-child(5) { white-space: normal; min-width: 130px; }
 .searches tbody tr:focus-within { background: rgba(76, 110, 245, .10); }
 .searches .label { display: none; }
+.searches .owner { display: block; max-width: 130px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 @media (max-width: 760px) {
   .searches thead { display: none; }
   .searches :is(table, tbody, tr, td) { display: block; width: 100%; height: auto !important; }
@@ -54,7 +54,7 @@ CSS = """
   .searches td:nth-child(n + 3) .label { display: inline; margin-right: 8px; }
   .searches td:nth-child(n + 3) > div:not(.q-linear-progress) { display: inline; margin-right: 8px; }
   .searches tbody td { white-space: normal; }
-  .searches .reason { max-width: none; } .searches tbody td::before { display: none; }
+  .searches .owner { display: inline; white-space: normal; } .searches .reason { min-width: 0; max-width: none; } .searches tbody td::before { display: none; }
 }
 """
 
@@ -64,7 +64,7 @@ async def build(service: SearchService, tailer: Tailer, notice: str | None, aske
     ui.add_css(CSS)
     with frame(notice):
         with ui.row().classes("w-full items-baseline justify-between gap-3"):
-            ui.label("Searches").classes("text-xl font-semibold")
+            page_heading("Searches")
             freshness = ui.row()
         asking = ui.row().classes("w-full items-center gap-3").props("role=search")
         body = ui.column().classes("w-full numbers")
@@ -193,13 +193,18 @@ class _List:
     def _show_empty(self) -> None:
         self._replace()
         request = ui.context.client.request
-        with self._body, message("travel_explore", "No searches yet", "Launch one here, or from a terminal:"):
-            if visitor.may_submit():
-                ui.button("New search", on_click=lambda: ui.navigate.to("/launch")).props(
-                    "no-caps unelevated"
+        if not visitor.may_submit():
+            with self._body:
+                message(
+                    "travel_explore",
+                    "No searches yet",
+                    "Those of your workspaces stand here once there are any.",
                 )
+            return
+        with self._body, message("travel_explore", "No searches yet", "Launch one here, or from a terminal:"):
+            ui.button("New search", on_click=lambda: ui.navigate.to("/launch")).props("no-caps unelevated")
             how = HOW_TO_SUBMIT.format(origin=str(request.base_url).rstrip("/"))
-            ui.code(how, language="sh").classes("text-left").style("max-width: 640px")
+            code(how, "sh").classes("text-left").style("max-width: 640px")
 
     def _show_table(self) -> None:
         self._replace()
@@ -207,6 +212,7 @@ class _List:
             with ui.column().classes("panel").style("padding: 4px 6px; overflow-x: auto"):
                 self._table = ui.table(columns=COLUMNS, rows=[], row_key="id", pagination=0)
                 self._table.classes("w-full searches").props("flat hide-pagination")
+                self._table.add_slot("header", HEADER)
                 for column in COLUMNS:
                     cell = f'<q-td :props="props">{LABEL}{CELLS[column["name"]]}</q-td>'
                     self._table.add_slot(f"body-cell-{column['name']}", cell)

@@ -17,6 +17,8 @@ from nas.errors import StoreUnavailable
 PAUSE_SECONDS = 1.0
 """Between two readings, however much happens."""
 RETRY_SECONDS = 2.0
+REWORD_SECONDS = 30.0
+"""Between two wordings of how long ago things were; nothing is read for it."""
 CONNECT_SECONDS = 60.0
 """How long a page may take to be there before nobody is thought to look at it."""
 

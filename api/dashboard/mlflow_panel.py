@@ -3,7 +3,7 @@
 from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 
-from api.dashboard.theme import AMBER, panel
+from api.dashboard.theme import panel
 from nas import wording
 from nas.clock import utc_now
 from nas.errors import StoreUnavailable
@@ -43,7 +43,7 @@ class MlflowPanel:
         self._body.visible = links.search is not None or late is not None
         with self._body, panel("In MLflow"):
             if late is not None:
-                ui.label(late).style(f"color: {AMBER}")
+                ui.label(late).style("color: var(--warn)")
             if links.search is not None:
                 ui.link("This search: its losses, parameters and winner", links.search, new_tab=True)
             latest = {trial: link for (trial, _), link in sorted(links.attempts.items())}

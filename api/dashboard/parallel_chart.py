@@ -10,6 +10,8 @@ from nas.leaderboard import Line
 from nas.search import Search
 from nas.trial import TrialRole
 
+WHOLE = "v => Number.isInteger(v) ? v : ''"
+"""Of an axis of sizes: none lies between two of them."""
 MIN_TRIALS = 3
 MAX_LINES = 300
 """The best ones; more are no picture."""
@@ -80,7 +82,7 @@ def parallel_chart(search: Search, lines: Sequence[Line]) -> Options:
 def _axis(number: int, name: str, values: Sequence[float]) -> Options:
     least, most = min(values), max(values)
     margin = (most - least) * 0.04 or abs(least) * 0.04 or 1
-    is_loss = name == "held-out loss"
+    is_loss, is_whole = name == "held-out loss", all(value.is_integer() for value in values)
     return {
         "dim": number,
         "name": name,
@@ -88,12 +90,13 @@ def _axis(number: int, name: str, values: Sequence[float]) -> Options:
         "max": most + margin,
         "inverse": is_loss,
         "nameLocation": "start" if is_loss else "end",
-        "minInterval": 1 if all(value.is_integer() for value in values) else 0,
+        "minInterval": 1 if is_whole else 0,
         "nameTextStyle": {"color": INK, "fontSize": 11},
         "axisLine": {"lineStyle": {"color": INK}},
         "axisTick": {"lineStyle": {"color": FAINT}},
         "axisLabel": {
-            "color": INK, "fontSize": 11, ":formatter": LOSS, "showMinLabel": False, "showMaxLabel": False,
+            "color": INK, "fontSize": 11, ":formatter": WHOLE if is_whole else LOSS, "showMinLabel": False,
+            "showMaxLabel": False,
         },
         "splitNumber": 4,
     }  # fmt: skip

@@ -4,8 +4,11 @@ from nicegui import ui
 
 from api.dashboard.parallel_chart import MIN_TRIALS, parallel_chart, parallel_lines
 from api.dashboard.snapshot import Snapshot
-from api.dashboard.theme import draw, panel
+from api.dashboard.theme import draw, panel, picture
 
+WHAT = (
+    "Sizes and loss of each architecture, a line for each trial; the table of trials says the same in numbers"
+)
 FEW = f"Drawn once {MIN_TRIALS} trials are measured at the same tokens."
 HOW = "{count} trials, measured at the same tokens; green lost least. Drag along an axis to pick a range."
 
@@ -17,7 +20,7 @@ class ParallelPanel:
         with panel("Architectures side by side"):
             self._box = ui.element("div").classes("w-full").style("overflow-x: auto")
             with self._box:
-                self._chart = ui.echart(parallel_chart(snapshot.search, snapshot.lines))
+                self._chart = picture(parallel_chart(snapshot.search, snapshot.lines), WHAT)
                 self._chart.style("height: 300px; min-width: 640px")
             self._note = ui.label().classes("soft")
 

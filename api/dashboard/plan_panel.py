@@ -29,7 +29,7 @@ class PlanPanel:
         self._problems.clear()
         self._problems.visible = False
         self._tiles.clear()
-        self._tiles.classes(remove="stale")
+        self._mark(is_stale=False)
         least, most = (wording.count(each) for each in (found.parameters.least, found.parameters.most))
         beside = f", {found.num_baselines} baselines" if found.num_baselines else ""
         time = "not known" if found.hours is None else _hours(found.hours)
@@ -54,7 +54,7 @@ class PlanPanel:
 
     def show_problems(self, problems: Sequence[tuple[str, str]]) -> None:
         """Show what is wrong; the numbers are no longer those of what is written."""
-        self._tiles.classes(add="stale")
+        self._mark(is_stale=True)
         self._problems.clear()
         self._problems.visible = True
         with self._problems:
@@ -63,11 +63,16 @@ class PlanPanel:
 
     def show_obstacle(self, text: str) -> None:
         """Show what may pass by itself."""
-        self._tiles.classes(add="stale")
+        self._mark(is_stale=True)
         self._problems.clear()
         self._problems.visible = True
         with self._problems:
             banner("cloud_off", "Not now", text, AMBER)
+
+    def _mark(self, *, is_stale: bool) -> None:
+        """Dim numbers that are of another spec than the one that is written."""
+        for numbers in (self._tiles, self._rows):
+            numbers.classes(add="stale") if is_stale else numbers.classes(remove="stale")
 
 
 def _hours(hours: float) -> str:

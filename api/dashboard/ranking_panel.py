@@ -50,7 +50,7 @@ def heat_map(agreement: Sequence[Agreement]) -> str:
         + "</tr>"
         for row in earlier
     )
-    corner = '<th class="soft">tokens</th>'
+    corner = '<td class="soft">tokens</td>'
     return f'<table class="heat"><thead><tr>{corner}{head}</tr></thead><tbody>{rows}</tbody></table>'
 
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 
-from api.dashboard.theme import RED, banner, failure_details, show_state, state_chip
+from api.dashboard.theme import RED, banner, failure_details, page_heading, show_state, state_chip
 from api.dashboard.visitor import may_change, may_submit
 from nas import wording
 from nas.errors import Conflict, StoreUnavailable
@@ -37,10 +37,9 @@ class SearchHead:
                     ui.icon("arrow_back")
                     ui.label("All searches")
                 with ui.row().classes("items-baseline gap-3"):
-                    ui.label(name_of(search)).classes("text-xl font-semibold").props(
-                        "role=heading aria-level=1"
-                    )
+                    page_heading(name_of(search))
                     self._state = state_chip(search)
+                    self._killed = ui.label().classes("soft")
                 ui.label(_asked(search)).classes("soft").style("overflow-wrap: anywhere")
                 with ui.row().classes("soft items-baseline gap-3") as self.links:
                     ui.label(search.id).classes("mono")
@@ -65,6 +64,7 @@ class SearchHead:
     def show(self, search: Search) -> None:
         """Bring the head up to date."""
         show_state(self._state, search)
+        self._killed.text = wording.killed(search.orders)
         self._cancel.visible = not search.state.is_final and may_change(search.workspace)
         self._cancel.enabled = not search.cancel_requested
         if search.failure != self._told:
@@ -93,13 +93,13 @@ class SearchHead:
                 ui.button("Cancel search", on_click=lambda: dialog.submit(True)).props(
                     "no-caps color=negative"
                 )
+        dialog.on("hide", dialog.delete)  # not sooner: the keyboard goes back to the button then
         if await dialog:
             try:
                 await run_in_threadpool(self._service.control.cancel, self._id)
             except (Conflict, StoreUnavailable) as error:
                 ui.notify(str(error), type="warning")
             await self._refresh()
-        dialog.delete()
 
 
 def name_of(search: Search) -> str:

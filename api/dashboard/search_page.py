@@ -18,7 +18,7 @@ from api.dashboard.snapshot import Snapshot, SnapshotReader, SnapshotReaders
 from api.dashboard.spec_panel import make_spec_panel
 from api.dashboard.standing_panel import StandingPanel
 from api.dashboard.story_panel import LogPanel, StoryPanel
-from api.dashboard.theme import draw, frame, message, nowhere, panel
+from api.dashboard.theme import draw, frame, message, nowhere, panel, picture
 from api.dashboard.trial_panel import TrialPanel
 from api.dashboard.trials_table import TrialsTable
 from api.dashboard.winner_panel import WinnerPanel
@@ -26,6 +26,7 @@ from api.tailer import Tailer
 from nas.errors import NotFound, StoreUnavailable
 from nas.service import SearchService
 
+SAME = "the table of trials says the same in numbers"
 TRIALS_A_SECOND = 150
 """That a browser draws without effort; a page with more is brought up to date more rarely."""
 
@@ -102,6 +103,8 @@ class _Page:
             MlflowPanel(service, self._id)
             make_spec_panel(snapshot.search)
         self._show(snapshot)
+        if self._chosen is not None:
+            self._table.turn_to(self._chosen)
 
     def follow(self, tailer: Tailer) -> None:
         """Keep the page fresh from now on."""
@@ -111,13 +114,20 @@ class _Page:
     def _make_charts(self, snapshot: Snapshot) -> None:
         search, lines = snapshot.search, snapshot.lines
         with ui.element("div").classes("charts"):
-            with panel(
-                f"Loss against {search.spec.objective.cost if search.spec.objective else 'parameters'}"
-            ):
-                self._sizes = ui.echart(size_chart(search, lines), on_point_click=self._point_clicked)
+            against = f"Loss against {search.spec.objective.cost if search.spec.objective else 'parameters'}"
+            with panel(against):
+                self._sizes = picture(
+                    size_chart(search, lines),
+                    f"{against}, a point for each trial; {SAME}",
+                    on_point_click=self._point_clicked,
+                )
                 self._sizes_note = ui.label().classes("soft")
             with panel("Learning curves"):
-                self._curves = ui.echart(learning_chart(search, lines), on_point_click=self._curve_clicked)
+                self._curves = picture(
+                    learning_chart(search, lines),
+                    f"Loss by tokens of retraining, a curve for each trial; {SAME}",
+                    on_point_click=self._curve_clicked,
+                )
                 self._curves_note = ui.label().classes("soft")
             for chart in (self._sizes, self._curves):
                 chart.style("height: 340px")

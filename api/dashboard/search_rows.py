@@ -26,7 +26,7 @@ CELLS = {
     '{{ props.row.name }}</a><div class="soft">{{ props.row.parent }}, {{ props.row.budget }}</div>'
     '<div class="soft mono">{{ props.row.id }}</div>'
     '<a v-for="tag in props.row.tags" class="tag" :href="tag.href">{{ tag.name }}</a>',
-    "state": '<span class="chip" :class="{live: props.row.live}" :style="`color: ${props.row.colour}`">'
+    "state": '<span class="chip" :class="{live: props.row.live}" :style="`--dot: ${props.row.colour}`">'
     '{{ props.row.state }}</span><span v-if="props.row.archived" class="soft"> archived</span>'
     '<div class="soft reason" :title="props.row.reason">{{ props.row.reason }}</div>',
     "best": '<div class="font-semibold">{{ props.row.best }}</div>'
@@ -38,7 +38,8 @@ CELLS = {
     '<div v-if="props.row.counts" class="soft">{{ props.row.counts }}</div>',
     "time": '<div>{{ props.row.compute }}</div><div class="soft">{{ props.row.left }}</div>',
     "progressed": "{{ props.row.progressed }}",
-    "owner": '<a class="quiet" :href="props.row.owner_href">{{ props.row.owner }}</a>',
+    "owner": '<a v-if="props.row.owner" class="quiet owner" :href="props.row.owner_href" :title="props.row.owner">'
+    "{{ props.row.owner }}</a>",
 }
 COUNTED = (
     (TrialState.RUNNING, "running"),
@@ -72,7 +73,7 @@ def row_of(view: SearchView, now: datetime) -> dict[str, Any]:
         "best": wording.loss(view.best_loss),
         "parent_loss": wording.loss(search.parent_loss),
         "gap": wording.percent(view.gap_closed),
-        "trials": f"{done} done" if is_final else f"{done} of about {num_planned(search)} done",
+        "trials": f"{done} ended" if is_final else f"{done} of about {num_planned(search)} ended",
         "counts": ", ".join(
             f"{view.counts[state]} {word}" for state, word in COUNTED if view.counts.get(state)
         ),

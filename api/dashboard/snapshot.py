@@ -90,7 +90,7 @@ class SnapshotReader:
             agreement=self._last.agreement if is_known and self._last else rank_agreement(records),
             spending=self._last.spending if is_known and self._last else spending(search, records),
             zones=self._last.zones if is_known and self._last else zones(search, records),
-            happened=chronicle(search, records, limit=MAX_HAPPENINGS),
+            happened=chronicle(search, records, found.orders, limit=MAX_HAPPENINGS),
             parent=_parent_of(search),
             winner=self._winner(search),
             # A walk through files; it is shown only once nothing is written any more.

@@ -2,7 +2,7 @@
 
 from nicegui import ui
 
-from api.dashboard.theme import panel
+from api.dashboard.theme import code, heading, panel
 from nas.search import Search
 from nas.spec import spec_to_json
 from nas.text import yaml_of
@@ -18,7 +18,7 @@ def make_spec_panel(search: Search) -> None:
 
     with panel():
         with ui.row().classes("w-full items-center justify-between"):
-            ui.label("Spec, complete with its defaults").classes("heading")
+            heading("Spec, complete with its defaults")
             with ui.row().classes("gap-1"):
                 ui.button("Copy", icon="content_copy", on_click=copy).props("flat dense no-caps")
                 ui.button(
@@ -27,4 +27,4 @@ def make_spec_panel(search: Search) -> None:
                     on_click=lambda: ui.download.content(text, f"{search.id}.yaml"),
                 ).props("flat dense no-caps")
         with ui.expansion("Show").classes("w-full").props("dense"):
-            ui.code(text, language="yaml")
+            code(text, "yaml")

@@ -6,7 +6,7 @@ from html import escape
 from fastapi.concurrency import run_in_threadpool
 from nicegui import ui
 
-from api.dashboard.theme import GREEN, RED, panel
+from api.dashboard.theme import GREEN, RED, heading, panel
 from nas.chronicle import Happening
 from nas.errors import LogUnavailable, StoreUnavailable
 from nas.service import SearchService
@@ -14,7 +14,7 @@ from nas.service import SearchService
 FEW = 8
 """Shown before one asks for more."""
 LOG_LINES = 200
-_COLOURS = {"good": GREEN, "bad": RED, "plain": "inherit"}
+_COLOURS = {"good": GREEN, "bad": RED, "plain": "transparent"}
 
 
 class StoryPanel:
@@ -52,7 +52,7 @@ def story(happened: Sequence[Happening]) -> str:
     """Return what happened as HTML; what strangers wrote in it is text."""
     lines = "".join(
         f'<div class="soft">{each.at:%d %b, %H:%M:%S}</div>'
-        f'<div style="color: {_COLOURS[each.tone]}">{escape(each.text[:1].upper() + each.text[1:])}</div>'
+        f'<div class="{each.tone}" style="--dot: {_COLOURS[each.tone]}">{escape(each.text[:1].upper() + each.text[1:])}</div>'
         for each in happened
     )
     return f'<div class="happened">{lines}</div>'
@@ -66,7 +66,7 @@ class LogPanel:
         self._id = search_id
         with panel():
             with ui.row().classes("w-full items-center justify-between"):
-                ui.label("Log of the worker").classes("heading")
+                heading("Log of the worker")
                 self._button = ui.button("Show its end", on_click=self._read).props("flat dense no-caps")
             self._note = ui.label().classes("soft")
             self._text = ui.label().classes("trace mono w-full")

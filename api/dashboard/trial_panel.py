@@ -8,7 +8,7 @@ from nicegui import ui
 from api.dashboard.attempt_log_dialog import AttemptLogDialog
 from api.dashboard.drawing import drawing
 from api.dashboard.snapshot import Snapshot
-from api.dashboard.theme import RED, STATE_COLOURS, fact, failure_details, panel
+from api.dashboard.theme import RED, STATE_COLOURS, fact, failure_details, heading, panel
 from nas import wording
 from nas.leaderboard import Line
 from nas.service import SearchService
@@ -37,10 +37,10 @@ class TrialPanel:
         trial = line.record.trial
         with self._body, panel():
             with ui.row().classes("w-full items-baseline gap-3"):
-                ui.label(f"Trial {trial.number}").classes("heading")
+                heading(f"Trial {trial.number}")
                 ui.label(trial.architecture.name).classes("mono")
                 colour = RED if trial.state is TrialState.FAILED else STATE_COLOURS[trial.state]
-                ui.label(_state(line)).classes("chip").style(f"color: {colour}")
+                ui.label(_state(line)).classes("chip").style(f"--dot: {colour}")
             with ui.element("div").classes("halves"):
                 with ui.column().classes("w-full gap-2"):
                     _shape(snapshot, trial)
@@ -68,9 +68,9 @@ def _shape(snapshot: Snapshot, trial: Trial) -> None:
 def _numbers(line: Line) -> None:
     measured = line.record.trial.measurement
     with ui.element("div").classes("facts"):
-        fact("loss, only pruned", wording.loss(line.loss_before))
+        fact("loss pruned", wording.loss(line.loss_before))
         if line.num_tokens:
-            fact("loss now", f"{wording.loss(line.loss)} after {line.num_tokens:,} tokens")
+            fact("loss", f"{wording.loss(line.loss)} after {line.num_tokens:,} tokens")
         if measured:
             fact("parameters", f"{measured.num_parameters:,}, counted on the student")
             fact("trained for", wording.duration(timedelta(seconds=measured.train_seconds)))
@@ -101,5 +101,5 @@ def _attempt(attempt: Attempt, *, is_over: bool) -> str:
 
 
 def _failure(failure: Failure) -> None:
-    with ui.expansion(failure.message).props("dense").classes("w-full failure").style(f"color: {RED}"):
+    with ui.expansion(failure.message).props("dense").classes("w-full failure").style("color: var(--bad)"):
         failure_details(failure)

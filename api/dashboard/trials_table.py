@@ -8,20 +8,21 @@ from typing import Any
 
 from nicegui import ui
 
+from api.dashboard.table_heads import HEADER, ordered
 from api.dashboard.theme import RED, ROLE_COLOURS, STATE_COLOURS
 from nas import wording
 from nas.leaderboard import Line
 from nas.trial import TrialState
 
-COLUMNS: list[dict[str, Any]] = [
-    {"name": "rank", "label": "Rank", "field": "rank", "align": "right", "orders": True},
+COLUMNS: list[dict[str, Any]] = [  # a phone shows the first ones, and keeps the first
     {"name": "number", "label": "Trial", "field": "number", "align": "right", "orders": True},
+    {"name": "loss", "label": "Loss", "field": "loss", "align": "right", "orders": True},
+    {"name": "rank", "label": "Rank", "field": "rank", "align": "right", "orders": True},
     {"name": "name", "label": "Architecture", "field": "name", "align": "left", "classes": "mono"},
     {"name": "parameters", "label": "Parameters", "field": "parameters", "align": "right", "orders": True},
     {"name": "role", "label": "Role", "field": "role", "align": "left", "orders": True},
     {"name": "state", "label": "State", "field": "state", "align": "left", "orders": True},
     {"name": "before", "label": "Loss pruned", "field": "before", "align": "right", "orders": True},
-    {"name": "loss", "label": "Loss now", "field": "loss", "align": "right", "orders": True},
     {"name": "tokens", "label": "Tokens", "field": "tokens", "align": "right", "orders": True},
     {"name": "attempts", "label": "Attempts", "field": "attempts", "align": "right", "orders": True},
 ]
@@ -33,22 +34,13 @@ BODY = """
       :aria-label="`Show trial ${col.value}`">{{ col.value }}</button>
     <span v-else-if="col.name === 'state' || col.name === 'role'" class="chip"
       :class="{live: props.row.live && col.name === 'state'}"
-      :style="`color: ${props.row[col.name + '_colour']}`">{{ col.value }}</span>
+      :style="`--dot: ${props.row[col.name + '_colour']}`">{{ col.value }}</span>
     <template v-else-if="col.name === 'parameters' || col.name === 'tokens'">
       {{ col.value.toLocaleString('en') }}</template>
     <template v-else-if="col.name === 'before' || col.name === 'loss'">
       {{ col.value === null ? '-' : col.value.toFixed(4) }}</template>
     <template v-else>{{ col.value }}</template>
   </q-td>
-</q-tr>
-"""
-HEADER = """
-<q-tr>
-  <q-th v-for="col in props.cols" :key="col.name" :props="props" :aria-sort="col.order">
-    <button v-if="col.orders" class="sort" @click="() => $parent.$emit('order', col.name)">{{ col.label }}<q-icon
-      v-if="col.order" :name="col.order === 'ascending' ? 'arrow_drop_up' : 'arrow_drop_down'" size="16px" /></button>
-    <template v-else>{{ col.label }}</template>
-  </q-th>
 </q-tr>
 """
 ROWS_PER_PAGE = 12
@@ -67,7 +59,7 @@ class TrialsTable:
         self._order: tuple[str, bool] | None = None
         """Column, and whether it descends; None is the leaderboard's."""
         self._table = ui.table(columns=COLUMNS, rows=[], row_key="number", pagination=0)
-        self._table.classes("w-full").props("flat dense hide-pagination")
+        self._table.classes("w-full kept").props("flat dense hide-pagination")
         self._table.add_slot("header", HEADER)
         self._table.add_slot("body", BODY)
         self._table.add_slot("no-data", EMPTY)
@@ -83,11 +75,18 @@ class TrialsTable:
         self._rows = [_row(line, chosen) for line in lines]
         self._draw()
 
+    def turn_to(self, number: int) -> None:
+        """Show the page with a trial on it."""
+        rows = _sorted(self._rows, self._order)
+        place = next((place for place, row in enumerate(rows) if row["number"] == number), 0)
+        self._page.value = place // ROWS_PER_PAGE + 1
+
     def _ordered(self, column: str) -> None:
         """Order by a column: ascending, then descending, then as before."""
         orders = {None: (column, False), (column, False): (column, True), (column, True): None}
         self._order = orders.get(self._order, (column, False))
-        self._table.columns = [_column(each, self._order) for each in COLUMNS]
+        by, is_descending = self._order or (None, False)
+        self._table.columns = ordered(COLUMNS, by, is_descending=is_descending)
         self._page.value = 1
         self._draw()
 
@@ -103,12 +102,6 @@ class TrialsTable:
             self._table.rows = shown
         self._pager.visible = len(rows) > ROWS_PER_PAGE
         self._which.text = f"{first + 1}-{first + len(shown)} of {len(rows)}"
-
-
-def _column(column: dict[str, Any], order: tuple[str, bool] | None) -> dict[str, Any]:
-    if order is None or order[0] != column["name"]:
-        return column
-    return {**column, "order": "descending" if order[1] else "ascending"}
 
 
 def _sorted(rows: Sequence[dict[str, Any]], order: tuple[str, bool] | None) -> list[dict[str, Any]]:

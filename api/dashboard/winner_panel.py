@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nicegui import ui
 
-from api.dashboard.theme import AMBER, GREEN, INK_STYLE, PINK, panel
+from api.dashboard.theme import AMBER, GREEN, PINK, code, heading, panel
 from nas import wording
 from nas.finals import Evaluated, overtaking, score_rows
 from nas.frontier import Comparison
@@ -25,22 +25,22 @@ class WinnerPanel:
 
     def show(self, view: SearchView, comparison: Comparison | None, directory: Path | None) -> None:
         """Bring the panel up to date."""
-        shown = (view.best, comparison, directory, view.search.evaluated, view.search.corrected_loss)
+        search = view.search
+        shown = (view.best, comparison, directory, search.state, search.evaluated, search.corrected_loss)
         if shown == self._shown or comparison is None or view.best is None:
             return
         self._shown = shown
         self._body.visible = True
         self._body.clear()
         best = view.best
-        with self._body, panel("Winner" if directory else "Best so far"):
+        name = "Winner" if directory else "Best" if view.search.state.is_final else "Best so far"
+        with self._body, panel(name):
             share = best.architecture.parameter_count / view.search.parent_parameters
             ui.label(
                 f"Trial {best.number}, {best.architecture.name}: {best.architecture.parameter_count:,} "
                 f"parameters, {share:.1%} of the parent's"
             ).classes("font-medium")
-            _comparison(
-                comparison, "Winner" if directory else "Best so far", corrected=view.search.corrected_loss
-            )
+            _comparison(comparison, name, corrected=view.search.corrected_loss)
             if view.search.evaluated:
                 _scores(view.search.evaluated, best.number)
             if directory:
@@ -50,26 +50,24 @@ class WinnerPanel:
 def _comparison(comparison: Comparison, winner: str, *, corrected: float | None) -> None:
     random = comparison.random_architectures
     rows = [
-        ("Parent", comparison.parent_loss, "", INK_STYLE),
-        ("Corrected teacher", corrected, "the parent, once it has learnt the training text", INK_STYLE),
+        ("Parent", comparison.parent_loss, "", "var(--soft)"),
+        ("Corrected teacher", corrected, "the parent, once it has learnt the training text", "var(--soft)"),
         (winner, comparison.winner_loss, "", GREEN),
         ("Random architectures", wording.mean(random), _spread(random), AMBER),
         ("Random indices", wording.mean(comparison.random_indices), _spread(comparison.random_indices), PINK),
     ]
-    with ui.element("div").style(
-        "display: grid; grid-template-columns: repeat(3, max-content) minmax(140px, 1fr); gap: 4px 20px; "
-        "align-items: baseline; overflow-x: auto; width: 100%"
-    ):
-        for title in ("", "held-out loss", "difference", ""):
+    with ui.element("div").classes("versus"):
+        for title in ("", "held-out loss", "difference"):
             ui.label(title).classes("soft")
+        ui.label().classes("note")
         for name, loss, note, colour in rows:
             if loss is None:
                 continue
-            ui.label(name).classes("chip").style(f"color: {colour}")
-            ui.label(wording.loss(loss)).classes("font-medium").style("font-variant-numeric: tabular-nums")
+            ui.label(name).classes("chip").style(f"--dot: {colour}")
+            ui.label(wording.loss(loss)).classes("font-medium")
             ahead = loss - comparison.winner_loss
             ui.label("" if name == winner else f"{ahead:+.4f}").classes("soft")
-            ui.label(note).classes("soft")
+            ui.label(note).classes("soft note")
 
 
 def _spread(losses: tuple[float, ...]) -> str:
@@ -82,7 +80,7 @@ def _spread(losses: tuple[float, ...]) -> str:
 
 def _scores(evaluated: Sequence[Evaluated], best: int) -> None:
     """Show teacher and finalists side by side, and say when another than the best by loss does better."""
-    ui.label("Scores at tasks").classes("heading q-mt-sm")
+    heading("Scores at tasks", 3).classes("q-mt-sm")
     with ui.element("div").style(
         f"display: grid; grid-template-columns: repeat({1 + len(evaluated)}, max-content); gap: 4px 20px; "
         "align-items: baseline; overflow-x: auto"
@@ -95,12 +93,12 @@ def _scores(evaluated: Sequence[Evaluated], best: int) -> None:
                 ui.label(f"{value:.4f}").style("font-variant-numeric: tabular-nums")
     higher = overtaking(evaluated, best)
     if higher:
-        ui.label(f"{higher[:1].upper()}{higher[1:]}.").style(f"color: {AMBER}")
+        ui.label(f"{higher[:1].upper()}{higher[1:]}.").style("color: var(--warn)")
 
 
 def _take_home(search_id: str, directory: Path) -> None:
-    ui.label("Checkpoint").classes("heading q-mt-sm")
-    ui.code(HOW_TO_LOAD.format(path=str(directory)), language="python").classes("w-full")
+    heading("Checkpoint", 3).classes("q-mt-sm")
+    code(HOW_TO_LOAD.format(path=str(directory)), "python").classes("w-full")
     with ui.row().classes("items-center gap-3"):
         ui.button("Download", icon="download").props(
             f'no-caps unelevated href="/api/v1/searches/{search_id}/winner"'

@@ -22,6 +22,8 @@ class OrdersResource(Resource):
 
     is_paused: bool
     is_killed: bool
+    killed_by: str
+    """Who ended it so; empty: not known."""
     num_trials: int | None
     """In place of the spec's, if not null; likewise the next."""
     max_parallel: int | None

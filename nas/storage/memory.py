@@ -269,13 +269,17 @@ class InMemoryStore:
         histories = ((record.trial, record.points, record.attempts) for record in records)
         return tally_of(histories, self._records[search_id].progressed_at)
 
-    def events(self, *, after: int = 0, search_id: str | None = None, limit: int = 1000) -> list[Event]:
+    def events(
+        self, *, after: int = 0, search_id: str | None = None, kind: str | None = None, limit: int = 1000
+    ) -> list[Event]:
         """See SearchStore."""
         with self._lock:
             if search_id is not None:
                 self._record(search_id)
             later = self._events[max(after, 0) :]
-        chosen = [event for event in later if search_id in (None, event.search_id)][:limit]
+        chosen = [
+            event for event in later if search_id in (None, event.search_id) and kind in (None, event.kind)
+        ][:limit]
         return [replace(event, data=deepcopy(event.data)) for event in chosen]
 
     def last_sequence(self) -> int:

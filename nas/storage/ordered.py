@@ -157,7 +157,7 @@ def _(_order: Kill, present: Present) -> Ordered | None:
         return None
     if search.state.is_final:
         raise present.conflict(f"is {search.state} and cannot be killed")
-    return present.ended(replace(search.orders, is_killed=True))
+    return present.ended(replace(search.orders, is_killed=True, killed_by=present.by))
 
 
 @ordered.register

@@ -272,7 +272,9 @@ class SqlStore(SqlStandings):
         """See SearchStore."""
         return [load(Attempt, row) for row in self._rows_of(tables.attempts, search_id, trials)]
 
-    def events(self, *, after: int = 0, search_id: str | None = None, limit: int = 1000) -> list[Event]:
+    def events(
+        self, *, after: int = 0, search_id: str | None = None, kind: str | None = None, limit: int = 1000
+    ) -> list[Event]:
         """See SearchStore."""
         events = tables.events.c
         query = select(tables.events).where(events.sequence > after).order_by(events.sequence).limit(limit)
@@ -280,6 +282,8 @@ class SqlStore(SqlStandings):
             if search_id is not None:
                 require_search(connection, search_id)
                 query = query.where(events.search_id == search_id)
+            if kind is not None:
+                query = query.where(events.kind == kind)
             return [load(Event, row) for row in connection.execute(query).mappings()]
 
     def last_sequence(self) -> int:

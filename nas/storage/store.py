@@ -211,8 +211,10 @@ class SearchStore(Standings, Protocol):
         """Return the attempts of a search by trial and number; of these trials, if they are given."""
         ...
 
-    def events(self, *, after: int = 0, search_id: str | None = None, limit: int = 1000) -> list[Event]:
-        """Return events with a sequence above ``after``, in order."""
+    def events(
+        self, *, after: int = 0, search_id: str | None = None, kind: str | None = None, limit: int = 1000
+    ) -> list[Event]:
+        """Return events with a sequence above ``after``, in order; None stands for every search and every kind."""
         ...
 
     def last_sequence(self) -> int:

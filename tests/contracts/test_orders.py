@@ -161,9 +161,10 @@ def test_a_search_is_held_until_its_lease_lapses_or_is_given_back(store, lease):
 @pytest.mark.parametrize("state", [state for state in SearchState if not state.is_final])
 def test_a_search_is_killed_at_once_whoever_holds_it(store, lease, state):
     running(store, lease, state)
-    killed = give(store, Kill())
+    killed = give(store, Kill(), by="ann")
     assert (killed.state, killed.finished_at) == (SearchState.CANCELLED, after(5))
-    assert (killed.cancel_requested, killed.orders.is_killed) == (True, True)
+    assert (killed.cancel_requested, killed.orders.is_killed, killed.orders.killed_by) == (True, True, "ann")
+    assert [(each.kind, each.data["by"]) for each in store.events(kind="order")] == [("order", "ann")]
     assert {trial.state for trial in store.trials("search-1")} == {TrialState.CANCELLED}
     assert all(attempt.ended_at == after(5) for attempt in store.attempts("search-1"))
     with pytest.raises(LostLease):

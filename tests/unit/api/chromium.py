@@ -87,6 +87,15 @@ class Page:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
+    def press(self, key: str) -> None:
+        """Press a key where the keyboard is: ``Enter``, ``Tab`` or ``Escape``."""
+        code = {"Tab": 9, "Enter": 13, "Escape": 27}[key]
+        self._call("Page.bringToFront")
+        held = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        text = {"text": "\r"} if key == "Enter" else {}
+        self._call("Input.dispatchKeyEvent", type="keyDown", **held, **text)
+        self._call("Input.dispatchKeyEvent", type="keyUp", **held)
+
     @property
     def text(self) -> str:
         """What a reader sees."""
@@ -100,9 +109,9 @@ class Page:
             time.sleep(0.2)
         return self.text
 
-    def use_dark(self) -> None:
-        """Prefer dark colours from now on."""
-        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    def prefer(self, scheme: str) -> None:
+        """Prefer ``light`` or ``dark`` colours from now on."""
+        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def screenshot(self, path: Path) -> Path:
         """Write the whole page, below the fold included, as a PNG."""

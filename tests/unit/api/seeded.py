@@ -180,9 +180,11 @@ def _loss(trial: Trial, share: float) -> float:
     return end + (begin - end) * math.exp(-4 * share)
 
 
-def fill(store: SearchStore, artifact_root: Path, now: datetime) -> dict[str, Played]:
+def fill(
+    store: SearchStore, artifact_root: Path, now: datetime, clock: ManualClock | None = None
+) -> dict[str, Played]:
     """Store a search in every state that a page shows differently; return them by name."""
-    clock = ManualClock(now - timedelta(days=2))
+    clock = clock or ManualClock()
     service = SearchService(store, artifact_root=artifact_root, clock=clock)
     played: dict[str, Played] = {}
 

@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nas.clock import utc_now
 from nas.settings import Settings
-from nas.storage.sql import SqlStore, open_store
+from nas.storage.sql import SqlStore
+from tests.fakes import ManualClock
 from tests.unit.api.seeded import Played, fill
 
 
@@ -31,11 +33,17 @@ class Server:
 
 
 @contextmanager
-def running(home: Path, *, filled: bool = True, **changes: Any) -> Iterator[Server]:
-    """Fill a store and serve it; no searches are run. ``changes`` are of the settings."""
+def running(
+    home: Path, *, filled: bool = True, clock: ManualClock | None = None, **changes: Any
+) -> Iterator[Server]:
+    """Fill a store and serve it; no searches are run. ``changes`` are of the settings.
+
+    With a ``clock``, things happened when they are played to have, not all just now.
+    """
     settings = Settings(home=home, **changes)
-    store = open_store(settings.database_url)
-    played = fill(store, settings.artifact_root, datetime.now(UTC)) if filled else {}
+    store = SqlStore(settings.database_url, clock or utc_now)
+    store.upgrade()
+    played = fill(store, settings.artifact_root, datetime.now(UTC), clock) if filled else {}
     command = (sys.executable, "-m", "api", "--port", "0", "--page-only")
     environment = os.environ | settings.environment()
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:

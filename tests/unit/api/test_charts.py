@@ -9,12 +9,14 @@ from api.dashboard.charts import (
     KINDS,
     MAX_CURVE_POINTS,
     MAX_CURVES,
+    kind_of,
     learning_chart,
     num_curves_left_out,
     size_chart,
     size_note,
 )
 from api.dashboard.parallel_chart import parallel_chart, parallel_lines
+from nas import wording
 from nas.frontier import pareto_front
 from nas.leaderboard import leaderboard
 from nas.sampling import Objective
@@ -59,13 +61,44 @@ def test_what_was_measured_at_fewer_tokens_is_hollow(seeded):
     search = seeded.store.get_search(seeded.id("running"))
     chart = size_chart(search, leaderboard(seeded.service.trials(search.id)))
     fill = {each.get("name"): each.get("itemStyle", {}).get("color") for each in chart["series"]}
-    assert fill["stopped early"] == fill["under way"] == "transparent"
-    assert "transparent" not in {fill["best"], fill["completed"]}
+    hollow = (
+        "stopped early",
+        "cancelled",
+        "under way",
+        "random architecture, partial",
+        "random indices, partial",
+    )
+    assert {fill[kind] for kind in hollow} == {"transparent"}
+    solid = ("best", "completed", "random architecture", "random indices")
+    assert "transparent" not in {fill[kind] for kind in solid}
+
+
+@pytest.mark.parametrize("role", [TrialRole.RANDOM_ARCHITECTURE, TrialRole.RANDOM_INDICES])
+def test_a_baseline_is_solid_only_once_it_has_completed(seeded, role):
+    lines = leaderboard(seeded.service.trials(seeded.id("succeeded")))
+    line = next(line for line in lines if line.record.trial.role is role)
+    kinds = {
+        state: kind_of(
+            replace(line, record=replace(line.record, trial=replace(line.record.trial, state=state)))
+        )
+        for state in (TrialState.COMPLETED, TrialState.RUNNING, TrialState.CANCELLED)
+    }
+    assert kinds[TrialState.COMPLETED] == wording.ROLES[role]
+    assert kinds[TrialState.RUNNING] == kinds[TrialState.CANCELLED] == f"{wording.ROLES[role]}, partial"
+
+
+def test_what_was_cancelled_was_not_stopped_early(seeded, drawn):
+    lines = leaderboard(seeded.service.trials(seeded.id("cancelled")))
+    trained = [line.record.trial for line in lines if line.num_tokens]
+    points, _ = drawn("cancelled")
+    for kind, state in (("cancelled", TrialState.CANCELLED), ("stopped early", TrialState.STOPPED)):
+        assert len(points[kind]) == sum(trial.state is state for trial in trained)
+    assert points["cancelled"]
 
 
 def test_parent_and_budget_are_lines(drawn):
     _, marks = drawn("succeeded")
-    assert {"xAxis": 640_000} in [{"xAxis": mark.get("xAxis")} for mark in marks]
+    assert {520_000, 640_000} <= {mark.get("xAxis") for mark in marks}
     assert {"yAxis": 2.3104} in [{"yAxis": mark.get("yAxis")} for mark in marks]
 
 

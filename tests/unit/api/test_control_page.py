@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import pytest
 
@@ -118,3 +119,41 @@ def test_a_search_is_killed_once_that_is_confirmed(server, browser):
     assert server.store.get_search(search_id).orders.is_killed
     browser.evaluate("window.scrollTo(0, 0)")
     assert "Change limits" not in browser.text
+
+
+def focused(browser):
+    return browser.evaluate("document.activeElement.innerText.trim().split('\\n').at(-1)")
+
+
+@pytest.mark.parametrize("word", ["Kill", "Cancel search", "Change limits"])
+def test_the_keyboard_is_back_at_the_button_once_its_dialog_is_left(server, browser, word):
+    browser.open(f"{server.address}/searches/{server.id('running')}")
+    browser.wait_for(word)
+    is_it = f"b => b.innerText.trim().split('\\n').at(-1) === {json.dumps(word)}"
+    browser.evaluate(f"[...document.querySelectorAll('button')].find({is_it}).focus()")
+    browser.press("Enter")
+    wait_until(
+        lambda: browser.evaluate("!!document.querySelector('.q-dialog')?.contains(document.activeElement)")
+    )
+    browser.press("Escape")
+    wait_until(lambda: not browser.evaluate("!!document.querySelector('.q-dialog')"))
+    assert focused(browser) == word
+
+
+def test_enter_on_the_button_that_gives_up_orders_nothing(server, browser):
+    browser.open(f"{server.address}/searches/{server.id('running')}")
+    press(browser, "Pause")
+    browser.wait_for("Pause this search?")
+    browser.evaluate(
+        "[...document.querySelectorAll('.q-dialog button')].find(b => b.innerText.trim() === 'Leave it').focus()"
+    )
+    browser.press("Enter")
+    wait_until(lambda: not browser.evaluate("!!document.querySelector('.q-dialog')"))
+    assert not server.store.get_search(server.id("running")).orders.is_paused
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -45,6 +45,61 @@ def test_addresses_that_lead_nowhere(server, path):
     assert page.headers["content-type"].startswith("text/html")
 
 
+UNNAMED = """[...document.querySelectorAll('a, button, [role=img], [role=textbox]')].filter(e => e.offsetParent
+  && !(e.ariaLabel || e.title || [...e.childNodes].some(child => !child.matches?.('i') && child.textContent.trim()
+  && !(child.children?.length === 1 && child.querySelector('i:only-child')))))
+  .map(e => e.outerHTML.slice(0, 120))"""
+"""What can be pressed, or shows something, and has no name but that of its icon."""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("path", ["/", "/launch", "/history", "/compare", "search", "compared"])
+def test_screen_readers_know_what_is_what(server, browser, path):
+    found = server.id("succeeded")
+    path = {"search": f"/searches/{found}", "compared": f"/compare?search={found}"}.get(path, path)
+    browser.open(server.address + path)
+    browser.wait_for("builtin:tiny" if path not in {"/launch", "/compare"} else "New search")
+    time.sleep(2)  # charts and the editor come later
+    assert browser.evaluate("document.documentElement.lang") == "en-US"
+    assert browser.evaluate("document.querySelectorAll('[role=heading][aria-level=\\'1\\']').length") == 1
+    charts = browser.evaluate(
+        "[...document.querySelectorAll('.nicegui-echart')].map(e => e.role + e.ariaLabel)"
+    )
+    assert all(each.startswith("img") and len(each) > 20 for each in charts)
+    assert browser.evaluate("[...document.querySelectorAll('th')].every(e => e.scope)")
+    assert browser.evaluate(UNNAMED) == []
+
+
+CONTRASTS = """(() => {
+  const numbers = colour => { const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number); return [r, g, b, a]; };
+  const light = part => part / 255 <= .04045 ? part / 255 / 12.92 : ((part / 255 + .055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => .2126 * light(r) + .7152 * light(g) + .0722 * light(b);
+  const over = (front, back) => [0, 1, 2].map(i => front[i] * front[3] + back[i] * (1 - front[3]));
+  const behind = element => element
+    ? over(numbers(getComputedStyle(element).backgroundColor), behind(element.parentElement)) : [255, 255, 255];
+  const told = [...document.querySelectorAll('.page *, header *')].filter(e => e.offsetParent && !e.matches('.q-icon') && !e.closest('.cm-editor')
+    && !e.closest(':disabled') && [...e.childNodes].some(each => each.nodeType === 3 && each.textContent.trim()));
+  return told.map(e => {
+    const back = behind(e), front = over(numbers(getComputedStyle(e).color), back);
+    const [most, least] = [luminance(front), luminance(back)].sort((a, b) => b - a);
+    return [(most + .05) / (least + .05), e.innerText.slice(0, 40)];
+  }).filter(([ratio]) => ratio < 4.5);
+})()"""
+"""What is written with too little contrast to read (WCAG 2.2, 1.4.3), and how much it has."""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["", "succeeded", "failed", "running"])
+def test_what_is_written_can_be_read(server, browser, name, scheme):
+    browser.prefer(scheme)
+    browser.open(f"{server.address}/searches/{server.id(name)}?trial=3" if name else server.address)
+    browser.wait_for("builtin:tiny")
+    time.sleep(1)
+    assert browser.evaluate(CONTRASTS) == []
+    browser.prefer("light")
+
+
 HOSTILE = {
     "script": "<script>alert(1)</script>",
     "handler": "<img src=x onerror=alert(1)>",

@@ -95,7 +95,7 @@ class TestHistory:
     def test_the_server_sorts_and_pages(self, server, service, browser):
         browser.open(f"{server.address}/history?archived=any")
         browser.wait_for("1 to 25")
-        press_heading(browser, "Loss trained")
+        press_heading(browser, "Loss")
         by_loss = [entry.measured for entry in service.list_measurements(order=HistoryOrder.LOSS, limit=60)]
         wait_for_first(browser, by_loss[0])
         press(browser, "Next")
@@ -104,9 +104,11 @@ class TestHistory:
         press(browser, "Before")
         browser.wait_for("1 to 25")
         wait_for_first(browser, by_loss[0])
-        press_heading(browser, "Loss trained")
+        assert browser.evaluate(f"{heading('Loss')}.ariaSort") == "ascending"
+        press_heading(browser, "Loss")
         by_loss = service.list_measurements(order=HistoryOrder.LOSS_REVERSED, limit=1)
         wait_for_first(browser, by_loss[0].measured)
+        assert browser.evaluate(f"{heading('Loss')}.ariaSort") == "descending"
 
     def test_it_shows_what_is_asked_for_and_gives_the_same_as_a_table(self, server, service, browser):
         browser.open(f"{server.address}/history")
@@ -133,6 +135,16 @@ class TestHistory:
         browser.wait_for("cancelled")
         assert "archived=any" in browser.evaluate("location.search")
         assert number == len(server.store.history.measurements(limit=99))
+
+    def test_what_is_measured_meanwhile_comes_by_itself(self, server, service, browser):
+        browser.open(f"{server.address}/history")
+        browser.wait_for("1 to 25", "Live; as of")
+        played = server.played["running"]
+        played.clock.now = server.played["other"].clock.now
+        played.train(num_points=len(server.store.points(played.id)) + 14)
+        latest = service.list_measurements(limit=1)[0].measured
+        assert latest.search_id == played.id
+        wait_for_first(browser, latest)
 
     def test_nothing_measured_yet(self, browser, tmp_path):
         with running(tmp_path, filled=False) as server:
@@ -188,10 +200,23 @@ class TestCompare:
         browser.open(addressed(server, "running"))
         before = tokens_of(service, played)
         browser.wait_for("Where each stands", wording.count(before))
-        played.clock.now = datetime.now(UTC)
         played.train(num_points=len(server.store.points(played.id)) + 9)
         assert tokens_of(service, played) > before
         browser.wait_for(wording.count(tokens_of(service, played)))
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("path", ["/history", "/compare"])
+def test_a_lost_connection_dims_what_may_be_old(server, browser, path):
+    browser.open(addressed(server, "succeeded") if path == "/compare" else server.address + path)
+    browser.wait_for("builtin:tiny", "Live; as of")
+    opacity = "Math.min(...[...document.querySelectorAll('.panel:has(table)')].map(e => getComputedStyle(e.closest('.numbers')).opacity))"
+    assert float(browser.evaluate(opacity)) == 1
+    browser.evaluate("document.getElementById('popup').ariaHidden = false")  # as NiceGUI does then
+    deadline = time.monotonic() + 10
+    while float(browser.evaluate(opacity)) == 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def tokens_of(service, played):
@@ -205,8 +230,13 @@ def press(browser, label):
 
 
 def press_heading(browser, label):
-    browser.evaluate(
-        f"[...document.querySelectorAll('th')].find(th => th.innerText.includes({label!r})).click()"
+    browser.evaluate(f"{heading(label)}.querySelector('button').focus()")
+    browser.press("Enter")
+
+
+def heading(label):
+    return (
+        f"[...document.querySelectorAll('th')].find(th => th.innerText.trim().split('\\n')[0] === {label!r})"
     )
 
 

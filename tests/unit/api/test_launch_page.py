@@ -9,6 +9,7 @@ import pytest
 from nas.spec import parse_spec
 from nas.templates import templates
 from nas.text import read_text
+from tests.unit.api.seeded import DEMO
 from tests.unit.api.visitor import fill, is_disabled, press, type_spec, wait_for_no
 
 pytestmark = pytest.mark.browser
@@ -63,6 +64,32 @@ def test_the_text_changes_the_fields(server, browser):
     assert _value(browser, "At most, parameters") == "900_000"
     assert _value(browser, "Hidden size") == "96 to 128 step 16"
     assert _value(browser, "MLP size") == ""
+
+
+@pytest.mark.parametrize("spec", ["", "parent: builtin:tiny\nbudgett: {max: 3"])
+def test_numbers_of_a_spec_that_was_right_before_are_dimmed(server, browser, spec):
+    browser.open(f"{server.address}/launch")
+    browser.wait_for("72 feasible")
+    dimmed = (
+        "Math.max(...['.tiles', '.facts'].map(e => getComputedStyle(document.querySelector(e)).opacity)) < 1"
+    )
+    assert not browser.evaluate(dimmed)
+    type_spec(browser, spec)
+    _once(lambda: browser.evaluate(dimmed))
+    type_spec(browser, DEMO.read_text())
+    _once(lambda: not browser.evaluate(dimmed))
+
+
+def test_the_editor_has_a_name_and_the_keyboard_leaves_it(server, browser):
+    browser.open(f"{server.address}/launch")
+    browser.wait_for("72 feasible")
+    _once(lambda: browser.evaluate("document.querySelector('.cm-content').ariaLabel") == "Spec")
+    before = _text(browser)
+    browser.evaluate("document.querySelector('.cm-content').focus()")
+    browser.press("Tab")
+    assert browser.evaluate("document.activeElement.closest('.cm-editor')") is None
+    assert browser.evaluate("document.activeElement.ariaLabel") == "Owner"
+    assert _text(browser) == before
 
 
 def test_what_is_wrong_stands_beside_its_field(server, browser):

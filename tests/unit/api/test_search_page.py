@@ -55,6 +55,18 @@ def test_a_trial_is_chosen_in_the_table_and_drawn_against_its_parent(server, bro
     )
 
 
+def test_an_address_that_names_a_trial_turns_the_table_to_it(server, browser):
+    last = _lines(server, "succeeded")[-1].record.trial.number
+    browser.open(f"{server.address}/searches/{server.id('succeeded')}?trial={last}")
+    browser.wait_for("Winner", f"Trial {last}")
+    _once(
+        lambda: (
+            browser.evaluate("document.querySelector('.number-button[aria-pressed=true]')?.innerText")
+            == str(last)
+        )
+    )
+
+
 def test_a_failed_trial_shows_its_attempt_and_traceback(server, browser):
     browser.open(f"{server.address}/searches/{server.id('succeeded')}?trial=3")
     browser.wait_for("Trial 3\n", "failed", "1. on host:4003")
@@ -87,9 +99,9 @@ def test_the_table_is_sorted_and_paged_on_the_server(server, browser):
     losses = sorted(line.loss for line in lines if line.num_tokens)
     for ordered in (losses, losses[::-1]):
         browser.evaluate(
-            "[...document.querySelectorAll('button.sort')].find(each => each.innerText.startsWith('Loss now')).click()"
+            "[...document.querySelectorAll('button.sort')].find(each => each.innerText.split('\\n')[0] === 'Loss').click()"
         )
-        _once(lambda: [row[7] for row in _rows(browser)] == [f"{loss:.4f}" for loss in ordered[:12]])  # noqa: B023
+        _once(lambda: [row[1] for row in _rows(browser)] == [f"{loss:.4f}" for loss in ordered[:12]])  # noqa: B023
     assert (
         browser.evaluate("document.querySelector('th[aria-sort]').getAttribute('aria-sort')") == "descending"
     )

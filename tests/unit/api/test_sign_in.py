@@ -255,6 +255,13 @@ class TestInTheBrowser:
         browser.wait_for("Paste your API token", seconds=30)
         assert server.id("running") in browser.evaluate("location.search")
 
+    def test_a_link_that_is_pasted_where_one_signs_in_signs_in(self, server, team, browser):
+        browser.open(f"{server.address}/sign-in")
+        browser.wait_for("Paste your API token")
+        browser.open(link(server.address, team.secrets["vic"]))  # the same document with another fragment
+        browser.wait_for("Searches", "vic", "Sign out")
+        assert browser.evaluate("location.pathname + location.hash") == "/"
+
     def test_a_contributor_changes_and_signs_out(self, server, team, browser):
         browser.open(f"{server.address}/searches/{server.id('succeeded')}")
         browser.wait_for("Sign in")

@@ -2,11 +2,18 @@
 
 from dataclasses import replace
 
+from nas import wording
 from nas.chronicle import chronicle
+from nas.following import Following
+from nas.orders import Enqueue, Extend, Kill, Pause, Resume
 from nas.rungs import schedule
 from nas.search import Rungs, SearchState, Winner
+from nas.service import SearchService
+from nas.space import search_space
 from nas.standing import TrialRecord
+from nas.storage.memory import InMemoryStore
 from nas.trial import Failure, FailureKind, TrialState
+from tests.fakes import ManualClock, running_search, small_spec
 from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_trial
 
 LOST = Failure(kind=FailureKind.WORKER_LOST, message="here:1 was lost")
@@ -59,6 +66,37 @@ def test_how_a_search_ends():
         "bad",
     )
     assert told(make_search(state=SearchState.CANCELLED, **ended))[0] == ("ended: it was cancelled", "plain")
+
+
+def test_what_people_ordered_is_told_with_who_did(tmp_path):
+    clock = ManualClock()
+    store = InMemoryStore(clock)
+    search, _ = running_search(store, small_spec(), clock)
+    shape = search_space(search.spec).smallest
+    orders = [
+        Pause(),
+        Resume(),
+        Extend(num_trials=30),
+        Extend(num_trials=31, max_parallel=3),
+        Enqueue(architecture=shape),
+        Kill(),
+    ]
+    for number, order in enumerate(orders):
+        clock.advance(60)
+        store.give_order(search.id, order, at=clock(), by="ann" if number % 2 else "")
+    events = Following(SearchService(store, artifact_root=tmp_path), search.id).now().orders
+    found = store.get_search(search.id)
+    told = [each.text for each in chronicle(found, [], events, limit=99)]
+    assert told[:7] == [
+        "ended: it was killed",
+        "killed by ann",
+        f"{shape.name} enqueued",
+        "limits changed by ann: 31 trials in all, 3 at a time",
+        "limits changed: 30 trials in all",
+        "resumed by ann",
+        "paused",
+    ]
+    assert wording.killed(found.orders) == "killed by ann"
 
 
 def test_the_latest_are_told_first_and_no_more_than_asked_for():

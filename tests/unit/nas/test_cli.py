@@ -332,7 +332,7 @@ def test_what_edit_cannot_do_is_told(nas, server):
     assert error.startswith("edit: found nothing to say, allowed: --tag, --untag, --notes")
     (error,) = _errors(nas("edit", search_id, "--tag", "a,b", code=2))
     assert error.startswith('tags: found "a,b", allowed: words of 1 to 40 characters')
-    assert _errors(nas("edit", "nope", "--tag", "a", code=1)) == ["search nope: not found"]
+    assert _errors(nas("edit", "nope", "--tag", "a", code=2)) == ["search nope: not found"]
     (error,) = _errors(nas("run", "--resume", search_id, "--tag", "a", code=2))
     assert error.startswith("resume: found --owner or --tag too, allowed: nas edit")
 
@@ -347,7 +347,10 @@ def test_download(nas, server, tmp_path):
 
 
 def test_unknown_search_and_absent_server(nas):
-    assert _errors(nas("show", "nope", code=1)) == ["search nope: not found"]
+    assert _errors(nas("show", "nope", code=2)) == ["search nope: not found"]
+    assert _errors(nas("wait", "nope", code=2)) == ["search nope: not found"]
+    (error,) = _errors(nas("wait", "no/pe", code=2, NAS_SERVER_URL="http://127.0.0.1:9"))
+    assert error == "ID: found 'no/pe', allowed: letters, digits, - and _, 64 at most"
     (error,) = _errors(nas("list", "--server", "http://127.0.0.1:9", code=4))
     assert "nas serve" in error
 

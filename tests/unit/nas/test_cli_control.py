@@ -135,14 +135,17 @@ def test_a_trial_is_stopped_and_the_log_of_its_attempt_read(served, search, nas,
     running = next(trial for trial in served.store.trials(search.id) if not trial.state.is_final)
     assert "is stopped, or will be" in nas("stop-trial", search.id, str(running.number))
     assert served.store.get_search(search.id).orders.stopped == (running.number,)
-    assert "trial 99: not found" in nas("stop-trial", search.id, "99", code=1)
+    assert "trial 99: not found" in nas("stop-trial", search.id, "99", code=2)
     path = attempt_log(served.root, search.id, running.number, 1)
     path.parent.mkdir(parents=True)
     lines = "".join(f"line {number} of a long log\n" for number in range(10_000))
     path.write_text(lines)
     log = partial(nas, "logs", search.id, "--trial", str(running.number))
     assert log() == log("--attempt", "1") == lines
-    assert "attempt 7: not found" in log("--attempt", "7", code=1)
+    assert "attempt 7: not found" in log("--attempt", "7", code=2)
+    numbers = [trial.number for trial in served.store.trials(search.id)]
+    told = nas("logs", search.id, "--trial", "99", code=2)
+    assert f"trial: found 99, allowed: 0 to {max(numbers)}" in told
     assert "found without --trial" in nas("logs", search.id, "--attempt", "1", code=2)
     assert client.read_attempt_log(search.id, running.number, 1, offset=7, limit=3).text == "of "
     with pytest.raises(ClientError, match="log"):

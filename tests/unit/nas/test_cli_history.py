@@ -40,8 +40,10 @@ def nas(behind):
     app = typer.Typer(cls=_Commands)
     app.add_typer(history_commands)
 
-    def call(*arguments, code=0):
-        ended = CliRunner().invoke(app, [*arguments, "--server", behind[2]], catch_exceptions=False)
+    def call(*arguments, code=0, **variables):
+        ended = CliRunner(env=variables).invoke(
+            app, [*arguments, "--server", behind[2]], catch_exceptions=False
+        )
         assert ended.exit_code == code, ended.output
         return ended.stdout if code == 0 else ended.stderr
 
@@ -59,8 +61,12 @@ def test_history_lists_what_is_asked_for(nas, behind):
     assert ids["succeeded"] not in nas("history", "--search", ids["failed"])
     owned = nas("history", "--owner", "Ann", "--whole", "--limit", "200")
     assert {line.split()[-4] for line in owned.splitlines()[1:]} == {"Ann"}
-    assert "(partial)" not in owned
-    assert "(partial)" in nas("history", "--axis", "num_layers=..6", "--limit", "200")
+    assert "*" not in owned
+    partial = next(each.measured for each in service.list_measurements(limit=200) if each.measured.is_partial)
+    found = nas("history", "--axis", "num_layers=..6", "--limit", "200", COLUMNS="80")
+    assert f"{wording.loss(partial.loss)}*" in found
+    assert "* of fewer tokens than the last rung's" in found
+    assert "owner" in found.partition("left out: ")[2]
     assert nas("history", "--axis", "num_layers=7..") == "nothing of the kind was measured\n"
 
 
@@ -105,7 +111,7 @@ def test_compare_shows_where_each_stands_and_what_differs(nas, behind):
     found = json.loads(nas("compare", *ids, "--json"))
     assert [each["search"]["id"] for each in found["searches"]] == ids
     assert "the same was asked" not in nas("compare", ids[0], ids[0])
-    assert "search none: not found" in nas("compare", ids[0], "none", code=1)
+    assert "search none: not found" in nas("compare", ids[0], "none", code=2)
 
 
 def test_export_prints_a_table_or_writes_a_file_that_does_not_exist(nas, behind, tmp_path):
@@ -116,9 +122,10 @@ def test_export_prints_a_table_or_writes_a_file_that_does_not_exist(nas, behind,
     assert nas("export", search_id, "--output", str(path)) == ""
     assert path.read_bytes() == "".join(service_table(service, search_id)).encode()
     assert "which exists, allowed: a file that does not" in nas("export", search_id, "-o", str(path), code=2)
-    points = nas("export", search_id, "--rows", "points", "--format", "jsonl").splitlines()
+    points = nas("export", search_id, "--rows", "points", "--json").splitlines()
+    assert points == nas("export", search_id, "--rows", "points", "--format", "jsonl").splitlines()
     assert len(points) == len(service._store.points(search_id))
-    assert "search none: not found" in nas("export", "none", "-o", str(tmp_path / "no.csv"), code=1)
+    assert "search none: not found" in nas("export", "none", "-o", str(tmp_path / "no.csv"), code=2)
     assert not (tmp_path / "no.csv").exists()
 
 

@@ -133,13 +133,14 @@ def test_exit_codes_say_how_it_ended(nas, server):
         assert f"error: search {failed} failed: RuntimeError" in nas(command, failed, code=1)
         assert nas(command, cancelled, code=3) == f"error: search {cancelled} was cancelled\n"
     assert "nothing answers" in nas("wait", failed, "--server", ABSENT, code=4)
-    assert nas("wait", "nope", code=1) == "error: search nope: not found\n"
+    assert nas("wait", "nope", code=2) == "error: search nope: not found\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "status", "code"),
     [
-        (("show", "nope"), 1, 404, "not_found"),
+        (("show", "nope"), 2, 404, "not_found"),
+        (("export", "nope"), 2, 404, "not_found"),
         (("list", "--name", "x" * 201), 2, 422, "invalid_request"),
         (("list", "--server", ABSENT), 4, None, "server_absent"),
         (("submit", "none.yaml"), 2, None, "invalid_spec"),
@@ -168,8 +169,9 @@ def test_piped_text_is_plain_and_its_columns_are_stable(nas, server, monkeypatch
     assert header.split()[:3] == ["id", "name", "state"]
     assert all(re.match(r"\d{6}-\d{6}-\w{5}  ", row) for row in rows)
     monkeypatch.setenv("COLUMNS", "80")
-    narrow = nas("list").splitlines()
+    *narrow, left_out = nas("list").splitlines()
     assert max(map(len, narrow)) <= 80
+    assert left_out == "left out: parent's, created, owner, tags; widen the terminal, or --json"
     assert [row.split()[0] for row in narrow] == [row.split()[0] for row in [header, *rows]]
     assert "2.3104" not in "".join(narrow)
     best = nas("show", server.id("succeeded")).splitlines()
