@@ -212,9 +212,9 @@ def test_a_lost_connection_dims_what_may_be_old(server, browser, path):
     browser.wait_for("builtin:tiny", "Live; as of")
     opacity = "Math.min(...[...document.querySelectorAll('.panel:has(table)')].map(e => getComputedStyle(e.closest('.numbers')).opacity))"
     assert float(browser.evaluate(opacity)) == 1
-    browser.evaluate("document.getElementById('popup').ariaHidden = false")  # as NiceGUI does then
-    deadline = time.monotonic() + 10
-    while float(browser.evaluate(opacity)) == 1:
+    lost = "document.getElementById('popup').ariaHidden = false"  # as NiceGUI does then, and not before it connects
+    deadline = time.monotonic() + 20
+    while float(browser.evaluate(f"{lost}, {opacity}")) == 1:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -235,9 +235,7 @@ def press_heading(browser, label):
 
 
 def heading(label):
-    return (
-        f"[...document.querySelectorAll('th')].find(th => th.innerText.trim().split('\\n')[0] === {label!r})"
-    )
+    return f"[...document.querySelectorAll('th')].find(th => th.querySelector('button')?.firstChild.data.trim() === {label!r})"
 
 
 def fill(browser, label, text):

@@ -99,7 +99,7 @@ def test_the_table_is_sorted_and_paged_on_the_server(server, browser):
     losses = sorted(line.loss for line in lines if line.num_tokens)
     for ordered in (losses, losses[::-1]):
         browser.evaluate(
-            "[...document.querySelectorAll('button.sort')].find(each => each.innerText.split('\\n')[0] === 'Loss').click()"
+            "[...document.querySelectorAll('button.sort')].find(each => each.firstChild.data.trim() === 'Loss').click()"
         )
         _once(lambda: [row[1] for row in _rows(browser)] == [f"{loss:.4f}" for loss in ordered[:12]])  # noqa: B023
     assert (
@@ -189,8 +189,8 @@ def test_a_connection_that_is_lost_dims_the_page(server, browser):
     browser.open(f"{server.address}/searches/{server.id('succeeded')}")
     browser.wait_for("Winner")
     assert float(browser.evaluate(OPACITY)) == 1
-    browser.evaluate("document.getElementById('popup').ariaHidden = false")  # as NiceGUI does then
-    _once(lambda: float(browser.evaluate(OPACITY)) < 1)
+    lost = "document.getElementById('popup').ariaHidden = false"  # as NiceGUI does then, and not before it connects
+    _once(lambda: float(browser.evaluate(f"{lost}, {OPACITY}")) < 1)
 
 
 @pytest.mark.parametrize("query", ["trial=99999", "trial=x", "trial=-1", "trial=%00", "trial=" + "9" * 30])
