@@ -1,5 +1,6 @@
 """What a student may cost."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +8,18 @@ from minitron.architecture import Architecture
 from nas.errors import InvalidSpec
 
 Counting = Literal["total", "non_embedding"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A window of one cost, both ends included."""
+
+    measure: Callable[[Architecture], int]
+    least: int
+    most: int
+    least_field: str
+    most_field: str
+    """The fields of a budget that say these, after ``budget.``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +43,19 @@ class Budget:
         if not 0 <= self.min_parameters <= self.max_parameters:
             found = f"found {self.min_parameters}, allowed: 0 to max_parameters ({self.max_parameters})"
             raise InvalidSpec((("budget.min_parameters", found),))
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """All that a student must keep to, in the order in which refusals name them."""
+        return (
+            Limit(
+                measure=self.count,
+                least=self.min_parameters,
+                most=self.max_parameters,
+                least_field="min_parameters",
+                most_field="max_parameters",
+            ),
+        )
 
     def count(self, architecture: Architecture) -> int:
         """Return the parameters of ``architecture`` that this budget counts."""

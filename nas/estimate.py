@@ -184,7 +184,7 @@ class _Costing:
         self._is_live = _is_live(spec, space.parent)
         self._correction = spec.correction.training(spec.training) if spec.correction else None
         step = -(-len(space) // MAX_SAMPLED)
-        self._sample = [*space.architectures[::step], space.largest]
+        self._sample = [*map(space.at, range(0, len(space), step)), space.largest]
         self._fewest_layers = space.least.num_layers
 
     def estimate(self, rate: Rate | None) -> Estimate:

@@ -18,7 +18,8 @@ from minitron.recipe import PruningRecipe
 from nas.axes import AXIS_NAMES, Axes, Multiples, Range
 from nas.budget import Budget
 from nas.errors import EmptySpace, InvalidSpec
-from nas.space import MAX_COMBINATIONS, SearchSpace, search_space
+from nas.space import SearchSpace, search_space
+from nas.widths import MAX_COMBINATIONS
 from tests.fakes import small_spec
 from tests.parity.configs import CONFIGS
 from tests.strategies import architectures
