@@ -4,7 +4,7 @@ Pure arithmetic over the space; the formulas for one trial are ``minitron.costs`
 how fast a device is must be stated or have been measured.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -22,6 +22,7 @@ from minitron.costs import (
 )
 from minitron.recipe import State, TrainingRecipe
 from nas import rungs
+from nas.budget import CostName, Span
 from nas.errors import InvalidSpec
 from nas.search import SearchSpec
 from nas.space import SearchSpace
@@ -31,14 +32,6 @@ from nas.wording import in_bytes
 MAX_SAMPLED = 2_000
 """Architectures that bounds and means are taken over: all of a small space, evenly spaced ones of a large."""
 TOKEN_BYTES = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """The least and the most over the space."""
-
-    least: int
-    most: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +77,8 @@ class Estimate:
 
     num_feasible: int
     parameters: Span
+    costs: Mapping[CostName, Span]
+    """What architectures cost beside parameters, as far as the budget bounds it."""
     num_trials: int
     num_baselines: int
     num_finalists: int
@@ -209,6 +204,7 @@ class _Costing:
             parameters=Span(
                 least=self._space.smallest.parameter_count, most=self._space.largest.parameter_count
             ),
+            costs={name: span for name, span in self._space.spans.items() if name != "parameters"},
             num_trials=num_trials,
             num_baselines=num_baselines,
             num_finalists=min(spec.evaluation.finalists, num_trials) if spec.evaluation else 0,

@@ -3,7 +3,8 @@
 from datetime import timedelta
 
 from nas import wording
-from nas.estimate import Estimate, Span
+from nas.budget import Span
+from nas.estimate import Estimate
 
 Row = tuple[str, str]
 
@@ -28,6 +29,11 @@ def estimate_rows(found: Estimate) -> list[Row]:
         (
             "architectures",
             f"{found.num_feasible:,} feasible, {_span(found.parameters, wording.count)} parameters",
+        ),
+        *(
+            (f"architectures: {words.name}", _span(found.costs[name], words.number))
+            for name, words in wording.COSTS.items()
+            if name in found.costs
         ),
         ("teacher", teacher),
         *([("correction: work", wording.work(found.correction_flops))] if found.correction_flops else []),

@@ -48,9 +48,10 @@ class Feasibility:
         shape = len(self._grid.layers_L), len(self._grid.first_W)
         low_LW, high_LW = (np.broadcast_to(each, shape) for each in (self._grid.first_W, self._grid.end_W))
         for limit, cost in zip(self._budget.limits, self.costs, strict=True):
-            admitted_LW = np.clip(self._num_within(cost, limit.most), low_LW, high_LW)
-            refused[f"above {limit.most_field}"] += int((high_LW - admitted_LW).sum())
-            high_LW = admitted_LW
+            if limit.most is not None:
+                admitted_LW = np.clip(self._num_within(cost, limit.most), low_LW, high_LW)
+                refused[f"above {limit.most_field}"] += int((high_LW - admitted_LW).sum())
+                high_LW = admitted_LW
             lacking_LW = np.clip(self._num_within(cost, limit.least - 1), low_LW, high_LW)
             refused[f"below {limit.least_field}"] += int((lacking_LW - low_LW).sum())
             low_LW = lacking_LW
@@ -62,13 +63,16 @@ class Feasibility:
         if not self.num_legal:
             refused = "; ".join(f"{reason} ({n:,} refused)" for reason, n in reasons.items())
             return "axes", f"found {combinations}, none legal for {self._parent.family}: {refused}"
+        spans = [
+            f"from {least:,} to {most:,} {limit.unit}"
+            for limit, cost in zip(self._budget.limits, self.costs, strict=True)
+            for least, most in [self.extent(cost)]
+        ]
         nearest = replace(self._parent, **self._grid.sizes(*self.nearest()))
-        least, most = self.extent(self.costs[0])
-        low, high = self._budget.min_parameters, self._budget.max_parameters
+        numbers = [f"{limit.measure(nearest):,} {limit.unit}" for limit in self._budget.limits]
         return "budget", (
-            f"found no architecture with {low:,} to {high:,} {self._budget.counting} parameters among "
-            f"{combinations}; {self.num_legal:,} are legal, from {least:,} to {most:,} "
-            f"parameters, the nearest with {self._budget.count(nearest):,}"
+            f"found no architecture with {self._budget.windows} among {combinations}; {self.num_legal:,} are legal, "
+            f"{' and '.join(spans)}; the nearest is {nearest.name} with {', '.join(numbers)}"
         )
 
     def extent(self, cost: CostTable) -> tuple[int, int]:
@@ -92,8 +96,10 @@ class Feasibility:
             missed_LW = np.zeros(neurons_LW.shape)
             for limit, cost in zip(self._budget.limits, self.costs, strict=True):
                 costs_LW = cost.at(layers_L1, width_W, neurons_LW)
-                excess_LW = np.maximum(costs_LW - limit.most, limit.least - costs_LW)
-                missed_LW += np.maximum(excess_LW, 0) / max(limit.most, 1)
+                excess_LW = np.maximum(limit.least - costs_LW, 0)
+                if limit.most is not None:
+                    excess_LW = np.maximum(excess_LW, costs_LW - limit.most)
+                missed_LW += excess_LW / max(limit.most or limit.least, 1)
             least = missed_LW.min()
             layer, width = np.nonzero(missed_LW == least)
             first = np.lexsort((layer, choice_LW[layer, width], width))[0]
@@ -111,7 +117,9 @@ class Feasibility:
         shape = len(self._grid.layers_L), len(last_W)
         found = [np.broadcast_to(self._grid.first_W, shape), np.broadcast_to(last_W, shape)]
         for limit, cost in zip(self._budget.limits, self.costs, strict=True):
-            for bound in (limit.most, limit.least - 1):
+            for bound in (limit.least - 1, limit.most):
+                if bound is None:
+                    continue
                 num_LW = self._num_within(cost, bound)
                 found += [np.clip(each, self._grid.first_W, last_W) for each in (num_LW - 1, num_LW)]
         return found

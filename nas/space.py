@@ -20,7 +20,7 @@ from minitron.architecture import Architecture
 from minitron.families import family_named
 from minitron.recipe import PruningRecipe
 from nas.axes import AXIS_NAMES, Axes
-from nas.budget import Budget
+from nas.budget import Budget, CostName, Span
 from nas.cost_table import CostTable
 from nas.errors import EmptySpace
 from nas.feasibility import Feasibility
@@ -115,6 +115,17 @@ class SearchSpace:
         choice_G = self._numbering.high_G - 1
         count_G = self._cost(self._costs[0], choice_G)
         return self._first(count_G == count_G.max(), choice_G)
+
+    @property
+    def spans(self) -> dict[CostName, Span]:
+        """The least and the most that feasible architectures cost, of each cost that the budget counts."""
+        return {
+            limit.name: Span(
+                least=int(self._cost(cost, self._numbering.low_G).min()),
+                most=int(self._cost(cost, self._numbering.high_G - 1).max()),
+            )
+            for limit, cost in zip(self.budget.limits, self._costs, strict=True)
+        }
 
     @property
     def num_ordinals(self) -> dict[str, int]:

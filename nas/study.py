@@ -38,7 +38,7 @@ def study_attributes(search: Search) -> dict[str, Any]:
         "parent_parameters": search.parent_parameters,
         "parent_loss": search.parent_loss,
         "corrected_loss": search.corrected_loss,
-        "budget": spec_to_json(search.spec)["budget"],
+        "budget": _known(spec_to_json(search.spec)["budget"]),
         "winner": search.winner.trial_number if search.winner else None,
         "failure": search.failure.message if search.failure else None,
         "state": search.state.value,

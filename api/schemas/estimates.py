@@ -1,6 +1,7 @@
 """What a search would cost, as REST answers it."""
 
 from api.schemas.base import Resource
+from nas.budget import CostName
 
 
 class SpanResource(Resource):
@@ -57,6 +58,8 @@ class EstimateResource(Resource):
 
     num_feasible: int
     parameters: SpanResource
+    costs: dict[CostName, SpanResource]
+    """What architectures cost beside parameters, as far as the budget bounds it."""
     num_trials: int
     num_baselines: int
     num_finalists: int

@@ -16,7 +16,7 @@ from minitron.families import family_named, read_architecture, resized
 from minitron.heads import check_heads
 from minitron.recipe import PruningRecipe
 from nas.axes import AXIS_NAMES, Axes, Multiples, Range
-from nas.budget import Budget
+from nas.budget import Budget, MemoryBudget, Span, WorkBudget
 from nas.errors import EmptySpace, InvalidSpec
 from nas.space import SearchSpace
 from tests.parity.configs import CONFIGS
@@ -37,20 +37,51 @@ MULTIPLES = st.lists(st.sampled_from((0.3, 0.5, 1.0, 1.01)), min_size=1).map(
 
 
 @st.composite
+def windows(draw, most):
+    """Both ends of a window somewhere below ``most``, or only its lower end."""
+    low = draw(st.integers(0, most))
+    return low, draw(st.none() | st.integers(low, most))
+
+
+@st.composite
+def budgets(draw, parent):
+    """Any mixture of costs, each bounded somewhere up to what the parent costs."""
+    memory, work = draw(st.booleans()), draw(st.booleans())
+    batch, context, dtype = (
+        draw(st.integers(1, 8)),
+        draw(st.integers(1, 64)),
+        draw(st.sampled_from(("float32", "float16"))),
+    )
+    cache = parent.kv_cache_bytes(batch=batch, context=context, dtype=dtype)
+    least_bytes, most_bytes = draw(windows(parent.weight_bytes(dtype) + cache))
+    least_flops, most_flops = draw(windows(parent.flops_per_token(context=context)))
+    low, high = draw(windows(parent.parameter_count))
+    if high is None and not (memory or work):
+        high = parent.parameter_count
+    return Budget(
+        min_parameters=low,
+        max_parameters=high,
+        counting=draw(st.sampled_from(("total", "non_embedding"))),
+        memory=MemoryBudget(
+            min_bytes=least_bytes, max_bytes=most_bytes or 10**9, batch=batch, context=context, dtype=dtype
+        )
+        if memory
+        else None,
+        work=WorkBudget(min_flops=least_flops, max_flops=most_flops or 10**9, context=context)
+        if work
+        else None,
+    )
+
+
+@st.composite
 def spaces(draw):
     """Any space around a small parent of any family that is not empty."""
     parent = draw(architectures())
     axes = {name: draw(st.none() | choices(getattr(parent, name))) for name in AXIS_NAMES}
     if draw(st.booleans()):
         axes["intermediate_size"] = draw(MULTIPLES)
-    low = draw(st.integers(0, parent.parameter_count))
-    budget = Budget(
-        min_parameters=low,
-        max_parameters=draw(st.integers(low, parent.parameter_count)),
-        counting=draw(st.sampled_from(("total", "non_embedding"))),
-    )
     try:
-        return SearchSpace(parent, Axes(**axes), budget)
+        return SearchSpace(parent, Axes(**axes), draw(budgets(parent)))
     except InvalidSpec:
         assume(False)
 
@@ -139,10 +170,12 @@ def refusal(parent, budget, sizes):
         check_heads(parent, width, PruningRecipe())
         if neurons > parent.intermediate_size:
             return "intermediate_size above the parent's"
-        refused = budget.refusal(replace(width, intermediate_size=neurons))
+        shape = replace(width, intermediate_size=neurons)
     except InvalidArchitecture as error:
         return f"{error.field}, {error.reason.partition(', ')[2]}"
-    return refused and refused.partition(", ")[2].split(" ", 1)[1]
+    refusals = (limit.refusal(shape) for limit in budget.limits)
+    first = next((each for each in refusals if each), None)
+    return first and " ".join(first.split()[-2:])
 
 
 @settings(deadline=None)
@@ -150,8 +183,7 @@ def refusal(parent, budget, sizes):
 def test_every_combination_is_feasible_or_refused_for_its_reason(parent, data):
     names = data.draw(st.lists(st.sampled_from(AXIS_NAMES), unique=True).map(sorted))
     axes = Axes(**{name: data.draw(choices(getattr(parent, name))) for name in names})
-    low = data.draw(st.integers(0, parent.parameter_count))
-    budget = Budget(min_parameters=low, max_parameters=data.draw(st.integers(low, parent.parameter_count)))
+    budget = data.draw(budgets(parent))
     sizes = (axes.sizes(name, parent, hidden_size=0) for name in names)
     reasons = Counter(
         refusal(parent, budget, dict(zip(names, each, strict=True))) for each in product(*sizes)
@@ -166,13 +198,49 @@ def test_every_combination_is_feasible_or_refused_for_its_reason(parent, data):
     assert len(space) == feasible
 
 
+def missed(budget, architecture):
+    """By how much an architecture misses a budget, relative to its limits."""
+    return sum(
+        max(limit.excess(architecture), 0) / max(limit.most or limit.least, 1) for limit in budget.limits
+    )
+
+
+@settings(deadline=None)
+@given(architectures(), st.data())
+def test_an_impossible_budget_names_the_nearest_architecture_and_what_it_costs(parent, data):
+    axes = Axes(**{name: data.draw(st.none() | choices(getattr(parent, name))) for name in AXIS_NAMES})
+    budget = data.draw(budgets(parent))
+    try:
+        legal = SearchSpace(parent, axes, Budget(max_parameters=2**40)).architectures
+        SearchSpace(parent, axes, budget)
+        assume(False)
+    except EmptySpace as error:
+        ((field, reason),) = error.problems
+        assume(field == "budget")
+    named = next(each for each in legal if f"the nearest is {each.name} with" in reason)
+    assert missed(budget, named) == pytest.approx(min(missed(budget, each) for each in legal), rel=1e-12)
+    for limit in budget.limits:
+        assert f"{limit.measure(named):,} {limit.unit}" in reason.partition("the nearest is")[2]
+        costs = [limit.measure(each) for each in legal]
+        assert f"from {min(costs):,} to {max(costs):,} {limit.unit}" in reason
+
+
+@settings(deadline=None)
+@given(spaces())
+def test_spans_are_those_of_all_architectures(space):
+    for limit in space.budget.limits:
+        costs = [limit.measure(each) for each in space.architectures]
+        assert space.spans[limit.name] == Span(least=min(costs), most=max(costs))
+    assert set(space.budget.costs(space.smallest)) == set(space.spans) - {"parameters"}
+
+
 # Spaces that cannot be listed
 
 LLAMA = read_architecture(CONFIGS["Llama-3.1-8B"])
 VAST = Axes(
     num_layers=Range(start=16, stop=32),
     hidden_size=Range(start=2048, stop=4096, step=32),
-    intermediate_size=Range(start=4096, stop=14336, step=16),
+    intermediate_size=Range(start=4096, stop=14336, step=2),
     num_attention_heads=(8, 16, 24, 32),
 )
 
@@ -182,7 +250,7 @@ def test_tens_of_millions_of_combinations_are_counted_at_once():
     started = time.perf_counter()
     space = SearchSpace(LLAMA, VAST, Budget(min_parameters=4 * 10**9, max_parameters=45 * 10**8))
     assert time.perf_counter() - started < 5
-    assert space.num_combinations == 17 * 65 * 641 * 4 == len(space) + sum(space.reasons.values())
+    assert space.num_combinations == 17 * 65 * 5121 * 4 == len(space) + sum(space.reasons.values())
     assert len(space) > 10**5
     some = [space.at(row) for row in range(0, len(space), len(space) // 50)]
     assert len(set(some)) == len(some)
