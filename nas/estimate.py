@@ -22,6 +22,7 @@ from minitron.costs import (
 )
 from minitron.recipe import State, TrainingRecipe
 from nas import rungs
+from nas.axes import AxisName, Sizes
 from nas.budget import CostName, Span
 from nas.errors import InvalidSpec
 from nas.search import SearchSpec
@@ -77,6 +78,8 @@ class Estimate:
 
     num_feasible: int
     parameters: Span
+    sizes: Mapping[AxisName, Sizes]
+    """What architectures choose from on each axis that is searched."""
     costs: Mapping[CostName, Span]
     """What architectures cost beside parameters, as far as the budget bounds it."""
     num_trials: int
@@ -204,6 +207,7 @@ class _Costing:
             parameters=Span(
                 least=self._space.smallest.parameter_count, most=self._space.largest.parameter_count
             ),
+            sizes=self._space.sizes,
             costs={name: span for name, span in self._space.spans.items() if name != "parameters"},
             num_trials=num_trials,
             num_baselines=num_baselines,

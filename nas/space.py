@@ -19,7 +19,8 @@ import numpy.typing as npt
 from minitron.architecture import Architecture
 from minitron.families import family_named
 from minitron.recipe import PruningRecipe
-from nas.axes import AXIS_NAMES, Axes
+from nas.auto_axes import resolved
+from nas.axes import AXIS_NAMES, Axes, AxisName, Sizes
 from nas.budget import Budget, CostName, Span
 from nas.cost_table import CostTable
 from nas.errors import EmptySpace
@@ -54,7 +55,7 @@ class SearchSpace:
         self, parent: Architecture, axes: Axes, budget: Budget, pruning: PruningRecipe | None = None
     ) -> None:
         self.parent = parent
-        self.axes = axes
+        self.axes = axes = resolved(axes, parent)
         self.budget = budget
         pruning = pruning or PruningRecipe()
         family_named(parent.family).check_recipe(pruning)
@@ -126,6 +127,12 @@ class SearchSpace:
             )
             for limit, cost in zip(self.budget.limits, self._costs, strict=True)
         }
+
+    @property
+    def sizes(self) -> dict[AxisName, Sizes]:
+        """What there is to choose from on each axis that is searched."""
+        known = ((name, self.choices(name)) for name in AXIS_NAMES if getattr(self.axes, name) is not None)
+        return {name: Sizes(least=found[0], most=found[-1], number=len(found)) for name, found in known}
 
     @property
     def num_ordinals(self) -> dict[str, int]:

@@ -16,7 +16,7 @@ from minitron.errors import InvalidArchitecture
 from minitron.families import family_named, resized
 from minitron.heads import check_heads
 from minitron.recipe import PruningRecipe
-from nas.axes import AXIS_NAMES, Axes, AxisChoices, AxisName, Multiples, Range
+from nas.axes import AXIS_NAMES, Axes, AxisName, Multiples, Range, SpeltOut
 from nas.errors import InvalidSpec
 
 Integers = npt.NDArray[np.int64]
@@ -54,11 +54,12 @@ def checked_combinations(parent: Architecture, axes: Axes) -> int:
     """
     problems = []
     num_choices: dict[AxisName, int] = {}
-    least_hidden = parent.hidden_size if axes.hidden_size is None else _extent(axes.hidden_size, 0)[0]
-    if parent.traits.heads_span_hidden and axes.hidden_size is None and axes.num_attention_heads is not None:
-        least_hidden = _extent(axes.num_attention_heads, 0)[0] * parent.head_dim
+    hidden, heads = axes.chosen("hidden_size"), axes.chosen("num_attention_heads")
+    least_hidden = parent.hidden_size if hidden is None else _extent(hidden, 0)[0]
+    if parent.traits.heads_span_hidden and hidden is None and heads is not None:
+        least_hidden = _extent(heads, 0)[0] * parent.head_dim
     for name in AXIS_NAMES:
-        choices: AxisChoices | None = getattr(axes, name)
+        choices = axes.chosen(name)
         if choices is None:
             continue
         low, high, num_choices[name] = _extent(choices, least_hidden)
@@ -82,7 +83,7 @@ def _require(found: int, most: int, what: str) -> None:
         raise InvalidSpec((("axes", reason),))
 
 
-def _extent(choices: AxisChoices, least_hidden: int) -> tuple[int, int, int]:
+def _extent(choices: SpeltOut, least_hidden: int) -> tuple[int, int, int]:
     """Return the least size of an axis, its largest, and its number of choices, without listing them.
 
     Multiples are taken of the least hidden size: one that fits nowhere is a mistake, one that fits
