@@ -7,10 +7,11 @@ Shapes: L depths, W widths, C choices of the MLP, G groups (depths and widths wi
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from heapq import heapify, heappop, heapreplace
 from math import ceil, floor
+from operator import attrgetter
 from random import Random
 
 import numpy as np
@@ -33,6 +34,8 @@ from nas.widths import checked_combinations, legal_widths
 
 Floats = npt.NDArray[np.float64]
 
+_unsearched = attrgetter(*(field.name for field in fields(Architecture) if field.name not in AXIS_NAMES))
+"""What all architectures of a space have in common."""
 WIDTH_AXES = ("hidden_size", "num_attention_heads", "num_key_value_heads")
 """Axes of a width, in the order of the grid's columns."""
 
@@ -55,6 +58,7 @@ class SearchSpace:
         self, parent: Architecture, axes: Axes, budget: Budget, pruning: PruningRecipe | None = None
     ) -> None:
         self.parent = parent
+        self._unsearched = _unsearched(parent)
         self.axes = axes = resolved(axes, parent)
         self.budget = budget
         pruning = pruning or PruningRecipe()
@@ -266,7 +270,7 @@ class SearchSpace:
         if group == len(self._key_G) or self._key_G[group] != key:
             return None
         is_feasible = self._numbering.low_G[group] <= choice < self._numbering.high_G[group]
-        return (group, choice) if is_feasible and self._architecture(group, choice) == architecture else None
+        return (group, choice) if is_feasible and _unsearched(architecture) == self._unsearched else None
 
     def _first(self, groups_G: Booleans, choice_G: Integers) -> Architecture:
         """Return which comes first in order of these groups with a choice each."""

@@ -286,6 +286,7 @@ def test_what_a_budget_counts_is_told_of_the_space():
 def test_what_is_told_has_every_quantity():
     rows = dict(estimate_rows(of(SPEC, RATE)))
     assert rows["architectures"].startswith("10 feasible, 431 k to ")
+    assert rows["architectures: layers"] == "3 to 5, 3 sizes"
     assert rows["rate"] == "1 GFLOP/s, as stated"
     assert "activations" in rows["trial: memory"]
     assert rows["search: trials"] == "6 and 3 baselines"
