@@ -31,7 +31,8 @@ class Grid:
         """Equal for equal hidden sizes, ascending."""
         lists = {id(width.neurons): width.neurons for width in widths}
         numbers = {key: number for number, key in enumerate(lists)}
-        self._list_W = np.array([numbers[id(width.neurons)] for width in widths], dtype=np.int64)
+        self.list_W = np.array([numbers[id(width.neurons)] for width in widths], dtype=np.int64)
+        """Equal where the MLP sizes to choose from are."""
         longest = max(map(len, lists.values()), default=0)
         self._neurons_TC = np.full((len(lists), longest), np.iinfo(np.int64).max)
         for row, neurons in zip(self._neurons_TC, lists.values(), strict=True):
@@ -46,17 +47,17 @@ class Grid:
 
     def neurons(self, width: Indices, choice: Indices) -> Integers:
         """Return the MLP sizes of choices at widths."""
-        found: Integers = self._neurons_TC[self._list_W[width], choice]
+        found: Integers = self._neurons_TC[self.list_W[width], choice]
         return found
 
     def num_up_to(self, neurons_LW: Integers) -> Integers:
         """Return how many choices each width has that are no larger than ``neurons_LW``, one for each depth or for all."""
-        found = np.empty(np.broadcast_shapes(neurons_LW.shape, self._list_W.shape), dtype=np.int64)
+        found = np.empty(np.broadcast_shapes(neurons_LW.shape, self.list_W.shape), dtype=np.int64)
         bounds = np.broadcast_to(neurons_LW, found.shape)
         # Widths of equal hidden size, hence of one list, stand together.
-        edges = [*np.flatnonzero(np.diff(self._list_W, prepend=-1)).tolist(), len(self._list_W)]
+        edges = [*np.flatnonzero(np.diff(self.list_W, prepend=-1)).tolist(), len(self.list_W)]
         for start, end in pairwise(edges):
-            known = self._neurons_TC[self._list_W[start]]
+            known = self._neurons_TC[self.list_W[start]]
             found[..., start:end] = known.searchsorted(bounds[..., start:end], side="right")
         return found
 
@@ -72,7 +73,7 @@ class Grid:
         width = self._width_of.get((shape.hidden_size, shape.num_attention_heads, shape.num_key_value_heads))
         if layer is None or width is None:
             return None
-        known = self._neurons_TC[self._list_W[width]]
+        known = self._neurons_TC[self.list_W[width]]
         choice = int(known.searchsorted(shape.intermediate_size))
         is_known = choice < len(known) and known[choice] == shape.intermediate_size
         return (layer, width, choice) if is_known else None

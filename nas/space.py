@@ -206,11 +206,11 @@ class SearchSpace:
         if name != "intermediate_size":
             return tuple(np.unique(self._column(name)).tolist())
         found: set[int] = set()
-        block_G = self._grid.block_W[self._width_G]
-        for block in np.unique(block_G):
-            groups = block_G == block
+        list_G = self._grid.list_W[self._width_G]
+        order = np.argsort(list_G, kind="stable")
+        for groups in np.split(order, np.flatnonzero(np.diff(list_G[order])) + 1):
             choices = np.flatnonzero(self._occurring(groups))
-            found.update(self._grid.neurons(self._width_G[groups.argmax()], choices).tolist())
+            found.update(self._grid.neurons(self._width_G[groups[0]], choices).tolist())
         return tuple(sorted(found))
 
     def rows_with(self, sizes: Mapping[str, int]) -> Integers:
@@ -305,7 +305,7 @@ class SearchSpace:
         narrow = (replace(self.parent, **self._grid.sizes(0, width, choice)) for width, choice in choices)
         return min(narrow, key=lambda shape: shape.parameter_count)
 
-    def _occurring(self, groups: Booleans | slice = slice(None)) -> Booleans:
+    def _occurring(self, groups: Integers | slice = slice(None)) -> Booleans:
         """Return which choices of the MLP some groups have between them."""
         changes_C = np.zeros(self._grid.num_choices + 1, dtype=np.int64)
         np.add.at(changes_C, self._numbering.low_G[groups], 1)
