@@ -11,7 +11,7 @@ import numpy as np
 
 from minitron.architecture import Architecture
 from nas.budget import Budget
-from nas.cost_table import CostTable
+from nas.cost_table import LARGEST_COST, CostTable
 from nas.grid import Grid, Integers
 
 
@@ -96,9 +96,9 @@ class Feasibility:
             missed_LW = np.zeros(neurons_LW.shape)
             for limit, cost in zip(self._budget.limits, self.costs, strict=True):
                 costs_LW = cost.at(layers_L1, width_W, neurons_LW)
-                excess_LW = np.maximum(limit.least - costs_LW, 0)
+                excess_LW = np.maximum(min(limit.least, LARGEST_COST) - costs_LW, 0)
                 if limit.most is not None:
-                    excess_LW = np.maximum(excess_LW, costs_LW - limit.most)
+                    excess_LW = np.maximum(excess_LW, costs_LW - min(limit.most, LARGEST_COST))
                 missed_LW += excess_LW / max(limit.most or limit.least, 1)
             least = missed_LW.min()
             layer, width = np.nonzero(missed_LW == least)

@@ -277,6 +277,13 @@ def test_sizes_that_no_number_of_64_bits_holds_are_refused():
         SearchSpace(parent, Axes(), Budget(max_parameters=2**62))
 
 
+def test_bounds_that_no_number_of_64_bits_holds_are_bounds():
+    axes = Axes(num_layers=(16, 32))
+    assert len(SearchSpace(LLAMA, axes, Budget(max_parameters=2**63))) == 2
+    with pytest.raises(EmptySpace, match="the nearest is L32-"):
+        SearchSpace(LLAMA, axes, Budget(min_parameters=2**63, max_parameters=2**63))
+
+
 @pytest.mark.parametrize(
     ("axes", "found"),
     [
