@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import WrapSerializer
 
 from minitron.architecture import Architecture
+from nas.budget import CostName
 from nas.frontier import Comparison
 from nas.mlflow_links import MlflowStanding
 from nas.search import Search
@@ -58,6 +59,8 @@ class FoundTrial(AnsweredTrial):
     """By number."""
     waiting: Waiting | None
     """Why the trial waits, where it does."""
+    costs: Mapping[CostName, int]
+    """What its architecture costs beside parameters, as far as the search's budget bounds it."""
 
     @property
     def record(self) -> TrialRecord:

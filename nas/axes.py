@@ -15,6 +15,15 @@ AXIS_NAMES: tuple[AxisName, ...] = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """What occurs on an axis: the least size, the largest, and how many there are."""
+
+    least: int
+    most: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
     """``start``, ``start + step``, ... up to ``stop``, which is included when a step lands on it."""
 
@@ -40,7 +49,22 @@ class Multiples:
     of_hidden: tuple[float, ...]
 
 
-AxisChoices = tuple[int, ...] | Range | Multiples
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auto:
+    """Legal and hardware-friendly sizes from the parent's down to a share of it; see ``nas.auto_axes``."""
+
+    auto_from: float = 0.5
+    """The least share of the parent's size that is kept."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.auto_from <= 1:
+            found = f"found auto_from {self.auto_from}, allowed: above 0, at most 1"
+            raise InvalidSpec((("axes", found),))
+
+
+SpeltOut = tuple[int, ...] | Range | Multiples
+AxisChoices = SpeltOut | Auto | Literal["auto"]
+"""The word stands for ``Auto()``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +97,17 @@ class Axes:
         if problems:
             raise InvalidSpec(tuple(problems))
 
-    def sizes(self, name: AxisName, parent: Architecture, *, hidden_size: int) -> tuple[int, ...]:
-        """Return the sizes on an axis, ascending and distinct; multiples are of ``hidden_size``."""
+    def chosen(self, name: AxisName) -> SpeltOut | None:
+        """Return the choices on an axis that says them itself: of axes that are resolved, any."""
         choices: AxisChoices | None = getattr(self, name)
+        assert choices is None or isinstance(choices, tuple | Range | Multiples), (
+            f"{name}: {choices} is not resolved"
+        )
+        return choices
+
+    def sizes(self, name: AxisName, parent: Architecture, *, hidden_size: int) -> tuple[int, ...]:
+        """Return the sizes on a resolved axis, ascending and distinct; multiples are of ``hidden_size``."""
+        choices = self.chosen(name)
         if choices is None:
             return (getattr(parent, name),)
         if isinstance(choices, Range):

@@ -1,5 +1,6 @@
-"""What a student may cost."""
+"""What a student may cost: parameters, memory once it is deployed, work for each token, in any mixture."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,29 +8,170 @@ from minitron.architecture import Architecture
 from nas.errors import InvalidSpec
 
 Counting = Literal["total", "non_embedding"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+CostName = Literal["parameters", "memory_bytes", "flops_per_token"]
+
+MOST_TOKENS = 2**31 - 1
+"""Of a context, and sequences of a batch: what is larger is mistyped."""
+
+Problem = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """The least and the most over a space."""
+
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryBudget:
+    """A window of what weights, keys and values take while a student answers, both ends included.
+
+    Activations and what a server takes beside are not counted: they are the server's to say.
+
+    Raises:
+        InvalidSpec: A window that no number lies in, or no sequence or token.
+    """
+
+    max_bytes: int
+    min_bytes: int = 0
+    context: int
+    """Tokens of each sequence whose keys and values are kept."""
+    batch: int = 1
+    """Sequences at once."""
+    dtype: Dtype = "bfloat16"
+    """Of the weights, and of keys and values."""
+
+    def __post_init__(self) -> None:
+        _require(
+            *_window_problems("memory.max_bytes", self.max_bytes, "memory.min_bytes", self.min_bytes),
+            *_count_problems("memory.context", self.context),
+            *_count_problems("memory.batch", self.batch),
+        )
+
+    def measure(self, architecture: Architecture) -> int:
+        """Return the bytes that this budget bounds."""
+        cache = architecture.kv_cache_bytes(batch=self.batch, context=self.context, dtype=self.dtype)
+        return architecture.weight_bytes(self.dtype) + cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkBudget:
+    """A window of floating-point operations of a forward pass for each token, both ends included.
+
+    Raises:
+        InvalidSpec: A window that no number lies in, or no token.
+    """
+
+    max_flops: int
+    min_flops: int = 0
+    context: int
+    """Tokens of the sequence that attention looks at; the mean over its tokens counts."""
+
+    def __post_init__(self) -> None:
+        _require(
+            *_window_problems("work.max_flops", self.max_flops, "work.min_flops", self.min_flops),
+            *_count_problems("work.context", self.context),
+        )
+
+    def measure(self, architecture: Architecture) -> int:
+        """Return the operations that this budget bounds."""
+        return architecture.flops_per_token(context=self.context)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """One cost of a student, and the window that it must lie in: both ends are included."""
+
+    name: CostName
+    unit: str
+    """After a number, for people."""
+    measure: Callable[[Architecture], int]
+    least: int
+    most: int | None
+    """None where only the other costs have an upper end."""
+    least_field: str
+    most_field: str
+    """The fields of a budget that say these, after ``budget.``."""
+
+    def excess(self, architecture: Architecture) -> int:
+        """Return by how much the window is missed; 0 or less is inside."""
+        cost = self.measure(architecture)
+        below = self.least - cost
+        return below if self.most is None else max(cost - self.most, below)
+
+    def refusal(self, architecture: Architecture) -> str | None:
+        """Return why ``architecture`` lies outside the window, or None when it does not."""
+        cost, excess = self.measure(architecture), self.excess(architecture)
+        if excess <= 0:
+            return None
+        where = f"below {self.least_field}" if cost < self.least else f"above {self.most_field}"
+        return f"{cost:,} {self.unit}, {excess:,} {where}"
+
+    @property
+    def window(self) -> str | None:
+        """The window in exact numbers, without their unit; None where it bounds nothing."""
+        if self.most is None:
+            return f"at least {self.least:,}" if self.least else None
+        return f"{self.least:,} to {self.most:,}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """A window of parameters, both ends included.
+    """Windows of costs, all of which a student must lie in.
 
     Raises:
-        InvalidSpec: A window that no number lies in.
+        InvalidSpec: A window that no number lies in, or nothing that a student may cost at most.
     """
 
-    max_parameters: int
+    max_parameters: int | None = None
     min_parameters: int = 0
     """Keeps the search near the limit, where the best students are."""
     counting: Counting = "total"
     """``total`` counts both embeddings (a tied table once), as the Minitron papers do."""
+    memory: MemoryBudget | None = None
+    work: WorkBudget | None = None
 
     def __post_init__(self) -> None:
-        if self.max_parameters < 0:
-            found = f"found {self.max_parameters}, allowed: at least 0"
-            raise InvalidSpec((("budget.max_parameters", found),))
-        if not 0 <= self.min_parameters <= self.max_parameters:
-            found = f"found {self.min_parameters}, allowed: 0 to max_parameters ({self.max_parameters})"
-            raise InvalidSpec((("budget.min_parameters", found),))
+        if self.max_parameters is None and self.memory is None and self.work is None:
+            reason = "missing, allowed: a number of parameters, or instead of it memory or work"
+            raise InvalidSpec((("budget.max_parameters", reason),))
+        _require(
+            *_window_problems("max_parameters", self.max_parameters, "min_parameters", self.min_parameters)
+        )
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """All that is counted of a student: its parameters first, whether these are bounded or not.
+
+        In the order in which refusals name them.
+        """
+        found = [
+            Limit(
+                name="parameters", unit=f"{self.counting} parameters", measure=self.count,
+                least=self.min_parameters, most=self.max_parameters,
+                least_field="min_parameters", most_field="max_parameters",
+            )
+        ]  # fmt: skip
+        if self.memory is not None:
+            found.append(
+                Limit(
+                    name="memory_bytes", unit="bytes of weights and cache", measure=self.memory.measure,
+                    least=self.memory.min_bytes, most=self.memory.max_bytes,
+                    least_field="memory.min_bytes", most_field="memory.max_bytes",
+                )
+            )  # fmt: skip
+        if self.work is not None:
+            found.append(
+                Limit(
+                    name="flops_per_token", unit="operations a token", measure=self.work.measure,
+                    least=self.work.min_flops, most=self.work.max_flops,
+                    least_field="work.min_flops", most_field="work.max_flops",
+                )
+            )  # fmt: skip
+        return tuple(found)
 
     def count(self, architecture: Architecture) -> int:
         """Return the parameters of ``architecture`` that this budget counts."""
@@ -37,24 +179,42 @@ class Budget:
             return architecture.parameter_count
         return architecture.non_embedding_parameters
 
-    def excess(self, architecture: Architecture) -> int:
-        """Return by how many parameters the window is missed; 0 or less is inside."""
-        count = self.count(architecture)
-        return max(count - self.max_parameters, self.min_parameters - count)
+    def costs(self, architecture: Architecture) -> dict[CostName, int]:
+        """Return what ``architecture`` costs beside parameters, as far as this budget bounds it."""
+        return {limit.name: limit.measure(architecture) for limit in self.limits[1:]}
 
     def admits(self, architecture: Architecture) -> bool:
-        """Return whether ``architecture`` lies in the window."""
-        return self.excess(architecture) <= 0
+        """Return whether ``architecture`` lies in every window."""
+        return all(limit.excess(architecture) <= 0 for limit in self.limits)
 
     def refusal(self, architecture: Architecture) -> str | None:
-        """Return why ``architecture`` lies outside the window, or None when it does not."""
-        count = self.count(architecture)
-        if count > self.max_parameters:
-            return (
-                f"{count:,} {self.counting} parameters, {count - self.max_parameters:,} above max_parameters"
-            )
-        if count < self.min_parameters:
-            return (
-                f"{count:,} {self.counting} parameters, {self.min_parameters - count:,} below min_parameters"
-            )
-        return None
+        """Return why ``architecture`` lies outside, window by window, or None when it does not."""
+        refusals = (limit.refusal(architecture) for limit in self.limits)
+        return "; ".join(refusal for refusal in refusals if refusal) or None
+
+    @property
+    def windows(self) -> str:
+        """All that is bounded, in exact numbers."""
+        return ", ".join(f"{limit.window} {limit.unit}" for limit in self.limits if limit.window)
+
+
+def _window_problems(most_field: str, most: int | None, least_field: str, least: int) -> list[Problem]:
+    if most is not None and most < 0:
+        return [(f"budget.{most_field}", f"found {most}, allowed: at least 0")]
+    if most is not None and not 0 <= least <= most:
+        name = most_field.rpartition(".")[2]
+        return [(f"budget.{least_field}", f"found {least}, allowed: 0 to {name} ({most})")]
+    if least < 0:
+        return [(f"budget.{least_field}", f"found {least}, allowed: at least 0")]
+    return []
+
+
+def _count_problems(field: str, found: int) -> list[Problem]:
+    if 1 <= found <= MOST_TOKENS:
+        return []
+    return [(f"budget.{field}", f"found {found}, allowed: 1 to {MOST_TOKENS:,}")]
+
+
+def _require(*problems: Problem) -> None:
+    if problems:
+        raise InvalidSpec(problems)

@@ -66,10 +66,9 @@ def _not_together(space: SearchSpace, sizes: Mapping[str, int]) -> Problem:
         family_named(space.parent.family).check(wanted)
     except InvalidArchitecture as error:
         return error.field, error.reason
-    budget, found = space.budget, space.budget.count(wanted)
-    if not budget.min_parameters <= found <= budget.max_parameters:
-        low, high = budget.min_parameters, budget.max_parameters
-        return "budget", f"found {found:,} {budget.counting} parameters, allowed: {low:,} to {high:,}"
+    for limit in space.budget.limits:
+        if limit.excess(wanted) > 0:
+            return "budget", f"found {limit.measure(wanted):,} {limit.unit}, allowed: {limit.window}"
     return "architecture", f"found {wanted.name}, allowed: a combination of the axes of the search"
 
 

@@ -4,7 +4,7 @@ Pure arithmetic over the space; the formulas for one trial are ``minitron.costs`
 how fast a device is must be stated or have been measured.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -22,6 +22,8 @@ from minitron.costs import (
 )
 from minitron.recipe import State, TrainingRecipe
 from nas import rungs
+from nas.axes import AxisName, Sizes
+from nas.budget import CostName, Span
 from nas.errors import InvalidSpec
 from nas.search import SearchSpec
 from nas.space import SearchSpace
@@ -31,14 +33,6 @@ from nas.wording import in_bytes
 MAX_SAMPLED = 2_000
 """Architectures that bounds and means are taken over: all of a small space, evenly spaced ones of a large."""
 TOKEN_BYTES = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """The least and the most over the space."""
-
-    least: int
-    most: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +78,10 @@ class Estimate:
 
     num_feasible: int
     parameters: Span
+    sizes: Mapping[AxisName, Sizes]
+    """What architectures choose from on each axis that is searched."""
+    costs: Mapping[CostName, Span]
+    """What architectures cost beside parameters, as far as the budget bounds it."""
     num_trials: int
     num_baselines: int
     num_finalists: int
@@ -184,7 +182,7 @@ class _Costing:
         self._is_live = _is_live(spec, space.parent)
         self._correction = spec.correction.training(spec.training) if spec.correction else None
         step = -(-len(space) // MAX_SAMPLED)
-        self._sample = [*space.architectures[::step], space.largest]
+        self._sample = [*map(space.at, range(0, len(space), step)), space.largest]
         self._fewest_layers = space.least.num_layers
 
     def estimate(self, rate: Rate | None) -> Estimate:
@@ -209,6 +207,8 @@ class _Costing:
             parameters=Span(
                 least=self._space.smallest.parameter_count, most=self._space.largest.parameter_count
             ),
+            sizes=self._space.sizes,
+            costs={name: span for name, span in self._space.spans.items() if name != "parameters"},
             num_trials=num_trials,
             num_baselines=num_baselines,
             num_finalists=min(spec.evaluation.finalists, num_trials) if spec.evaluation else 0,

@@ -3,7 +3,9 @@
 from datetime import timedelta
 
 from nas import wording
-from nas.estimate import Estimate, Span
+from nas.axes import Sizes
+from nas.budget import Span
+from nas.estimate import Estimate
 
 Row = tuple[str, str]
 
@@ -28,6 +30,16 @@ def estimate_rows(found: Estimate) -> list[Row]:
         (
             "architectures",
             f"{found.num_feasible:,} feasible, {_span(found.parameters, wording.count)} parameters",
+        ),
+        *(
+            (f"architectures: {wording.AXES[name]}", f"{_span(sizes, str)}, {sizes.number:,} sizes")
+            for name, sizes in found.sizes.items()
+            if sizes.number > 1
+        ),
+        *(
+            (f"architectures: {words.name}", _span(found.costs[name], words.number))
+            for name, words in wording.COSTS.items()
+            if name in found.costs
         ),
         ("teacher", teacher),
         *([("correction: work", wording.work(found.correction_flops))] if found.correction_flops else []),
@@ -67,6 +79,6 @@ def estimate_rows(found: Estimate) -> list[Row]:
     ]
 
 
-def _span(span: Span, words: "wording.Words") -> str:
+def _span(span: Span | Sizes, words: "wording.Words") -> str:
     least, most = words(span.least), words(span.most)
     return least if least == most else f"{least} to {most}"

@@ -73,7 +73,7 @@ class SearchReport:
     parent_loss: float | None
     budget: str
     """What a student may cost, in words."""
-    max_parameters: int
+    max_parameters: int | None
     counting: Counting
     axes: tuple[str, ...]
     """Those that are searched."""

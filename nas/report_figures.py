@@ -64,8 +64,10 @@ def _front(report: SearchReport) -> Figure:
             "x": [trial.num_parameters for trial in report.front], "y": [trial.loss for trial in report.front],
             "line": {"shape": "hv", "color": GREEN, "width": 1.5},
         })  # fmt: skip
-    shapes = [line("x", report.max_parameters, RED)]
-    notes = [note(x=report.max_parameters, text="budget", color=RED, xanchor="right")]
+    shapes, notes = [], []
+    if report.max_parameters is not None:
+        shapes.append(line("x", report.max_parameters, RED))
+        notes.append(note(x=report.max_parameters, text="budget", color=RED, xanchor="right"))
     if report.parent_loss is not None:
         shapes.append(line("y", report.parent_loss, INK))
         text = f"parent, {wording.count(report.parent_parameters)} parameters"

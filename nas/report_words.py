@@ -73,7 +73,9 @@ def _verdict(view: SearchView, comparison: Comparison | None, spent: Spending) -
     budget = search.spec.budget
     parameters, room = budget.count(best.architecture), budget.max_parameters
     called = "The winner is" if search.winner else f"{_standing(search.state)}The best so far is"
-    below = "exactly" if parameters == room else f"{(room - parameters) / room:.1%} below"
+    below = "within" if room is None else "exactly"
+    if room is not None and parameters != room:
+        below = f"{(room - parameters) / room:.1%} below"
     share = best.architecture.parameter_count / search.parent_parameters
     yield (
         f"{called} trial {best.number}, {best.architecture.name}, with {wording.count(parameters)} parameters: "

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -28,7 +28,8 @@ SPEC_ADAPTER = TypeAdapter(SearchSpec)
 
 _SOURCE_FIELDS = "{source, weight, config, split, text_field}"
 _CHOICES = {
-    "axes": "a list of whole numbers, {start, stop, step} or, for the MLP, {of_hidden: [...]}",
+    "axes": "a list of whole numbers, {start, stop, step} or, for the MLP, {of_hidden: [...]}; or "
+    "auto, or {auto_from: SHARE}",
     "data.source": f"a name or a path, {_SOURCE_FIELDS} or a list of such",
     "data.validation": f"a name or a path, or {_SOURCE_FIELDS}",
 }
@@ -164,7 +165,7 @@ def _located(location: Sequence[int | str], plain: Mapping[str, Any]) -> _Place 
     kind: Any = SearchSpec
     for name in location:
         choices = [each for each in get_args(kind) if each is not NoneType]
-        if isinstance(kind, UnionType) and len(choices) > 1:
+        if _is_union(kind) and len(choices) > 1:
             meant = _meant(choices, value)
             if meant is None:
                 return _Place(path=path, value=value, owner=owner, is_unclear=True)
@@ -172,7 +173,7 @@ def _located(location: Sequence[int | str], plain: Mapping[str, Any]) -> _Place 
                 return None
             kind = meant
             continue
-        if isinstance(kind, UnionType):
+        if _is_union(kind):
             (kind,) = choices
         path.append(name)
         if is_dataclass(kind):
@@ -184,11 +185,18 @@ def _located(location: Sequence[int | str], plain: Mapping[str, Any]) -> _Place 
     return _Place(path=path, value=value, owner=owner)
 
 
+def _is_union(kind: Any) -> bool:
+    """Return whether a type is a choice of types; with literals in it Python makes another kind of union."""
+    return get_origin(kind) in {Union, UnionType}
+
+
 def _meant(choices: Sequence[Any], value: Any) -> Any:
     """Return which of a union's types ``value`` was meant to be, None if it is like none."""
     for choice in choices:
         if get_origin(choice) is tuple:
             is_like = isinstance(value, list)
+        elif get_origin(choice) is Literal:
+            is_like = value in get_args(choice)
         elif is_dataclass(choice):
             is_like = isinstance(value, Mapping) and not value.keys().isdisjoint(get_type_hints(choice))
         else:

@@ -6,6 +6,7 @@ proposes from the store alone. Times are local and naive, as Optuna's own are.
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 
 from minitron.architecture import Architecture
-from nas.axes import AXIS_NAMES, Axes, AxisChoices, Multiples, Range
+from nas.auto_axes import is_auto, resolved
+from nas.axes import AXIS_NAMES, Axes, Multiples, Range
+from nas.parent import architecture_of
 from nas.rungs import losses_by_trial
 from nas.samplers.told import OPTUNA_STATES
 from nas.search import Search, SearchSpec
@@ -38,7 +41,7 @@ def study_attributes(search: Search) -> dict[str, Any]:
         "parent_parameters": search.parent_parameters,
         "parent_loss": search.parent_loss,
         "corrected_loss": search.corrected_loss,
-        "budget": spec_to_json(search.spec)["budget"],
+        "budget": _known(spec_to_json(search.spec)["budget"]),
         "winner": search.winner.trial_number if search.winner else None,
         "failure": search.failure.message if search.failure else None,
         "state": search.state.value,
@@ -53,8 +56,11 @@ def study_directions(spec: SearchSpec) -> list[StudyDirection]:
 
 def study_trials(search: Search, trials: Sequence[Trial], points: Iterable[TrialPoint]) -> list[FrozenTrial]:
     """Return every trial of a search as one of Optuna's, by number."""
-    distributions, losses = _distributions(search.spec.axes), losses_by_trial(points)
-    return [_study_trial(trial, search.spec, distributions, losses.get(trial.number, {})) for trial in trials]
+    spec = search.spec
+    if any(is_auto(getattr(spec.axes, name)) for name in AXIS_NAMES):
+        spec = replace(spec, axes=resolved(spec.axes, architecture_of(spec)))
+    distributions, losses = _distributions(spec.axes), losses_by_trial(points)
+    return [_study_trial(trial, spec, distributions, losses.get(trial.number, {})) for trial in trials]
 
 
 def _study_trial(
@@ -92,7 +98,7 @@ def _distributions(axes: Axes) -> dict[str, BaseDistribution]:
     """Return what each axis of a spec may be, by the name of Optuna's parameter for it."""
     found: dict[str, BaseDistribution] = {}
     for name in AXIS_NAMES:
-        choices: AxisChoices | None = getattr(axes, name)
+        choices = axes.chosen(name)
         if isinstance(choices, Multiples):
             found[OF_HIDDEN] = FloatDistribution(min(choices.of_hidden), max(choices.of_hidden))
         elif isinstance(choices, Range):

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas import wording
+from nas.budget import Budget
 from nas.finals import Evaluated, score_rows
 from nas.leaderboard import Line, num_planned
 from nas.search import SearchState
@@ -25,6 +26,7 @@ WORDY_WIDTH = 30
 WORDY = {"name", "parent", "owner", "tags", "may go", "because"}
 SPARE = (
     "loss pruned",
+    *(words.name for words in wording.COSTS.values()),
     "tags",
     "owner",
     "parameters",
@@ -121,11 +123,13 @@ def searches_table(views: Iterable[SearchView], now: datetime) -> FittedTable:
     return table
 
 
-def leaderboard_table(lines: Sequence[Line]) -> FittedTable:
-    """Return trials, the best first; losses in nats per held-out token."""
+def leaderboard_table(lines: Sequence[Line], budget: Budget) -> FittedTable:
+    """Return trials, the best first; losses in nats per held-out token, and what else the budget counts."""
+    counted = [wording.COSTS[limit.name].name for limit in budget.limits if limit.name in wording.COSTS]
     table = FittedTable(
-        ">rank", ">trial", "architecture", ">parameters", "role", ">loss pruned", ">loss", ">tokens", "state"
-    )
+        ">rank", ">trial", "architecture", ">parameters", *(f">{name}" for name in counted),
+        "role", ">loss pruned", ">loss", ">tokens", "state",
+    )  # fmt: skip
     for line in lines:
         trial = line.record.trial
         table.add_row(
@@ -133,6 +137,7 @@ def leaderboard_table(lines: Sequence[Line]) -> FittedTable:
             str(trial.number),
             trial.architecture.name,
             f"{trial.architecture.parameter_count:,}",
+            *(number for _, number in wording.costs(budget, trial.architecture)),
             wording.ROLES[trial.role],
             wording.loss(line.loss_before),
             table.marked(

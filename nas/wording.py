@@ -1,14 +1,15 @@
 """Numbers, times and progress in the words that the command line and the dashboard share."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from unicodedata import category
 
+from minitron.architecture import Architecture
 from minitron.hub import PREFIX
 from minitron.progress import Progress
-from nas.budget import Budget
+from nas.budget import Budget, CostName
 from nas.finals import ScoreRow
 from nas.mlflow_links import MlflowStanding
 from nas.orders import Orders
@@ -17,7 +18,14 @@ from nas.trial import TrialRole
 
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-OPERATIONS = ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
+OPERATIONS = (
+    (1e21, "ZFLOP"),
+    (1e18, "EFLOP"),
+    (1e15, "PFLOP"),
+    (1e12, "TFLOP"),
+    (1e9, "GFLOP"),
+    (1e6, "MFLOP"),
+)
 
 NOTHING = "-"
 
@@ -119,11 +127,46 @@ def ago(then: datetime, now: datetime) -> str:
     return "just now"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostWords:
+    """How people speak of a cost that a budget may bound beside parameters."""
+
+    name: str
+    number: Words
+
+
+COSTS: Mapping[CostName, CostWords] = {
+    "memory_bytes": CostWords(name="weights and cache", number=in_bytes),
+    "flops_per_token": CostWords(name="work a token", number=work),
+}
+
+
+def costs(window: Budget, architecture: Architecture) -> list[tuple[str, str]]:
+    """Return what an architecture costs beside parameters, as far as a budget bounds it: names and numbers."""
+    return [(COSTS[name].name, COSTS[name].number(cost)) for name, cost in window.costs(architecture).items()]
+
+
 def budget(window: Budget) -> str:
     """Return what a student may cost."""
-    counting = "" if window.counting == "total" else " outside the embeddings"
-    least = f"{count(window.min_parameters)} to " if window.min_parameters else "at most "
-    return f"{least}{count(window.max_parameters)} parameters{counting}"
+    parts = []
+    if window.max_parameters is not None or window.min_parameters:
+        counting = "" if window.counting == "total" else " outside the embeddings"
+        between = _between(window.min_parameters, window.max_parameters, count)
+        parts.append(f"{between} parameters{counting}")
+    if (memory := window.memory) is not None:
+        at = f"{memory.dtype}, batch {memory.batch:,}, context {memory.context:,}"
+        parts.append(f"{_between(memory.min_bytes, memory.max_bytes, in_bytes)} of weights and cache ({at})")
+    if (asked := window.work) is not None:
+        parts.append(
+            f"{_between(asked.min_flops, asked.max_flops, work)} a token (context {asked.context:,})"
+        )
+    return ", ".join(parts)
+
+
+def _between(least: int, most: int | None, words: Words) -> str:
+    if most is None:
+        return f"at least {words(least)}"
+    return f"{words(least)} to {words(most)}" if least else f"at most {words(most)}"
 
 
 def parent(name: str) -> str:

@@ -95,7 +95,7 @@ def size_chart(search: Search, lines: Sequence[Line], chosen: int | None = None)
         "total",
     )
     marks = []
-    if is_budgeted:
+    if is_budgeted and search.spec.budget.max_parameters is not None:
         marks.append(mark("xAxis", search.spec.budget.max_parameters, "budget", RED))
     if is_budgeted and search.spec.budget.min_parameters:
         marks.append(mark("xAxis", search.spec.budget.min_parameters, "at least", RED))

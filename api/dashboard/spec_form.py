@@ -17,7 +17,8 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 _COUNT = re.compile(r"^([0-9][0-9_, ]*(?:\.[0-9]+)?(?:[eE]\+?[0-9]+)?)\s*([kKmMbBtT]?)$")
 _RANGE = re.compile(r"^(\d[\d_]*) to (\d[\d_]*)(?: (?:in steps of|step|by) (\d[\d_]*))?$")
 _MULTIPLES = re.compile(r"^(?P<list>[0-9., ]+?)\s*(?:x|times|of) hidden$")
-SIZES = "sizes such as 4, 5, 6 or 80 to 128 step 8"
+_AUTO = re.compile(r"^auto(?: (?:from|down to) (?P<share>[0-9.]+)(?P<percent> ?%)?)?$")
+SIZES = "sizes such as 4, 5, 6 or 80 to 128 step 8, auto, or auto from 0.5"
 
 
 class NotMeant(ValueError):
@@ -66,7 +67,7 @@ class FormField:
         patch: Any = self.read(text) if text.strip() else None
         if isinstance(patch, Mapping):
             # A merge would keep what another kind of choice had here.
-            patch = {"start": None, "stop": None, "step": None, "of_hidden": None, **patch}
+            patch = {"start": None, "stop": None, "step": None, "of_hidden": None, "auto_from": None, **patch}
         for name in reversed(self.path):
             patch = {name: patch}
         return dict(patch)
@@ -107,6 +108,10 @@ def write_count(value: Any) -> str:
 def read_sizes(text: str) -> Any:
     """Return the choices of an axis: a list, a range, or multiples of the hidden size."""
     text = " ".join(text.split())
+    if found := _AUTO.match(text):
+        if found["share"] is None:
+            return "auto"
+        return {"auto_from": _number(found["share"], SIZES) / (100 if found["percent"] else 1)}
     if found := _RANGE.match(text):
         start, stop, step = (int(part) if part else None for part in found.groups())
         return {"start": start, "stop": stop, **({"step": step} if step else {})}
@@ -124,6 +129,10 @@ def write_sizes(value: Any) -> str:
     """Return the choices of an axis as people write them."""
     if isinstance(value, list):
         return ", ".join(str(size) for size in value)
+    if value == "auto":
+        return "auto"
+    if "auto_from" in value:
+        return f"auto from {value['auto_from']:g}"
     if "of_hidden" in value:
         return f"{', '.join(f'{multiple:g}' for multiple in value['of_hidden'])} of hidden"
     step = f" step {value['step']}" if value.get("step") else ""
@@ -187,10 +196,10 @@ FIELDS: Mapping[str, Sequence[FormField]] = {
         _count("budget", "min_parameters", label="At least", hint="empty: no bound"),
     ),
     "Which sizes to try": (
-        _sizes("num_layers", "Layers", "4, 5, 6 or 20 to 32; empty keeps the parent's"),
-        _sizes("hidden_size", "Hidden size", "80 to 128 step 8"),
-        _sizes("intermediate_size", "MLP size", "a range, or 2, 2.5 of hidden"),
-        _sizes("num_attention_heads", "Query heads", "6, 9"),
+        _sizes("num_layers", "Layers", "auto, 4, 5, 6 or 20 to 32; empty keeps the parent's"),
+        _sizes("hidden_size", "Hidden size", "auto, auto from 0.5, or 80 to 128 step 8"),
+        _sizes("intermediate_size", "MLP size", "auto, a range, or 2, 2.5 of hidden"),
+        _sizes("num_attention_heads", "Query heads", "auto, or 6, 9"),
         _sizes("num_key_value_heads", "KV heads", "the papers keep them"),
     ),
     "How to choose among them": (

@@ -10,6 +10,7 @@ from api.dashboard.drawing import drawing
 from api.dashboard.snapshot import Snapshot
 from api.dashboard.theme import RED, STATE_COLOURS, fact, failure_details, heading, panel
 from nas import wording
+from nas.budget import Budget
 from nas.leaderboard import Line
 from nas.service import SearchService
 from nas.trial import Attempt, Failure, Trial, TrialState
@@ -45,7 +46,7 @@ class TrialPanel:
                 with ui.column().classes("w-full gap-2"):
                     _shape(snapshot, trial)
                 with ui.column().classes("w-full gap-2"):
-                    _numbers(line)
+                    _numbers(line, snapshot.search.spec.budget)
                     _attempts(line, self._log)
 
 
@@ -65,7 +66,7 @@ def _shape(snapshot: Snapshot, trial: Trial) -> None:
     ui.html(drawing(snapshot.parent, trial.architecture, trial.kept_layers), sanitize=False).classes("w-full")
 
 
-def _numbers(line: Line) -> None:
+def _numbers(line: Line, budget: Budget) -> None:
     measured = line.record.trial.measurement
     with ui.element("div").classes("facts"):
         fact("loss pruned", wording.loss(line.loss_before))
@@ -73,6 +74,9 @@ def _numbers(line: Line) -> None:
             fact("loss", f"{wording.loss(line.loss)} after {line.num_tokens:,} tokens")
         if measured:
             fact("parameters", f"{measured.num_parameters:,}, counted on the student")
+        for name, number in wording.costs(budget, line.record.trial.architecture):
+            fact(name, number)
+        if measured:
             fact("trained for", wording.duration(timedelta(seconds=measured.train_seconds)))
         if measured and measured.peak_memory_bytes:
             fact("peak memory", wording.in_bytes(measured.peak_memory_bytes))

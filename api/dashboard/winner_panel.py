@@ -36,9 +36,11 @@ class WinnerPanel:
         name = "Winner" if directory else "Best" if view.search.state.is_final else "Best so far"
         with self._body, panel(name):
             share = best.architecture.parameter_count / view.search.parent_parameters
+            costs = wording.costs(view.search.spec.budget, best.architecture)
             ui.label(
                 f"Trial {best.number}, {best.architecture.name}: {best.architecture.parameter_count:,} "
                 f"parameters, {share:.1%} of the parent's"
+                + "".join(f", {name} {number}" for name, number in costs)
             ).classes("font-medium")
             _comparison(comparison, name, corrected=view.search.corrected_loss)
             if view.search.evaluated:

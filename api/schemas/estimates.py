@@ -1,6 +1,8 @@
 """What a search would cost, as REST answers it."""
 
 from api.schemas.base import Resource
+from nas.axes import AxisName
+from nas.budget import CostName
 
 
 class SpanResource(Resource):
@@ -8,6 +10,12 @@ class SpanResource(Resource):
 
     least: int
     most: int
+
+
+class SizesResource(SpanResource):
+    """What occurs on an axis: the least size, the largest, and how many there are."""
+
+    number: int
 
 
 class RateResource(Resource):
@@ -57,6 +65,10 @@ class EstimateResource(Resource):
 
     num_feasible: int
     parameters: SpanResource
+    sizes: dict[AxisName, SizesResource]
+    """What architectures choose from on each axis that is searched."""
+    costs: dict[CostName, SpanResource]
+    """What architectures cost beside parameters, as far as the budget bounds it."""
     num_trials: int
     num_baselines: int
     num_finalists: int

@@ -127,7 +127,7 @@ class ReportResource(Resource):
     parent_loss: float | None
     budget: str
     """What a student may cost, in words."""
-    max_parameters: int
+    max_parameters: int | None
     counting: Counting
     axes: list[str]
     """Those that are searched."""

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from api.schemas.base import FailureResource, Resource, WaitingResource
+from nas.budget import Budget, CostName
 from nas.mlflow_links import SearchLinks
 from nas.standing import TrialRecord
 from nas.trial import TrialRole, TrialState
@@ -106,16 +107,21 @@ class TrialRecordResource(TrialResource):
     attempts: list[AttemptResource]
     waiting: WaitingResource | None
     """Why it waits, where it does."""
+    costs: dict[CostName, int]
+    """What the architecture costs beside parameters, as far as the search's budget bounds it."""
 
     @classmethod
-    def of(cls, record: TrialRecord, links: SearchLinks) -> "TrialRecordResource":
+    def of(cls, record: TrialRecord, links: SearchLinks, budget: Budget) -> "TrialRecordResource":
         """Return the resource of a record."""
         trial = TrialResource.model_validate(record.trial)
         attempts = [AttemptResource.model_validate(attempt) for attempt in record.attempts]
         for attempt in attempts:
             place = attempt.trial_number, attempt.number
             attempt.mlflow_run_id, attempt.mlflow_url = links.run_ids.get(place), links.attempts.get(place)
-        parts = {"points": list(record.points), "attempts": attempts, "waiting": record.waiting}
+        costs = budget.costs(record.trial.architecture)
+        parts = {
+            "points": list(record.points), "attempts": attempts, "waiting": record.waiting, "costs": costs
+        }  # fmt: skip
         return cls.model_validate({**dict(trial), **parts})
 
 

@@ -17,6 +17,7 @@ from api.dashboard.charts import (
 )
 from api.dashboard.parallel_chart import parallel_chart, parallel_lines
 from nas import wording
+from nas.budget import Budget, MemoryBudget
 from nas.frontier import pareto_front
 from nas.leaderboard import leaderboard
 from nas.sampling import Objective
@@ -39,6 +40,16 @@ def drawn(seeded):
         return points, marks["markLine"]["data"]
 
     return draw
+
+
+def test_where_parameters_are_not_bounded_no_line_says_so(seeded):
+    search = seeded.store.get_search(seeded.id("succeeded"))
+    budget = Budget(memory=MemoryBudget(max_bytes=10**9, context=8))
+    unbounded = replace(search, spec=replace(search.spec, budget=budget))
+    chart = size_chart(unbounded, leaderboard(seeded.service.trials(search.id)))
+    assert [each["label"]["formatter"] for each in chart["series"][0]["markLine"]["data"]] == [
+        f"parent, {wording.count(search.parent_parameters)} parameters"
+    ]
 
 
 def test_best_trial_stands_out_at_its_size_and_loss(seeded, drawn):

@@ -5,8 +5,12 @@ import tarfile
 
 import pytest
 import yaml
+from rich.console import Console
 
 from api.guard import MAX_BODY_BYTES
+from nas import wording
+from nas.budget import Budget, MemoryBudget, WorkBudget
+from nas.display import report
 from nas.estimate import Estimate
 from nas.search import Search
 from nas.spec import load, load_spec, spec_to_json
@@ -26,6 +30,34 @@ def test_a_search_says_what_its_files_take(fresh):
     (path / "weights").write_bytes(bytes(123))
     assert fresh.http.get(f"/api/v1/searches/{search.id}").json()["disk_bytes"] == 123
     assert fresh.http.get("/api/v1/searches").json()["searches"][0]["disk_bytes"] is None
+
+
+def test_what_a_budget_counts_is_told_of_plan_trials_and_in_words(fresh):
+    memory = MemoryBudget(max_bytes=2_000_000, context=256)
+    spec = demo_spec(budget=Budget(memory=memory, work=WorkBudget(max_flops=3_000_000, context=128)))
+    planned = fresh.http.post("/api/v1/searches?validate_only=true", json=spec_to_json(spec)).json()
+    assert set(planned["costs"]) == {"memory_bytes", "flops_per_token"}
+    assert planned["costs"]["memory_bytes"]["most"] <= 2_000_000
+    played = Played(fresh.store, ManualClock(NOW), fresh.service.create(spec).id).train()
+    records = fresh.service.trials(played.id)
+    trials = fresh.http.get(f"/api/v1/searches/{played.id}/trials").json()["trials"]
+    assert [trial["costs"] for trial in trials] == [
+        {
+            "memory_bytes": record.trial.architecture.weight_bytes()
+            + record.trial.architecture.kv_cache_bytes(batch=1, context=256),
+            "flops_per_token": record.trial.architecture.flops_per_token(context=128),
+        }
+        for record in records
+    ]
+    view = fresh.service.get(played.id)
+    written = io.StringIO()
+    report(Console(file=written, width=200), view, records, fresh.service.comparison(view.search))
+    told = written.getvalue()
+    assert (
+        "budget at most 2 MB of weights and cache (bfloat16, batch 1, context 256), at most 3 MFLOP" in told
+    )
+    assert "weights and cache" in told.splitlines()[2]
+    assert told.count(wording.in_bytes(trials[view.best.number]["costs"]["memory_bytes"])) >= 2
 
 
 class TestSubmit:

@@ -17,6 +17,7 @@ choices = (
     | st.builds(
         lambda each: {"of_hidden": each}, st.lists(st.sampled_from([2, 2.5, 3.25]), min_size=1, max_size=3)
     )
+    | st.sampled_from(("auto", {"auto_from": 0.5}, {"auto_from": 1}))
 )
 
 
@@ -50,13 +51,18 @@ def test_what_is_no_whole_number(text):
         ("80 to 128 step 8", {"start": 80, "stop": 128, "step": 8}),
         ("80 to  128", {"start": 80, "stop": 128}),
         ("2, 2.5 of hidden", {"of_hidden": [2, 2.5]}),
+        ("auto", "auto"),
+        ("auto from 0.5", {"auto_from": 0.5}),
+        ("auto down to 75 %", {"auto_from": 0.75}),
     ],
 )
 def test_sizes_as_people_write_them(text, meant):
     assert read_sizes(text) == meant
 
 
-@pytest.mark.parametrize("text", ["a few", "4.5", "80 to", ",", "x of hidden"])
+@pytest.mark.parametrize(
+    "text", ["a few", "4.5", "80 to", ",", "x of hidden", "auto from", "auto from 1.2.3"]
+)
 def test_what_are_no_sizes(text):
     with pytest.raises(NotMeant, match="allowed: sizes such as"):
         read_sizes(text)

@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.axes import AXIS_NAMES
+from nas.budget import Budget, MemoryBudget
 from nas.control import parse_limits, parse_sizes, read_order
 from nas.enqueue import asked_architecture
 from nas.errors import Conflict, InvalidOrder, NotFound
 from nas.orders import Extend
 from nas.search import SearchState
 from nas.service import SearchService
-from nas.space import search_space
+from nas.space import SearchSpace, search_space
 from nas.storage.memory import InMemoryStore
 from nas.waiting import Capacity, WaitingKind
 from tests.fakes import ManualClock, small_spec
@@ -99,6 +100,17 @@ def test_any_sizes_give_the_one_that_has_them_or_say_what_is_wrong(sizes):
 def test_what_does_not_fit_is_refused_with_the_field_and_the_nearest(changes, message):
     with pytest.raises(InvalidOrder, match=message):
         asked_architecture(SPACE, sizes_of(SPACE.smallest) | changes)
+
+
+def test_what_costs_too_much_memory_is_told_so():
+    memory = MemoryBudget(max_bytes=1_200_000, context=8)
+    space = SearchSpace(SPACE.parent, SPACE.axes, Budget(memory=memory))
+    with pytest.raises(
+        InvalidOrder, match="found 2,047,232 bytes of weights and cache, allowed: 0 to 1,200,000;"
+    ):
+        asked_architecture(
+            space, {"num_layers": 6, "hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 8}
+        )
 
 
 def test_an_axis_that_is_left_out_is_named_with_its_choices():

@@ -8,6 +8,7 @@ from minitron.costs import training_flops
 from minitron.parents import parent_architecture
 from minitron.recipe import DistillationRecipe, TrainingRecipe
 from minitron.stage_recipes import CorrectionRecipe
+from nas.budget import MemoryBudget, Span
 from nas.errors import InvalidSpec
 from nas.estimate import MAX_SAMPLED, Rate, estimate, measured_rate, require_memory
 from nas.estimate_rows import estimate_rows
@@ -273,9 +274,19 @@ def test_hidden_states_cost_memory_and_what_takes_them_to_the_teachers_width_a_p
     assert with_states.state_bytes.least > without.state_bytes.least
 
 
+def test_what_a_budget_counts_is_told_of_the_space():
+    memory = MemoryBudget(max_bytes=10**7, context=256)
+    found = of(replace(SPEC, budget=replace(SPEC.budget, memory=memory)))
+    costs = [memory.measure(each) for each in search_space(SPEC).architectures]
+    assert found.costs == {"memory_bytes": Span(least=min(costs), most=max(costs))}
+    assert dict(estimate_rows(found))["architectures: weights and cache"].endswith(" MB")
+    assert of(SPEC).costs == {}
+
+
 def test_what_is_told_has_every_quantity():
     rows = dict(estimate_rows(of(SPEC, RATE)))
     assert rows["architectures"].startswith("10 feasible, 431 k to ")
+    assert rows["architectures: layers"] == "3 to 5, 3 sizes"
     assert rows["rate"] == "1 GFLOP/s, as stated"
     assert "activations" in rows["trial: memory"]
     assert rows["search: trials"] == "6 and 3 baselines"

@@ -293,7 +293,7 @@ def test_a_dataset_that_cannot_be_had_is_refused_with_its_field(service, hub, st
 
 
 def test_an_impossible_budget_says_how_near_it_comes(service):
-    with pytest.raises(EmptySpace, match="the nearest with"):
+    with pytest.raises(EmptySpace, match="the nearest is L"):
         service.create(make_spec(budget=Budget(max_parameters=1000)))
 
 

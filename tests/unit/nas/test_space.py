@@ -18,7 +18,8 @@ from minitron.recipe import PruningRecipe
 from nas.axes import AXIS_NAMES, Axes, Multiples, Range
 from nas.budget import Budget
 from nas.errors import EmptySpace, InvalidSpec
-from nas.space import MAX_COMBINATIONS, SearchSpace, search_space
+from nas.space import SearchSpace, search_space
+from nas.widths import MAX_COMBINATIONS
 from tests.fakes import small_spec
 from tests.parity.configs import CONFIGS
 from tests.strategies import architectures
@@ -248,7 +249,10 @@ def test_an_impossible_budget_says_how_near_the_axes_come():
     space = SearchSpace(TINY, small_spec().axes, window(0, 10**9))
     assert f"{space.num_combinations} combinations" in reason
     assert f"from {space.smallest.parameter_count:,} to {space.largest.parameter_count:,}" in reason
-    assert reason.endswith(f"the nearest with {space.smallest.parameter_count:,}")
+    smallest = space.smallest
+    assert reason.endswith(
+        f"the nearest is {smallest.name} with {smallest.parameter_count:,} total parameters"
+    )
 
 
 def test_axes_without_a_legal_combination_say_why():
