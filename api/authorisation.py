@@ -78,6 +78,7 @@ RULES: Mapping[str, Rule] = {
     "read_attempt_log": READS,
     "read_search_log": READS,
     "get_front": READS,
+    "get_priors": READS,
     "get_series": READS,
     "get_report": READS,
     "export_search": READS,

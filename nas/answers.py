@@ -81,6 +81,7 @@ class FoundSearch(Search):
     gap_closed: float | None
     tokens_done: int
     tokens_total: int
+    tokens_saved: int
     eta_seconds: float | None
     compute_seconds: float
     progressed_at: datetime | None

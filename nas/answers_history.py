@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 from nas.answers import AnsweredTrial, FoundSearch, NamedArchitecture
+from nas.earlier import Prior
 from nas.history import Entry, Measured, ParentSummary
 from nas.side_by_side import Beside, Difference, Incomparable, SideBySide
 from nas.trial import Point, Trial
@@ -62,6 +63,28 @@ class FoundFront:
     def front(self) -> tuple[Trial, ...]:
         """The trials as the domain has them."""
         return tuple(map(_plain, self.trials))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundPrior(Prior):
+    """What an earlier trial told of an architecture before a search had tried any."""
+
+    architecture: NamedArchitecture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundPriors:
+    """What the proposals of a search began from."""
+
+    search_id: str
+    priors: tuple[FoundPrior, ...]
+
+    @property
+    def told(self) -> list[Prior]:
+        """The priors as the domain has them."""
+        return [
+            Prior(**{each.name: getattr(prior, each.name) for each in fields(Prior)}) for prior in self.priors
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,6 +87,10 @@ def _of_trial(record: TrialRecord, rungs: Sequence[int]) -> Iterator[Happening]:
         return Happening(at=at, text=f"trial {trial.number} {text}", trial_number=trial.number, tone=tone)
 
     yield told(trial.created_at, f"is to try {trial.architecture.name} ({wording.ROLES[trial.role]})")
+    if trial.reused_from and trial.finished_at:
+        with_loss = f" with loss {wording.loss(trial.measurement.loss)}" if trial.measurement else ""
+        yield told(trial.finished_at, f"is reused from {trial.reused_from}{with_loss}", "good")
+        return
     for attempt in record.attempts:
         again = f", attempt {attempt.number}" if attempt.number > 1 else ""
         yield told(attempt.started_at, f"trains on {attempt.worker}{again}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, overload
 
 from pydantic import Field
 
-from nas.answers_history import FoundFront, FoundSideBySide, HistoryPage, ParentList
+from nas.answers_history import FoundFront, FoundPriors, FoundSideBySide, HistoryPage, ParentList
 from nas.axes import AXIS_NAMES
 from nas.client_calls import Calls, given
 from nas.connection import MEDIA_TYPES
@@ -137,6 +137,10 @@ class HistoryCalls(Calls):
     def get_front(self, search_id: SearchId) -> FoundFront:
         """Return the completed trials that no smaller or equal one beats."""
         return self._ask(FoundFront, "GET", f"/searches/{search_id}/front")
+
+    def get_priors(self, search_id: SearchId) -> FoundPriors:
+        """Return the earlier measurements that a search's proposals began from; none before that was settled."""
+        return self._ask(FoundPriors, "GET", f"/searches/{search_id}/priors")
 
     def get_series(
         self,

@@ -67,7 +67,7 @@ def report(
         console.print(Text(wording.visible(search.notes.rstrip())), soft_wrap=True)
     if search.failure:
         console.print(Text(f"failed: {search.failure.message}", style="red"), soft_wrap=True)
-    for line in _ordered(search):
+    for line in (*_ordered(search), *wording.taken(search, view.tokens_saved)):
         console.print(Text(line), soft_wrap=True)
     if view.waiting:
         console.print(Text(f"waits: {view.waiting.text}", style="yellow"), soft_wrap=True)
@@ -230,6 +230,8 @@ class Narrator:
             f"trial {trial.number} {trial.architecture.name}, {wording.ROLES[trial.role]}: ",
             state_text(trial.state),
         ]
+        if trial.reused_from:
+            parts.append(f", reused from {trial.reused_from}")
         if trial.measurement:
             measured = trial.measurement
             parts.append(f", loss {measured.loss_before_retraining:.4f} -> {measured.loss:.4f}")

@@ -97,6 +97,8 @@ def standing_rows(searches: Sequence[Beside]) -> list[tuple[str, list[str]]]:
         ("trials", [_trials(each) for each in searches]),
         ("tokens of a training", [f"{each.num_tokens:,}" for each in searches]),
         ("tokens trained", [wording.count(each.view.tokens_done) for each in searches]),
+        ("tokens saved by reuse", [wording.count(each.view.tokens_saved) for each in searches]),
+        ("priors", [str(each.view.search.num_priors or 0) for each in searches]),
         ("compute", [wording.duration(timedelta(seconds=each.compute_seconds)) for each in searches]),
     ]
 

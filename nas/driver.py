@@ -7,9 +7,8 @@ the same. Whatever runs trials implements ``nas.executor.Executor`` and obeys; i
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any
 
 from minitron.architecture import Architecture
@@ -22,49 +21,18 @@ from nas.frontier import best_trial
 from nas.hopeless import failure_of_all, first_hopeless
 from nas.ledger import Ledger
 from nas.orders import Enqueued
+from nas.priors import prior_measurements
 from nas.proposer import next_number, propose
+from nas.reuse import measured_before
 from nas.samplers.sampler import Hint
 from nas.search import Search, SearchState
 from nas.space import search_space
 from nas.storage.store import Lease, SearchStore
-from nas.trial import RUNNER_LOST, Failure, FailureKind, Measurement, Point, Trial, TrialRole, TrialState
+from nas.trial import RUNNER_LOST, Failure, FailureKind, Point, Trial, TrialRole, TrialState
+from nas.verdicts import Failed, Finished, Next, Verdict
 
 HEARTBEAT = timedelta(seconds=1)
 """How often, at most, orders are looked for and progress is stored."""
-
-
-class Next(Enum):
-    """Answers of ``next_trial`` that are no trial."""
-
-    WAIT = "WAIT"
-    """Nothing to run until a running trial reports; ask again then."""
-    DONE = "DONE"
-    """Nothing will be run any more; end what still runs."""
-
-
-class Verdict(Enum):
-    """What a running trial does next. After the latter two its execution ends without an ``on_end``."""
-
-    CONTINUE = "CONTINUE"
-    WAIT_AT_RUNG = "WAIT_AT_RUNG"
-    """The trial is handed out again if it advances, or once its paused search is resumed."""
-    STOP = "STOP"
-    """The trial is final."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
-    """The trial has reached the last rung."""
-
-    measurement: Measurement
-    checkpoint: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """The execution ended early."""
-
-    failure: Failure
 
 
 class Driver:
@@ -79,6 +47,7 @@ class Driver:
         self, search: Search, store: SearchStore, lease: Lease, clock: Clock, *, hint: Hint | None = None
     ) -> None:
         self.search_id = search.id
+        self._search = search
         self.spec = search.spec
         self.space = search_space(search.spec)
         self.schedule = rungs.schedule(search.spec)
@@ -96,12 +65,17 @@ class Driver:
         self._hint = hint
         self._orders = search.orders
         self._ledger = Ledger(store, lease)
-        self._num_tokens = {number: max(losses) for number, losses in self._ledger.losses.items()}
+        self._num_tokens = {
+            number: max(losses)
+            for number, losses in self._ledger.losses.items()
+            if self._ledger.trial(number).reused_from is None
+        }
         self._handed_out: set[int] = set()
         self._num_lost: Counter[int] = Counter()
         """Workers that each trial lost under this driver; a lost runner is no fault of its trials."""
         self._beat_at: datetime | None = None
         self._take_over()
+        self._settle_priors()
 
     @property
     def max_parallel(self) -> int:
@@ -120,7 +94,17 @@ class Driver:
     # What to run
 
     def next_trial(self) -> Trial | Next:
-        """Return a trial to run (from its ``checkpoint`` if it has one), WAIT or DONE."""
+        """Return a trial to run (from its ``checkpoint`` if it has one), WAIT or DONE.
+
+        Trials that were measured before are taken over on the way, as if they had been run.
+        """
+        found = self._next()
+        while isinstance(found, Trial) and found.state.is_final:
+            found = self._next()
+        return found
+
+    def _next(self) -> Trial | Next:
+        """Return as ``next_trial`` does, or a trial that was taken over."""
         self.beat()
         self._give_up_if_hopeless()
         if self.is_leaving:
@@ -131,7 +115,8 @@ class Driver:
         trial = self._unfinished() or self._proposal() or self._baseline()
         if trial is None:
             return Next.WAIT if self._handed_out else Next.DONE
-        self._handed_out.add(trial.number)
+        if not trial.state.is_final:
+            self._handed_out.add(trial.number)
         return trial
 
     def _unfinished(self) -> Trial | None:
@@ -157,13 +142,18 @@ class Driver:
         if not self._more_to_come():
             return None
         architecture = propose(
-            self.spec, self.space, self._ledger.trials, self._ledger.points, hint=self._hint
+            self.spec,
+            self.space,
+            self._ledger.trials,
+            self._ledger.points,
+            priors=self._ledger.priors,
+            hint=self._hint,
         )
         assert architecture is not None, "_more_to_come counts the architectures of the space"
         return self._add(architecture, TrialRole.SEARCH)
 
     def _baseline(self) -> Trial | None:
-        searched = self._searched()
+        searched = self._ledger.searched
         if not all(trial.state.is_final for trial in searched):
             return None
         winner = best_trial(searched)
@@ -198,7 +188,10 @@ class Driver:
             created_at=self._clock(),
             **known,
         )
-        self._ledger.save(trial)
+        earlier = measured_before(self._search, self._store, architecture, role)
+        if earlier is not None:
+            trial = trial.reused(earlier.trial, rung=len(self.schedule.rungs) - 1, at=self._clock())
+        self._ledger.save(trial, earlier.points if earlier else ())
         return trial
 
     # What comes back
@@ -316,12 +309,9 @@ class Driver:
         for number in decisions.stop:
             self._ledger.save(self._ledger.trial(number).stopped(self._clock()))
 
-    def _searched(self) -> list[Trial]:
-        return [trial for trial in self._ledger.trials if trial.role is TrialRole.SEARCH]
-
     def _enqueued(self) -> Iterator[Enqueued]:
         """Yield what people want tried and nobody has yet, in their order."""
-        tried = {trial.architecture for trial in self._searched()}
+        tried = {trial.architecture for trial in self._ledger.searched}
         return (each for each in self._orders.enqueued if each.architecture not in tried)
 
     def _more_to_come(self) -> bool:
@@ -330,7 +320,7 @@ class Driver:
         One that is enqueued takes the place of a proposal as long as there are any; after the last it is one more.
         """
         num_trials = self._orders.num_trials or self.spec.num_trials
-        return len(self._searched()) < min(num_trials, len(self.space)) or any(self._enqueued())
+        return len(self._ledger.searched) < min(num_trials, len(self.space)) or any(self._enqueued())
 
     def _is_measured(self, trial: Trial) -> bool:
         return self.schedule.rungs[trial.rung] in self._ledger.losses.get(trial.number, {})
@@ -344,7 +334,7 @@ class Driver:
         return Verdict.STOP if self._ledger.trial(trial_number).state.is_final else Verdict.WAIT_AT_RUNG
 
     def _give_up_if_hopeless(self) -> None:
-        if first := first_hopeless(self._searched(), self._ledger.losses, self.schedule):
+        if first := first_hopeless(self._ledger.searched, self._ledger.losses, self.schedule):
             self._give_up(f"the first {len(first)} trials to end all failed", first)
 
     def _give_up(self, reason: str, trials: Sequence[Trial]) -> None:
@@ -357,11 +347,18 @@ class Driver:
         """Close what a lost driver left open; its running trials are handed out again."""
         for number in list(self._ledger.open_attempts):
             self._ledger.close_attempt(number, self._clock(), RUNNER_LOST)
-        for trial in self._searched():
+        for trial in self._ledger.searched:
             was_running = trial.state in {TrialState.RUNNING, TrialState.PROPOSED}
             if was_running and self._is_measured(trial) and not self._is_at_last_rung(trial):
                 assert trial.checkpoint is not None, "it is stored before the point at a rung"
                 self._ledger.save(trial.parked(trial.checkpoint))
+
+    def _settle_priors(self) -> None:
+        """Settle once what proposals begin from: later they would begin from something else after a restart."""
+        search = self._store.get_search(self.search_id)
+        if search.num_priors is None:
+            is_new = not self._ledger.trials
+            self._ledger.settle(prior_measurements(search, self.space, self._store) if is_new else ())
 
     def beat(self) -> None:
         """Obey what was ordered and store the progress, now and then; to be called also while nothing comes back."""
@@ -372,7 +369,8 @@ class Driver:
         search = self._store.get_search(self.search_id)
         self._obey(search)
         done = sum(self._num_tokens.values())
-        total = max(done, rungs.expected_tokens(search.spec_by_now, self.schedule, len(self.space)))
+        expected = rungs.expected_tokens(search.spec_by_now, self.schedule, len(self.space))
+        total = max(done, expected - self._ledger.saved_tokens)
         progress = Progress(stage=self.hindrance or "trials", done=done, total=total, unit="tokens")
         if progress != search.progress:
             self._store.save_search(replace(search, progress=progress), self._lease)

@@ -62,6 +62,8 @@ TRIAL_COLUMNS: Mapping[str, str] = {
     "finished_at": "UTC, ISO 8601",
     "failure": "why it failed, in one line",
     "checkpoint": "path of the student below the artifact root",
+    "reused_from_search": "id of the search that measured it, where it was not run again",
+    "reused_from_trial": "number of the trial there",
 }
 POINT_COLUMNS: Mapping[str, str] = {
     "search_id": "id of the search",
@@ -120,6 +122,8 @@ def trial_row(record: TrialRecord) -> Row:
         "finished_at": trial.finished_at,
         "failure": trial.failure.message if trial.failure else None,
         "checkpoint": trial.checkpoint,
+        "reused_from_search": trial.reused_from.search_id if trial.reused_from else None,
+        "reused_from_trial": trial.reused_from.trial_number if trial.reused_from else None,
     }
 
 

@@ -111,8 +111,13 @@ Place = tuple[str, int]
 def measured(
     spec: SearchSpec, artifacts: Artifacts | None, trial: Trial, points: Sequence[Point]
 ) -> Measured | None:
-    """Return what a final trial came to, from its points by tokens; None where it was never trained."""
+    """Return what a final trial came to, from its points by tokens; None where it was never trained.
+
+    What a reused trial came to is another's measurement, which is listed already.
+    """
     assert trial.state.is_final, f"trial {trial.number}: {trial.state}"
+    if trial.reused_from is not None:
+        return None
     last = points[-1] if points and points[-1].num_tokens else None
     found = trial.measurement
     if found is None and last is None:

@@ -38,6 +38,12 @@ def student_directory(root: Path, trial: Trial) -> Path:
     return trial_directory(root, trial.search_id, trial.number) / "student"
 
 
+def student_of(root: Path, trial: Trial) -> Path:
+    """Return where the student of a completed trial is read: of a reused one, where it has been brought to."""
+    assert trial.checkpoint is not None, f"trial {trial.number}: {trial.state}"
+    return student_directory(root, trial) if trial.reused_from else root / trial.checkpoint
+
+
 def attempt_log(root: Path, search_id: str, trial_number: int, number: int) -> Path:
     """Return where the log of one attempt of a trial lies."""
     return trial_directory(root, search_id, trial_number) / "attempts" / f"{number}.log"

@@ -4,12 +4,14 @@ Written through to the store and read from memory: the lease makes its holder th
 nothing that the store does not; decides nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from nas.earlier import Prior
 from nas.rungs import losses_by_trial
 from nas.storage.store import Lease, SearchStore, TrialPoint
-from nas.trial import Attempt, Failure, Point, Trial, TrialState
+from nas.trial import Attempt, Failure, Point, Trial, TrialRole, TrialState
 
 
 class Ledger:
@@ -22,6 +24,8 @@ class Ledger:
         self.points = store.points(lease.search_id)
         self.losses = losses_by_trial(self.points)
         """Held-out nats per token by trial number and tokens."""
+        self.priors = store.priors(lease.search_id)
+        """What its proposals began from; none before that was settled."""
         self.open_attempts = {
             attempt.trial_number: attempt
             for attempt in store.attempts(lease.search_id)
@@ -37,19 +41,37 @@ class Ledger:
         """Return one trial."""
         return self._trials[number]
 
-    def save(self, trial: Trial) -> None:
-        """Add or replace a trial."""
-        self._store.save_trial(trial, self._lease)
+    @property
+    def searched(self) -> list[Trial]:
+        """The SEARCH trials by number."""
+        return [trial for trial in self.trials if trial.role is TrialRole.SEARCH]
+
+    @property
+    def saved_tokens(self) -> int:
+        """Tokens that reused trials were not trained on."""
+        return sum(trial.saved_tokens for trial in self._trials.values())
+
+    def save(self, trial: Trial, points: Sequence[Point] = ()) -> None:
+        """Add or replace a trial; ``points`` of it come with it, at once or not at all."""
+        self._store.save_trial(trial, self._lease, points)
         self._trials[trial.number] = trial
+        for point in points:
+            self._keep(trial.number, point)
 
     def add_point(self, trial_number: int, point: Point) -> None:
         """Add a point; the first at its token count stands."""
-        losses = self.losses.setdefault(trial_number, {})
-        if point.num_tokens not in losses:
-            stored = TrialPoint(trial_number=trial_number, point=point)
-            self._store.add_point(stored, self._lease)
-            self.points.append(stored)
-            losses[point.num_tokens] = point.loss
+        if point.num_tokens not in self.losses.get(trial_number, {}):
+            self._store.add_point(TrialPoint(trial_number=trial_number, point=point), self._lease)
+            self._keep(trial_number, point)
+
+    def _keep(self, trial_number: int, point: Point) -> None:
+        self.points.append(TrialPoint(trial_number=trial_number, point=point))
+        self.losses.setdefault(trial_number, {})[point.num_tokens] = point.loss
+
+    def settle(self, priors: Sequence[Prior]) -> None:
+        """Record what the search's proposals begin from."""
+        self._store.save_priors(priors, self._lease)
+        self.priors = list(priors)
 
     def open_attempt(self, trial: Trial, worker: str, at: datetime) -> None:
         """Record that ``worker`` begins or resumes ``trial``, just started."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from random import Random
 
 from minitron.architecture import Architecture
+from nas.earlier import Prior
 from nas.samplers.learned import Nsga2, Tpe
 from nas.samplers.ordered import Exhaustive, NearestBudget
 from nas.samplers.sampler import Draws, Hint, Past, Sampler
@@ -27,14 +28,15 @@ def propose(
     trials: Sequence[Trial],
     points: Sequence[TrialPoint],
     *,
+    priors: Sequence[Prior] = (),
     hint: Hint | None = None,
 ) -> Architecture | None:
     """Return an architecture not tried yet, or None when all have been.
 
-    The same trials, points and hint give the same answer.
+    The same trials, points, priors and hint give the same answer.
     """
     random = Random(f"proposal {spec.seed} {next_number(trials)}")  # noqa: S311 - repeatable, no secret
-    return sampler_of(spec, hint).propose(space, Past.of(trials, points), random)
+    return sampler_of(spec, hint).propose(space, Past.of(trials, points, priors), random)
 
 
 def sampler_of(spec: SearchSpec, hint: Hint | None = None) -> Sampler:

@@ -69,7 +69,7 @@ def spending(search: Search, records: Sequence[TrialRecord]) -> Spending:
         (
             _spent_on(record.trial),
             effort_of(
-                [(point.num_tokens, point.at) for point in record.points],
+                [] if record.trial.reused_from else [(point.num_tokens, point.at) for point in record.points],
                 [(attempt.started_at, attempt.ended_at) for attempt in record.attempts],
             ),
         )

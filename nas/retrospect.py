@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from nas.clock import Clock
+from nas.earlier import Prior
 from nas.errors import InvalidRequest, NotFound
 from nas.exports import Row, history_row, point_row, trial_row
 from nas.frontier import pareto_front
@@ -75,6 +76,10 @@ class Retrospect(ABC):
         """
         objective = self._store.get_search(search_id).spec.objective
         return pareto_front(self._store.trials(search_id), objective)
+
+    def priors(self, search_id: str) -> list[Prior]:
+        """Return the earlier measurements that the proposals of a search began from; none before that was settled."""
+        return self._store.priors(search_id)
 
     def series(
         self, search_id: str, *, numbers: Sequence[int] | None = None, max_points: int, max_trials: int

@@ -163,9 +163,10 @@ def _created(
 def _planned(service: SearchService, present: Present, name: str, *args: Any, **kwargs: Any) -> Any:
     """Say what a search would cost, which looks at what the server sees: for those who may submit one."""
     principal = present()
-    if not principal.is_local and not workspaces_for(principal, Action.CHANGE):
+    workspaces = None if principal.is_local else workspaces_for(principal, Action.CHANGE)
+    if workspaces is not None and not workspaces:
         raise Forbidden(f"plan: found {principal.name}, who may submit searches in no workspace")
-    return _do(service, name, *args, **kwargs)
+    return _do(service, name, *args, workspaces=workspaces, **kwargs)
 
 
 def _events(
@@ -216,6 +217,7 @@ USES: Mapping[str, Callable[..., Any]] = {
     "history_rows": _measured,
     "compare": _of_searches,
     "front": _READ,
+    "priors": _READ,
     "series": _READ,
     "report": _READ,
     "trial_rows": _READ,

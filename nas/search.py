@@ -22,6 +22,7 @@ from minitron.stage_recipes import CorrectionRecipe
 from nas.accounts import DEFAULT_WORKSPACE
 from nas.axes import Axes
 from nas.budget import Budget
+from nas.earlier import HistoryUse
 from nas.errors import Conflict, InvalidSpec
 from nas.finals import Evaluated, Evaluation
 from nas.orders import Orders
@@ -142,6 +143,7 @@ class SearchSpec:
     """What picks the first trials of ``tpe`` and ``nsga2``, before they have anything to learn from."""
     resources: Resources = field(default_factory=Resources)
     comparisons: Comparisons = field(default_factory=Comparisons)
+    history: HistoryUse = field(default_factory=HistoryUse)
     max_attempts: int = 3
     """Executions of one trial before a lost worker is final."""
     checkpoint_seconds: float = 60.0
@@ -287,6 +289,8 @@ class Search:
     """What the teacher and the finalists, in this order, scored at tasks; empty until all were asked."""
     importance: AxisImportance | None = field(default=None, hash=False)  # mappings have no hash
     """None until enough trials have completed; follows from them, and is computed beside them."""
+    num_priors: int | None = None
+    """How many earlier measurements its proposals began from; None until that was settled, before its first trial."""
     progress: Progress | None = None
     winner: Winner | None = None
     failure: Failure | None = None

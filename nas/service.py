@@ -40,6 +40,7 @@ from nas.mlflow_links import MlflowLinks
 from nas.parent import architecture_of
 from nas.patch import patched_spec
 from nas.people import People
+from nas.priors import require_sources
 from nas.retrospect import Retrospect
 from nas.search import MOST, Event, Search, SearchSpec, SearchState
 from nas.standing import SearchView, TrialRecord, records_of, view_of, with_waits
@@ -114,6 +115,7 @@ class SearchService(Retrospect):
             return earlier
         workspace = self._known_workspace(workspace)
         spec, space = admitted(self._confined(spec), self._artifact_root)
+        require_sources(spec, self._store, (workspace,))
         now = self._clock()
         search = Search(
             id=_new_id(now),
@@ -152,7 +154,13 @@ class SearchService(Retrospect):
             workspace=workspace or source.workspace,
         )
 
-    def plan(self, spec: SearchSpec, *, flops_per_second: float | None = None) -> Estimate:
+    def plan(
+        self,
+        spec: SearchSpec,
+        *,
+        flops_per_second: float | None = None,
+        workspaces: Collection[str] | None = None,
+    ) -> Estimate:
         """Check a spec as ``create`` does, store nothing, and return what the search would cost.
 
         Where ``parent_config`` is given, a parent or a hub that is not there is no obstacle, and told.
@@ -161,11 +169,13 @@ class SearchService(Retrospect):
             spec: What is asked.
             flops_per_second: What one process of a trial computes; None takes what was stated for this
                 service, else what earlier trials with the same resources did, if there are any.
+            workspaces: Those that it may be submitted in; None: all.
 
         Raises:
             InvalidSpec, HubUnavailable: As ``create``.
         """
         spec, space, unchecked = planned(self._confined(spec), self._artifact_root)
+        require_sources(spec, self._store, workspaces)
         stated = flops_per_second or self._device_flops
         rate = Rate(flops_per_second=stated, source="as stated") if stated else None
         found = estimate(spec, space, rate=rate or self._measured_rate(spec))
@@ -191,6 +201,7 @@ class SearchService(Retrospect):
             except MinitronError:
                 continue  # gone since
             trials = self._store.list_trials(search.id, COMPLETED, limit=RATED_TRIALS)
+            trials = [trial for trial in trials if trial.reused_from is None]
             finished.append((search.spec, parent, trials))
         return measured_rate(finished)
 

@@ -48,6 +48,8 @@ class SearchView:
     """``tokens_done`` and about how many are still to come."""
     eta_seconds: float | None
     """Until the last trial is trained, at the pace so far; None when there is no pace yet, or no end."""
+    tokens_saved: int = 0
+    """That reused trials were not trained on, in neither of the above."""
     compute_seconds: float = 0.0
     """Worker seconds of all attempts, times the processes of each; one under way counts to its last evaluation."""
     progressed_at: datetime | None = None
@@ -104,6 +106,7 @@ def view_of(search: Search, tally: Tally) -> SearchView:
         tokens_done=done,
         tokens_total=done + round(ahead.num_tokens),
         eta_seconds=_eta_seconds(search, tally.busy, done, ahead),
+        tokens_saved=tally.saved_tokens,
         compute_seconds=tally.spent.total_seconds() * search.spec.resources.processes,
         progressed_at=tally.progressed_at,
     )

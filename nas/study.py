@@ -42,6 +42,7 @@ def study_attributes(search: Search) -> dict[str, Any]:
         "parent_loss": search.parent_loss,
         "corrected_loss": search.corrected_loss,
         "budget": _known(spec_to_json(search.spec)["budget"]),
+        "num_priors": search.num_priors or None,
         "winner": search.winner.trial_number if search.winner else None,
         "failure": search.failure.message if search.failure else None,
         "state": search.state.value,
@@ -78,6 +79,7 @@ def _study_trial(
         "loss_before_retraining": measured.loss_before_retraining if measured else losses.get(0),
         "checkpoint": trial.checkpoint,
         "enqueued_by": trial.enqueued_by,
+        "reused_from": str(trial.reused_from) if trial.reused_from else None,
         "failure": trial.failure.message if trial.failure else None,
     }
     told = create_trial(

@@ -145,7 +145,7 @@ def leaderboard_table(lines: Sequence[Line], budget: Budget) -> FittedTable:
                 is_partial=bool(line.num_tokens) and trial.state is not TrialState.COMPLETED,
             ),
             f"{line.num_tokens:,}",
-            state_text(trial.state),
+            state_text(trial.state).append(", reused" if trial.reused_from else "", style="dim"),
             style="bold" if line.rank == 1 else None,
         )
     return table

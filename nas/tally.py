@@ -60,6 +60,8 @@ class Tally:
     busy: timedelta = timedelta()
     """Of all trials, as ``Effort`` has it."""
     spent: timedelta = timedelta()
+    saved_tokens: int = 0
+    """That reused trials were not trained on; in no group's ``num_tokens``."""
     progressed_at: datetime | None = None
     """When the holder of the search's lease last wrote something new; None before the first time."""
 
@@ -82,7 +84,7 @@ def tally_of(histories: Iterable[History], progressed_at: datetime | None = None
         (
             trial,
             effort_of(
-                [(point.num_tokens, point.at) for point in points],
+                [] if trial.reused_from else [(point.num_tokens, point.at) for point in points],
                 [(attempt.started_at, attempt.ended_at) for attempt in attempts],
             ),
         )
@@ -97,6 +99,7 @@ def tally_of(histories: Iterable[History], progressed_at: datetime | None = None
         best=best_trial([trial for trial, _ in efforts]),
         busy=sum((effort.busy for _, effort in efforts), timedelta()),
         spent=sum((effort.spent for _, effort in efforts), timedelta()),
+        saved_tokens=sum(trial.saved_tokens for trial, _ in efforts),
         progressed_at=progressed_at,
     )
 

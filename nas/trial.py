@@ -111,6 +111,17 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The trial, of this search or another, that measured something."""
+
+    search_id: str
+    trial_number: int
+
+    def __str__(self) -> str:
+        return f"search {self.search_id}, trial {self.trial_number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One execution of a trial by one worker, from dispatch to rung, end or loss."""
 
@@ -146,9 +157,16 @@ class Trial:
     """Who wanted this architecture tried, empty where that is not known; None: it was proposed by the search."""
     kept_layers: tuple[int, ...] | None = None
     """Of the parent, ascending from 0; None until a worker has pruned it."""
+    reused_from: Origin | None = None
+    """The trial whose measurement and student stand for this one's, which was never run; None: it was run itself."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+
+    @property
+    def saved_tokens(self) -> int:
+        """Tokens that it was not trained on, since another trial had been."""
+        return self.measurement.num_tokens if self.reused_from and self.measurement else 0
 
     def _moved(self, allowed: Iterable[TrialState], **changes: object) -> "Trial":
         if self.state.is_final:
@@ -163,6 +181,20 @@ class Trial:
             state=TrialState.RUNNING,
             num_attempts=self.num_attempts + 1,
             started_at=self.started_at or at,
+        )
+
+    def reused(self, earlier: "Trial", *, rung: int, at: datetime) -> "Trial":
+        """A trial of the same by another search has reached the last rung, ``rung``; this one need not be run."""
+        assert earlier.state is TrialState.COMPLETED, f"trial {earlier.number}: {earlier.state}"
+        return self._moved(
+            (TrialState.PROPOSED,),
+            state=TrialState.COMPLETED,
+            rung=rung,
+            measurement=earlier.measurement,
+            checkpoint=earlier.checkpoint,
+            kept_layers=earlier.kept_layers,
+            reused_from=Origin(search_id=earlier.search_id, trial_number=earlier.number),
+            finished_at=at,
         )
 
     def interrupted(self) -> "Trial":

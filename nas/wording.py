@@ -14,7 +14,7 @@ from nas.finals import ScoreRow
 from nas.mlflow_links import MlflowStanding
 from nas.orders import Orders
 from nas.search import Search
-from nas.trial import TrialRole
+from nas.trial import Trial, TrialRole
 
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -222,6 +222,22 @@ def model(trial_number: int | None) -> str:
 def score_name(row: ScoreRow) -> str:
     """Return what a score is of, and which way it counts where that is not upwards."""
     return row.name if row.higher_is_better else f"{row.name} (lower is better)"
+
+
+def outcome(trial: Trial) -> str:
+    """Return the state of a trial, and whether it was never run itself."""
+    state = trial.state.value.lower()
+    return f"{state}, reused" if trial.reused_from else state
+
+
+def taken(search: Search, tokens_saved: int) -> list[str]:
+    """Return what a search took from earlier ones: nothing where it took nothing."""
+    parts = []
+    if search.num_priors:
+        parts.append(f"proposals began from {search.num_priors} earlier measurements")
+    if tokens_saved:
+        parts.append(f"{count(tokens_saved)} tokens saved by reusing earlier trials")
+    return parts
 
 
 def mean(values: Iterable[float]) -> float | None:

@@ -21,12 +21,13 @@ from minitron.recipe import DataRecipe, TrainingRecipe
 from nas.axes import Axes, Range
 from nas.budget import Budget
 from nas.clock import Clock
-from nas.driver import Driver, Failed, Finished, Next, Verdict
+from nas.driver import Driver
 from nas.rungs import Schedule, schedule
 from nas.search import Rungs, Search, SearchSpec, SearchState
 from nas.space import search_space
 from nas.storage.store import Lease, SearchStore
 from nas.trial import Failure, FailureKind, Measurement, Point, Trial, TrialRole
+from nas.verdicts import Failed, Finished, Next, Verdict
 
 EPOCH = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -74,9 +75,9 @@ def small_spec(**changes: Any) -> SearchSpec:
 
 
 def running_search(
-    store: SearchStore, spec: SearchSpec, clock: Clock, *, search_id: str = "s1"
+    store: SearchStore, spec: SearchSpec, clock: Clock, *, search_id: str = "s1", **known: Any
 ) -> tuple[Search, Lease]:
-    """Store a search, claim and prepare it; return what a driver needs."""
+    """Store a search of which more may be known, claim and prepare it; return what a driver needs."""
     store.add_search(
         Search(
             id=search_id,
@@ -84,6 +85,7 @@ def running_search(
             num_feasible=len(search_space(spec)),
             parent_parameters=parent_architecture(spec.parent).parameter_count,
             created_at=clock(),
+            **known,
         )
     )
     return taken_over(store, clock, owner="runner 1", search_id=search_id)
@@ -276,7 +278,7 @@ class FusedStore:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
-        if name not in {"save_search", "save_trial", "add_point", "save_attempt"}:
+        if name not in {"save_search", "save_priors", "save_trial", "add_point", "save_attempt"}:
             return method
 
         def write(*args: Any) -> None:

@@ -15,12 +15,15 @@ from minitron.checkpoint import save_checkpoint
 from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, TrainingRecipe
 from nas.axes import Axes
 from nas.budget import Budget
+from nas.earlier import HistoryUse
 from nas.search import SearchSpec
 from tests.tiny import tiny_model
 
 VOCAB_SIZE = 257
 SEQUENCE_LENGTH = 16
 STEP_TOKENS = 4 * SEQUENCE_LENGTH
+ON_ITS_OWN = HistoryUse(reuse=False, warm_start=False)
+"""Searches of one home are often to do the same again."""
 
 
 def micro_parent(directory: Path, family: str = "llama", **sizes: Any) -> Path:
@@ -68,5 +71,6 @@ def micro_spec(directory: Path, **changes: Any) -> SearchSpec:
         training=TrainingRecipe(num_tokens=8 * STEP_TOKENS, batch_tokens=STEP_TOKENS, precision="float32"),
         num_points=4,
         num_trials=4,
+        history=ON_ITS_OWN,
     )
     return replace(spec, **changes)

@@ -11,11 +11,12 @@ from minitron.recipe import CalibrationRecipe, DataRecipe, DataSource, Distillat
 from minitron.stage_recipes import CorrectionRecipe, TaskScore
 from nas.axes import Axes, Multiples, Range
 from nas.budget import Budget
+from nas.earlier import HistoryUse
 from nas.finals import Evaluated, Evaluation
 from nas.orders import Enqueued, Orders
 from nas.search import AxisImportance, Comparisons, Resources, Rungs, Search, SearchSpec, SearchState, Winner
 from nas.storage.store import TrialPoint
-from nas.trial import Attempt, Failure, FailureKind, Measurement, Point, Trial, TrialRole, TrialState
+from nas.trial import Attempt, Failure, FailureKind, Measurement, Origin, Point, Trial, TrialRole, TrialState
 from tests.strategies import architectures
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
@@ -192,6 +193,8 @@ specs = st.builds(
     comparisons=st.builds(
         Comparisons, random_architectures=st.integers(0, 9), random_indices=st.integers(0, 9)
     ),
+    history=st.builds(HistoryUse, reuse=st.booleans())
+    | st.builds(HistoryUse, warm_start_from=st.lists(names, max_size=2).map(tuple)),
     checkpoint_seconds=st.floats(1e-3, 1e6),
     seed=seeds,
 )
@@ -228,6 +231,7 @@ searches = st.builds(
         num_trials=st.integers(0, 99),
         shares=st.dictionaries(names, st.floats(0, 1), max_size=3),
     ),
+    num_priors=st.none() | st.integers(0, 99),
     progress=st.none() | st.builds(Progress, stage=texts, done=counts, total=counts, unit=texts),
     winner=st.none() | st.builds(Winner, trial_number=st.integers(0, 99), path=texts),
     failure=st.none() | failures,
@@ -274,6 +278,7 @@ trials = st.builds(
     checkpoint=st.none() | texts,
     enqueued_by=st.none() | texts,
     kept_layers=st.none() | st.lists(st.integers(0, 126), max_size=4).map(tuple),
+    reused_from=st.none() | st.builds(Origin, search_id=names, trial_number=st.integers(0, 99)),
     created_at=times,
     started_at=maybe_times,
     finished_at=maybe_times,

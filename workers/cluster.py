@@ -12,11 +12,19 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import ray
 from ray.exceptions import RayError
+from ray.util.placement_group import (
+    PlacementGroup,
+    get_current_placement_group,
+    placement_group,
+    remove_placement_group,
+)
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from minitron.progress import Progress, Report
 from nas.errors import InvalidSettings, InvalidSpec
@@ -40,6 +48,9 @@ PATIENCE_SECONDS = 15.0
 """After which it is said what keeps work from beginning; a process that starts takes some seconds."""
 
 T = TypeVar("T")
+
+PLACES: ContextVar[PlacementGroup | None] = ContextVar("PLACES", default=None)
+"""Where a task may start processes beside its own; Ray tells it to the thread alone that the task began in."""
 
 
 class NotNow(Exception):
@@ -254,6 +265,7 @@ def run_task(
     report: Report,
     should_stop: Callable[[], bool] = lambda: False,
     where: Mapping[str, str] | None = None,
+    processes: int = 1,
 ) -> T | None:
     """Run ``work`` in a worker process and pass on what it reports.
 
@@ -264,6 +276,7 @@ def run_task(
         report: Called here for each report of the work.
         should_stop: Asked about twice a second; kills the work.
         where: A label selector for nodes; None takes any.
+        processes: So many times the resources are held, for processes that ``work`` starts beside its own.
 
     Returns:
         The result of ``work``, or None when it was stopped.
@@ -271,28 +284,41 @@ def run_task(
     Raises:
         WorkFailed: ``work`` raised, or its process died ``max_attempts`` times.
     """
-    task = ray.remote(
-        num_cpus=resources.cpus,
-        num_gpus=resources.gpus,
-        max_retries=0,
-        num_returns="streaming",
-        label_selector=dict(where or {}),
-    )(_stream)
-    for attempt in range(1, max_attempts + 1):
-        items = task.remote(work)
-        try:
-            result: T | None = _drain(items, report, should_stop, lambda: no_place(resources))
-            return result
-        except RayError as error:
-            logger.warning("lost a worker process (%d of %d): %s", attempt, max_attempts, error)
-            lost = Failure(
-                kind=FailureKind.WORKER_LOST,
-                message=f"the worker process died{f' {attempt} times' if attempt > 1 else ''}; killed from outside, "
-                "out of memory, or crashed",
-                traceback=str(error),
-            )
-    time.sleep(LAST_WORDS_SECONDS)
-    raise WorkFailed(lost)
+    needs = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
+    with _places(resources, processes, dict(where or {})) as place:
+        task = ray.remote(**needs, max_retries=0, num_returns="streaming", **place)(_stream)
+        for attempt in range(1, max_attempts + 1):
+            items = task.remote(work)
+            try:
+                result: T | None = _drain(items, report, should_stop, lambda: no_place(resources))
+                return result
+            except RayError as error:
+                logger.warning("lost a worker process (%d of %d): %s", attempt, max_attempts, error)
+                lost = Failure(
+                    kind=FailureKind.WORKER_LOST,
+                    message=f"the worker process died{f' {attempt} times' if attempt > 1 else ''}; killed from "
+                    "outside, out of memory, or crashed",
+                    traceback=str(error),
+                )
+        time.sleep(LAST_WORDS_SECONDS)
+        raise WorkFailed(lost)
+
+
+@contextmanager
+def _places(resources: Resources, processes: int, where: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Give the options by which a task has its place, the first of as many as there are processes."""
+    if processes == 1:
+        yield {"label_selector": where}
+        return
+    wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
+    bundle = {kind: count for kind, count in wanted.items() if count}
+    selectors = {"bundle_label_selector": [where] * processes} if where else {}
+    group = placement_group([bundle] * processes, **selectors)
+    try:
+        place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
+        yield {"scheduling_strategy": place}
+    finally:
+        remove_placement_group(group)
 
 
 def _drain(
@@ -332,7 +358,8 @@ def _stream(work: Callable[[Report], T]) -> Iterator[_Begun | Progress | Failure
         except Exception as error:
             items.put(failure_of(error))
 
-    threading.Thread(target=run, daemon=True).start()
+    PLACES.set(get_current_placement_group())
+    threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
     yield _Begun()
     while isinstance(item := items.get(), Progress):
         yield item

@@ -21,9 +21,10 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from nas.driver import Driver, Failed, Finished, Next, Verdict
+from nas.driver import Driver
 from nas.search import Resources
 from nas.trial import Failure, FailureKind, Trial
+from nas.verdicts import Failed, Finished, Next, Verdict
 from workers.cluster import PATIENCE_SECONDS
 from workers.nodes import elsewhere, name_of
 from workers.report import Began, Evaluate, Refused, Report

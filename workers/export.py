@@ -15,7 +15,7 @@ from minitron.parents import parent_architecture
 from minitron.plan import PruningPlan, plan_pruning
 from minitron.progress import Progress, Report
 from minitron.verify import verify_reload
-from nas.layout import winner_directory
+from nas.layout import student_of, winner_directory
 from nas.search import Search
 from nas.trial import Trial
 from nas.wording import model
@@ -30,14 +30,13 @@ def export_winner(search: Search, winner: Trial, prepared: Prepared, root: Path,
         ArtifactMismatch: It does not come back as what it was saved from.
         OutOfSpace: The disk is full.
     """
-    assert winner.checkpoint is not None
     use_threads(search.spec)
     report(Progress(stage="exporting the winner"))
     directory = winner_directory(root, search.id)
     # What an earlier process left may be complete, or not have been proved.
     shutil.rmtree(directory, ignore_errors=True)
     with new_directory(directory) as scratch:
-        for path in (root / winner.checkpoint).iterdir():
+        for path in student_of(root, winner).iterdir():
             # The weights take no space twice; what people may edit does.
             (link_or_copy if path.suffix == ".safetensors" else shutil.copyfile)(path, scratch / path.name)
         scores = ImportanceScores.load(prepared.scores_path, expected_fingerprint=prepared.scores_fingerprint)
@@ -74,6 +73,7 @@ def _card(search: Search, winner: Trial, prepared: Prepared, plan: PruningPlan) 
             "student": measurement.loss,
         },
         origin={"search": search.id, "trial": str(winner.number)}
+        | ({"trained by": str(winner.reused_from)} if winner.reused_from else {})
         | (
             {"teacher": f"corrected alongside, in {len(prepared.stages) - 1} stages"}
             if prepared.stages

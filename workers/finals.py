@@ -22,6 +22,7 @@ from minitron.files import file_digest, new_file
 from minitron.progress import Progress, Report
 from minitron.stage_recipes import EvaluationRecipe, TaskScore
 from nas.finals import Evaluated
+from nas.layout import student_of
 from nas.search import SearchSpec
 from nas.trial import Trial
 from workers.device import device_of, use_threads
@@ -58,9 +59,7 @@ def evaluate_finals(
     assert spec.evaluation is not None
     use_threads(spec)
     models: list[tuple[int | None, Path]] = [(None, prepared.answering_dir)]
-    for trial in finalists:
-        assert trial.checkpoint is not None, "it has completed"
-        models.append((trial.number, root / trial.checkpoint))
+    models += [(trial.number, student_of(root, trial)) for trial in finalists]
     asked = _Asked(spec, root)
     return tuple(
         Evaluated(trial_number=number, scores=asked.scores(directory, _named(number, report)))

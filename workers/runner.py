@@ -45,6 +45,7 @@ from workers.executor import TuneExecutor
 from workers.hints import hint_of
 from workers.nodes import Site
 from workers.report import Prepared, failure_of
+from workers.students import missing_students
 from workers.studies import StudyKeeper
 from workers.sweep import Sweep
 from workers.watch import Reason, Watch
@@ -194,6 +195,7 @@ class _Run:
             trials = self._store.trials(search.id)
             winner = best_trial(trials)
             assert winner is not None, "a driver without a completed trial gives up"
+            self._bring(spec, [winner, *finalists(spec, trials)[1:]], prepared)
             search = self._evaluated(spec, finalists(spec, trials), prepared)
             path = self._work(spec, partial(tasks.export, search, winner, prepared, self._root))
         self._move(SearchState.SUCCEEDED, winner=Winner(trial_number=winner.number, path=path))
@@ -263,6 +265,13 @@ class _Run:
         if driver.failure is not None:
             raise WorkFailed(driver.failure)
 
+    def _bring(self, spec: SearchSpec, trials: Sequence[Trial], prepared: Prepared) -> None:
+        """Have the students of these trials here, also where other searches trained them."""
+        if missing := missing_students(self._root, trials):
+            make_evaluate = partial(tasks.make_evaluate, spec, prepared, self._root, self._site)
+            work = partial(tasks.bring_students, missing, self._root, make_evaluate)
+            self._work(spec, work, processes=spec.resources.processes)
+
     def _evaluated(self, spec: SearchSpec, students: Sequence[Trial], prepared: Prepared) -> Search:
         """Ask teacher and finalists, if that was asked for, and return the search with what they score."""
         search = self._store.get_search(self._lease.search_id)
@@ -273,7 +282,12 @@ class _Run:
         return search
 
     def _work(
-        self, spec: SearchSpec, work: Callable[[Report], Any], *, where: Mapping[str, str] | None = None
+        self,
+        spec: SearchSpec,
+        work: Callable[[Report], Any],
+        *,
+        where: Mapping[str, str] | None = None,
+        processes: int = 1,
     ) -> Any:
         """Run work in a worker process, with the resources of a trial."""
         result = run_task(
@@ -283,6 +297,7 @@ class _Run:
             report=self._report,
             should_stop=self._must_stop,
             where=nodes.elsewhere(self._refused) if where is None else where,
+            processes=processes,
         )
         self._check()
         return result

@@ -35,6 +35,8 @@ class Sweep:
         for trial in self._store.trials(self._search_id):
             # A baseline goes on from where the search stopped a trial of its architecture.
             may_go_on = trial.state is TrialState.STOPPED and trial.architecture in self._drawn
+            # The student of a reused trial may have to be trained again.
+            may_go_on = may_go_on or trial.reused_from is not None
             is_needed = not trial.state.is_final or (may_go_on and not search.state.is_final)
             if not is_needed and trial.number not in self._swept:
                 shutil.rmtree(states_directory(self._root, trial), ignore_errors=True)

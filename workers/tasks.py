@@ -1,6 +1,6 @@
 """What a runner has done in worker processes; torch and transformers are loaded there, and not with this module."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,15 @@ def correct(spec: SearchSpec, prepared: Prepared, root: Path, report: Report) ->
     from workers.stages import correct_alongside
 
     return correct_alongside(spec, prepared, root, report)
+
+
+def bring_students(
+    trials: Sequence[Trial], root: Path, make_evaluate: Callable[[], Evaluate], report: Report
+) -> None:
+    """See ``workers.students.bring_students``."""
+    from workers.students import bring_students
+
+    bring_students(trials, root, make_evaluate, report)
 
 
 def put_tasks(

@@ -24,6 +24,7 @@ from minitron.errors import MinitronError
 from minitron.sharding import Group, joined
 from nas.search import Resources
 from nas.trial import Trial
+from workers.cluster import PLACES
 from workers.report import Evaluate, LostProcess, TrialReport
 
 logger = logging.getLogger(__name__)
@@ -103,9 +104,8 @@ class _Crew:
 
     def _started(self, rank: int) -> Any:
         """Return a new process in the bundle of a rank."""
-        place = PlacementGroupSchedulingStrategy(
-            get_current_placement_group(), placement_group_bundle_index=rank
-        )
+        places = get_current_placement_group() or PLACES.get()
+        place = PlacementGroupSchedulingStrategy(places, placement_group_bundle_index=rank)
         options = {"num_cpus": self._resources.cpus, "num_gpus": self._resources.gpus, "max_restarts": 0}
         return ray.remote(_Member).options(**options, scheduling_strategy=place).remote()
 

@@ -25,12 +25,15 @@ class StandingPanel:
             with ui.row().classes("w-full justify-between gap-2"):
                 self._stage = ui.label().classes("font-medium")
                 self._left = ui.label().classes("soft")
+            self._taken = ui.label().classes("soft")
             self._bar = ui.linear_progress(show_value=False, size="8px").props("rounded instant-feedback")
 
     def show(self, snapshot: Snapshot) -> None:
         """Bring the panel up to date."""
         self._show_tiles(snapshot.view)
         self._show_progress(snapshot)
+        taken = wording.taken(snapshot.view.search, snapshot.view.tokens_saved)
+        self._taken.text, self._taken.visible = "; ".join(taken), bool(taken)
 
     def _show_progress(self, snapshot: Snapshot) -> None:
         view = snapshot.view

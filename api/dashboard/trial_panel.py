@@ -52,7 +52,7 @@ class TrialPanel:
 
 def _state(line: Line) -> str:
     trial = line.record.trial
-    state = trial.state.value.lower()
+    state = wording.outcome(trial)
     if line.rank is not None:
         return f"{state}, rank {line.rank}"
     return state if trial.role.value == "SEARCH" else f"{state}, {wording.ROLES[trial.role]}"
@@ -83,7 +83,12 @@ def _numbers(line: Line, budget: Budget) -> None:
 
 
 def _attempts(line: Line, log: AttemptLogDialog) -> None:
-    attempts = line.record.attempts
+    attempts, origin = line.record.attempts, line.record.trial.reused_from
+    if origin:
+        with ui.row().classes("items-center gap-1 q-mt-sm"):
+            ui.label("Not run here: measured before by").classes("soft")
+            ui.link(str(origin), f"/searches/{origin.search_id}")
+        return
     ui.label("Attempts" if attempts else "No worker has begun it yet").classes("soft q-mt-sm")
     for attempt in attempts:
         with ui.column().classes("w-full gap-1"):

@@ -123,7 +123,7 @@ def _row(line: Line, chosen: int | None) -> dict[str, Any]:
         "parameters": trial.architecture.parameter_count,
         "role": wording.ROLES[trial.role],
         "role_colour": ROLE_COLOURS[trial.role],
-        "state": trial.state.value.lower(),
+        "state": wording.outcome(trial),
         "state_colour": RED if trial.state is TrialState.FAILED else STATE_COLOURS[trial.state],
         "live": trial.state is TrialState.RUNNING,
         "before": line.loss_before,

@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 from api.authorisation import ID_PATTERN
 from api.dependencies import SearchId, Service
 from api.errors import problems
-from api.schemas.history import FrontResource, SeriesResource, SideBySideResource
+from api.schemas.history import FrontResource, PriorList, SeriesResource, SideBySideResource
 from api.schemas.report import ReportResource
 from api.tables import TABLE, Form, described, table
 from nas.exports import POINT_COLUMNS, TRIAL_COLUMNS, Format
@@ -35,6 +35,12 @@ def compare_searches(
 def get_front(service: Service, search_id: SearchId) -> FrontResource:
     """Read the completed trials that no smaller or equal one beats."""
     return FrontResource.of(search_id, service.front(search_id))
+
+
+@router.get("/searches/{search_id}/priors", operation_id="get_priors", responses=problems(404, 422, 503))
+def get_priors(service: Service, search_id: SearchId) -> PriorList:
+    """Read the earlier measurements that a search's proposals began from; none before that was settled."""
+    return PriorList.model_validate({"search_id": search_id, "priors": service.priors(search_id)})
 
 
 @router.get("/searches/{search_id}/series", operation_id="get_series", responses=problems(404, 422, 503))

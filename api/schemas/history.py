@@ -5,7 +5,7 @@ from typing import Any
 
 from api.schemas.base import Resource
 from api.schemas.searches import SearchResource
-from api.schemas.trials import ArchitectureResource, PointResource, TrialResource
+from api.schemas.trials import ArchitectureResource, OriginResource, PointResource, TrialResource
 from nas.history import Entry
 from nas.side_by_side import Reason, SideBySide
 from nas.trial import Trial, TrialRole, TrialState
@@ -105,6 +105,25 @@ class FrontResource(Resource):
             num_tokens=max(tokens, default=None),
             trials=[TrialResource.model_validate(trial) for trial in front],
         )
+
+
+class PriorResource(Resource):
+    """What an earlier trial told of an architecture before a search had tried any."""
+
+    architecture: ArchitectureResource
+    """In the search's space: the nearest to what was measured, where that is outside its budget."""
+    loss: float
+    """Held-out nats per token as measured there, less what the difference in size is worth there."""
+    standing: float | None
+    """Its rank among those measured like it, from 0, the best, to 1; null: its loss compares with the search's own."""
+    source: OriginResource
+
+
+class PriorList(Resource):
+    """What the proposals of a search began from: never results."""
+
+    search_id: str
+    priors: list[PriorResource]
 
 
 class CurveResource(Resource):

@@ -89,6 +89,8 @@ class SearchResource(Resource):
     """Teacher and finalists at tasks, where the search puts them to any."""
     importance: AxisImportanceResource | None
     """Of the searched axes; null until enough trials have completed."""
+    num_priors: int | None
+    """How many earlier measurements its proposals began from; null until that was settled."""
     progress: ProgressResource | None
     winner: WinnerResource | None
     failure: FailureResource | None
@@ -120,6 +122,8 @@ class SearchResource(Resource):
     """Share of the loss added by pruning that the best trial's retraining removed."""
     tokens_done: int
     tokens_total: int
+    tokens_saved: int
+    """That reused trials were not trained on, in neither of the above."""
     eta_seconds: float | None
     compute_seconds: float
     """Worker seconds of all attempts, times the processes of each; one under way counts to its last evaluation."""
@@ -164,6 +168,7 @@ VIEW_FIELDS = (
     "gap_closed",
     "tokens_done",
     "tokens_total",
+    "tokens_saved",
     "eta_seconds",
     "compute_seconds",
     "progressed_at",

@@ -78,6 +78,13 @@ class AttemptResource(Resource):
     """Its page in MLflow, where browsers can reach that."""
 
 
+class OriginResource(Resource):
+    """The trial that measured something."""
+
+    search_id: str
+    trial_number: int
+
+
 class TrialResource(Resource):
     """One architecture on trial."""
 
@@ -95,6 +102,8 @@ class TrialResource(Resource):
     """Who had this architecture tried, empty where that is not known; null: it was proposed by the search."""
     kept_layers: list[int] | None
     """Of the parent, ascending from 0; null until a worker has pruned it."""
+    reused_from: OriginResource | None
+    """The trial whose measurement and student stand for this one's, which was never run; null: it was run itself."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -10,6 +10,7 @@ from random import Random
 from optuna.samplers import NSGAIISampler, TPESampler
 
 from minitron.architecture import Architecture
+from nas.priors import told_losses
 from nas.samplers.sampler import Draws, Past
 from nas.samplers.told import OPTUNA_STATES, ask, distributions_of, told
 from nas.sampling import Objective
@@ -31,7 +32,8 @@ GENERATION = "NSGAIISampler:generation"
 class Tpe:
     """The tree-structured Parzen estimator (Bergstra et al., 2011), over all axes at once.
 
-    Trials under way count as bad ones, so that several workers do not try the same.
+    Trials under way count as bad ones, so that several workers do not try the same. Each prior takes the place of one even
+    draw at the beginning.
     """
 
     num_trials: int
@@ -40,7 +42,7 @@ class Tpe:
     def propose(self, space: SearchSpace, past: Past, random: Random) -> Architecture | None:
         """See ``Sampler``."""
         num_compared = past.count(TrialState.COMPLETED, TrialState.STOPPED)
-        if num_compared < min(MAX_STARTUP_TRIALS, max(1, self.num_trials // 2)):
+        if num_compared + len(past.priors) < min(MAX_STARTUP_TRIALS, max(1, self.num_trials // 2)):
             return self.start.propose(space, past, random)
         sampler = TPESampler(
             n_startup_trials=0,
@@ -51,13 +53,25 @@ class Tpe:
             seed=random.getrandbits(32),
         )
         distributions = distributions_of(space)
+        measured = {trial.number: trial.measurement.loss for trial in past.trials if trial.measurement}
+        values, prior_values = told_losses(measured, past.priors)
         trials = [
+            told(
+                prior.architecture,
+                space,
+                distributions,
+                state=OPTUNA_STATES[TrialState.COMPLETED],
+                values=[value],
+            )
+            for prior, value in zip(past.priors, prior_values, strict=True)
+        ]
+        trials += [
             told(
                 trial.architecture,
                 space,
                 distributions,
                 state=OPTUNA_STATES[trial.state],
-                values=[trial.measurement.loss] if trial.measurement else None,
+                values=[values[trial.number]] if trial.measurement else None,
                 losses=past.losses.get(trial.number),
             )
             for trial in past.trials

@@ -7,6 +7,7 @@ from random import Random
 from typing import Protocol
 
 from minitron.architecture import Architecture
+from nas.earlier import Prior
 from nas.rungs import Losses, losses_by_trial
 from nas.space import SearchSpace
 from nas.storage.store import TrialPoint
@@ -26,12 +27,21 @@ class Past:
     trials: Sequence[Trial]
     """Those that are proposed from, by number."""
     losses: Losses
+    priors: Sequence[Prior] = ()
+    """What earlier searches measured, of architectures that were not tried here."""
 
     @classmethod
-    def of(cls, trials: Iterable[Trial], points: Iterable[TrialPoint]) -> "Past":
+    def of(
+        cls, trials: Iterable[Trial], points: Iterable[TrialPoint], priors: Iterable[Prior] = ()
+    ) -> "Past":
         """Return what stored trials and points say; baselines say nothing."""
         searched = [trial for trial in trials if trial.role is TrialRole.SEARCH]
-        return cls(trials=sorted(searched, key=lambda trial: trial.number), losses=losses_by_trial(points))
+        tried = {trial.architecture for trial in searched}
+        return cls(
+            trials=sorted(searched, key=lambda trial: trial.number),
+            losses=losses_by_trial(points),
+            priors=[prior for prior in priors if prior.architecture not in tried],
+        )
 
     @cached_property
     def tried(self) -> frozenset[Architecture]:

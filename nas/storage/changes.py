@@ -58,6 +58,7 @@ def saved_search(stored: Search, search: Search) -> Search | None:
         "cancel_requested": stored.cancel_requested,
         "orders": stored.orders,
         "importance": stored.importance,
+        "num_priors": stored.num_priors,
         **said(stored),
     }
     search = replace(search, **kept)

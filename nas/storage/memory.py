@@ -1,7 +1,7 @@
 """A store in memory: the reference that others are held to, and what tests run on."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -10,6 +10,7 @@ from threading import RLock
 from typing import Any
 
 from nas.clock import Clock, utc_now
+from nas.earlier import Prior
 from nas.edits import Edit
 from nas.errors import NotFound
 from nas.listing import (
@@ -34,7 +35,7 @@ from nas.storage.outboxes import InMemoryOutboxes
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.tally import Tally, tally_of, training_gigaflops
 from nas.totals import Totals
-from nas.trial import Attempt, Trial
+from nas.trial import Attempt, Point, Trial
 
 
 @dataclass(slots=True)
@@ -45,6 +46,7 @@ class _Record:
     owner: str | None = None
     until: datetime | None = None
     progressed_at: datetime | None = None
+    priors: tuple[Prior, ...] = ()
     trials: dict[int, Trial] = field(default_factory=dict)
     points: dict[tuple[int, int], TrialPoint] = field(default_factory=dict)
     attempts: dict[tuple[int, int], Attempt] = field(default_factory=dict)
@@ -119,6 +121,18 @@ class InMemoryStore:
         with self._held(lease, lease.search_id) as record:
             if record.search.importance != importance:
                 self._put_search(record, replace(record.search, importance=importance))
+
+    def save_priors(self, priors: Sequence[Prior], lease: Lease) -> None:
+        """See SearchStore."""
+        with self._held(lease, lease.search_id) as record:
+            if record.search.num_priors is None:
+                record.priors = tuple(priors)
+                self._put_search(record, replace(record.search, num_priors=len(priors)))
+
+    def priors(self, search_id: str) -> list[Prior]:
+        """See SearchStore."""
+        with self._lock:
+            return list(self._record(search_id).priors)
 
     def edit_search(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
         """See SearchStore."""
@@ -199,12 +213,14 @@ class InMemoryStore:
         """See SearchStore."""
         return [each.id for each in self._oldest_first() if each.state is SearchState.QUEUED][:limit]
 
-    def save_trial(self, trial: Trial, lease: Lease) -> None:
+    def save_trial(self, trial: Trial, lease: Lease, points: Sequence[Point] = ()) -> None:
         """See SearchStore."""
         with self._held(lease, trial.search_id) as record:
             if changed := changes.saved_trial(record.trials.get(trial.number), trial):
                 self._put_trial(record, changed)
                 record.progressed_at = self._clock()
+            for point in points:
+                self._put_point(record, TrialPoint(trial_number=trial.number, point=point))
 
     def trials(self, search_id: str) -> list[Trial]:
         """See SearchStore."""
@@ -214,11 +230,14 @@ class InMemoryStore:
     def add_point(self, point: TrialPoint, lease: Lease) -> None:
         """See SearchStore."""
         with self._held(lease, lease.search_id, point.trial_number) as record:
-            key = (point.trial_number, point.point.num_tokens)
-            if key not in record.points:
-                record.points[key] = changes.added_point(point)
-                self._tell(lease.search_id, "point", point.trial_number, changes.point_event(point))
-                record.progressed_at = self._clock()
+            self._put_point(record, point)
+
+    def _put_point(self, record: _Record, point: TrialPoint) -> None:
+        key = (point.trial_number, point.point.num_tokens)
+        if key not in record.points:
+            record.points[key] = changes.added_point(point)
+            self._tell(record.search.id, "point", point.trial_number, changes.point_event(point))
+            record.progressed_at = self._clock()
 
     def list_trials(
         self,
@@ -296,7 +315,8 @@ class InMemoryStore:
             for record in records:
                 for number, num_tokens in record.points:
                     key = (record.search.id, number)
-                    last[key] = max(num_tokens, last.get(key, 0))
+                    if record.trials[number].reused_from is None:
+                        last[key] = max(num_tokens, last.get(key, 0))
         return Totals(
             searches=Counter(record.search.state for record in records),
             trials=Counter(trial.state for trial in trials),

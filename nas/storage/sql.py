@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, RowMapping, Table, func, inspect, or_, select, text
 
 from nas.clock import Clock, utc_now
+from nas.earlier import Prior
 from nas.edits import Edit, said
 from nas.errors import NotFound, StoreUnavailable
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
@@ -28,7 +29,7 @@ from nas.storage.rows import find, point_in, put, row_of, rows_of, search_row
 from nas.storage.sql_accounts import SqlAccounts
 from nas.storage.standings import SqlStandings
 from nas.storage.store import Lease, RequestKey, TrialPoint
-from nas.trial import Attempt, Trial
+from nas.trial import Attempt, Point, Trial
 
 
 def open_store(url: str) -> "SqlStore":
@@ -125,6 +126,20 @@ class SqlStore(SqlStandings):
             if stored.importance != importance:
                 self._put_search(connection, replace(stored, importance=importance))
 
+    def save_priors(self, priors: Sequence[Prior], lease: Lease) -> None:
+        """See SearchStore."""
+        with self._held(lease, lease.search_id) as (connection, row):
+            stored = load(Search, row)
+            if stored.num_priors is None:
+                for number, prior in enumerate(priors):
+                    key = {"search_id": stored.id, "number": number}
+                    put(connection, tables.priors, key | row_of(prior), is_new=True)
+                self._put_search(connection, replace(stored, num_priors=len(priors)))
+
+    def priors(self, search_id: str) -> list[Prior]:
+        """See SearchStore."""
+        return [load(Prior, row) for row in self._rows_of(tables.priors, search_id)]
+
     def edit_search(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
         """See SearchStore."""
         with self._database.writing() as connection:
@@ -177,6 +192,7 @@ class SqlStore(SqlStandings):
         sums.moved(connection, tables.trials.name, before["state"] if before else None, trial.state)
         if trial.state.is_final:
             record(connection, search, trial)
+            sums.saved(connection, trial)
         self._tell(connection, trial.search_id, "trial", trial.number, dump(trial))
 
     def claim(self, search_id: str, owner: str, *, at: datetime, until: datetime) -> Lease | None:
@@ -222,13 +238,16 @@ class SqlStore(SqlStandings):
         with self._database.reading() as connection:
             return list(connection.scalars(query.order_by(searches.created_at, searches.id).limit(limit)))
 
-    def save_trial(self, trial: Trial, lease: Lease) -> None:
+    def save_trial(self, trial: Trial, lease: Lease, points: Sequence[Point] = ()) -> None:
         """See SearchStore."""
         with self._held(lease, trial.search_id) as (connection, search):
             row = find(connection, tables.trials, search_id=trial.search_id, number=trial.number)
             if changed := changes.saved_trial(load(Trial, row) if row else None, trial):
                 self._put_trial(connection, search, row, changed)
                 sums.progressed(connection, trial.search_id, self._clock())
+            for point in points:
+                told = TrialPoint(trial_number=trial.number, point=point)
+                self._put_point(connection, trial.search_id, told)
 
     def trials(self, search_id: str) -> list[Trial]:
         """See SearchStore."""
@@ -237,19 +256,17 @@ class SqlStore(SqlStandings):
     def add_point(self, point: TrialPoint, lease: Lease) -> None:
         """See SearchStore."""
         with self._held(lease, lease.search_id, point.trial_number) as (connection, _):
-            key = {
-                "search_id": lease.search_id,
-                "trial_number": point.trial_number,
-                "num_tokens": point.point.num_tokens,
-            }
-            if find(connection, tables.points, **key) is None:
-                row = key | row_of(changes.added_point(point).point)
-                put(connection, tables.points, row, is_new=True)
-                self._tell(
-                    connection, lease.search_id, "point", point.trial_number, changes.point_event(point)
-                )
-                sums.weigh(connection, lease.search_id, point.trial_number)
-                sums.progressed(connection, lease.search_id, self._clock())
+            self._put_point(connection, lease.search_id, point)
+
+    def _put_point(self, connection: Connection, search_id: str, point: TrialPoint) -> None:
+        number = point.trial_number
+        key = {"search_id": search_id, "trial_number": number, "num_tokens": point.point.num_tokens}
+        if find(connection, tables.points, **key) is None:
+            row = key | row_of(changes.added_point(point).point)
+            put(connection, tables.points, row, is_new=True)
+            self._tell(connection, search_id, "point", number, changes.point_event(point))
+            sums.weigh(connection, search_id, number)
+            sums.progressed(connection, search_id, self._clock())
 
     def points(self, search_id: str, trials: Collection[int] | None = None) -> list[TrialPoint]:
         """See SearchStore."""
@@ -258,11 +275,7 @@ class SqlStore(SqlStandings):
     def save_attempt(self, attempt: Attempt, lease: Lease) -> None:
         """See SearchStore."""
         with self._held(lease, attempt.search_id, attempt.trial_number) as (connection, _):
-            key = {
-                "search_id": attempt.search_id,
-                "trial_number": attempt.trial_number,
-                "number": attempt.number,
-            }
+            key = {name: getattr(attempt, name) for name in ("search_id", "trial_number", "number")}
             row = find(connection, tables.attempts, **key)
             if row is None or load(Attempt, row) != attempt:
                 self._put_attempt(connection, attempt, is_new=row is None)

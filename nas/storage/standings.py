@@ -93,7 +93,7 @@ def _heads(search_ids: Collection[str]) -> Select[Any]:
     )
     is_best = and_(trials.c.search_id == searches.c.id, trials.c.number == best)
     return (
-        select(searches.c.id.label("of_search"), searches.c.progressed_at, trials)
+        select(searches.c.id.label("of_search"), searches.c.progressed_at, searches.c.saved_tokens, trials)
         .select_from(searches.outerjoin(trials, is_best))
         .where(searches.c.id.in_(search_ids))
     )
@@ -128,6 +128,7 @@ def _tally(head: RowMapping, groups: Collection[RowMapping]) -> Tally:
         best=load(Trial, head) if head["number"] is not None else None,
         busy=timedelta(microseconds=int(sum(row["busy"] for row in groups))),
         spent=timedelta(microseconds=int(sum(row["spent"] for row in groups))),
+        saved_tokens=head["saved_tokens"],
         progressed_at=head["progressed_at"],
     )
 

@@ -11,11 +11,12 @@
 * Safe to use from several threads; the SQL one also from several processes.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from nas.earlier import Prior
 from nas.edits import Edit
 from nas.listing import (
     EVERY_SEARCH,
@@ -148,6 +149,14 @@ class SearchStore(Standings, Protocol):
         """Replace the importance of a search's axes, which ``save_search`` keeps as stored."""
         ...
 
+    def save_priors(self, priors: Sequence[Prior], lease: Lease) -> None:
+        """Settle what a search's proposals begin from, and how much that is; ignored where it is settled."""
+        ...
+
+    def priors(self, search_id: str) -> list[Prior]:
+        """Return what a search's proposals began from, in order; nothing before that was settled."""
+        ...
+
     def edit_search(self, search_id: str, edit: Edit, *, versions: Collection[int] | None = None) -> Search:
         """Say something of a search and return it, its version one higher if that is something new.
 
@@ -187,8 +196,8 @@ class SearchStore(Standings, Protocol):
         """Return the ids of the searches that are QUEUED, in the order in which they are taken up."""
         ...
 
-    def save_trial(self, trial: Trial, lease: Lease) -> None:
-        """Add or replace a trial."""
+    def save_trial(self, trial: Trial, lease: Lease, points: Sequence[Point] = ()) -> None:
+        """Add or replace a trial, in one transaction with points of it that come with it."""
         ...
 
     def trials(self, search_id: str) -> list[Trial]:

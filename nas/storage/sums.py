@@ -32,12 +32,18 @@ def measured_columns(trial: Trial) -> dict[str, Any]:
 
 
 def weigh(connection: Connection, search_id: str, trial_number: int) -> None:
-    """Bring up to date what a trial has taken, after a point or an attempt of it was written."""
+    """Bring up to date what a trial has taken, after a point or an attempt of it was written.
+
+    The points of a reused trial took nothing here.
+    """
     evaluated = connection.execute(_of_trial(points, search_id, trial_number, "num_tokens", "at")).all()
     spans = connection.execute(_of_trial(attempts, search_id, trial_number, "started_at", "ended_at")).all()
     effort = effort_of([tuple(row) for row in evaluated], [tuple(row) for row in spans])
     is_it = (trials.c.search_id == search_id, trials.c.number == trial_number)
-    before, shape = connection.execute(select(trials.c.num_tokens, trials.c.architecture).where(*is_it)).one()
+    known = select(trials.c.num_tokens, trials.c.architecture, trials.c.reused_from)
+    before, shape, reused_from = connection.execute(known.where(*is_it)).one()
+    if reused_from is not None:
+        return
     connection.execute(
         trials.update()
         .where(*is_it)
@@ -53,6 +59,15 @@ def weigh(connection: Connection, search_id: str, trial_number: int) -> None:
         took = partial(training_gigaflops, load(Architecture, shape), sequence_length=context)
         add_to_total(connection, TOKENS, "", effort.num_tokens - before)
         add_to_total(connection, GIGAFLOPS, "", took(effort.num_tokens) - took(before))
+
+
+def saved(connection: Connection, trial: Trial) -> None:
+    """Count what a trial that has become final was not trained on."""
+    if trial.saved_tokens:
+        total = searches.c.saved_tokens + trial.saved_tokens
+        connection.execute(
+            searches.update().where(searches.c.id == trial.search_id).values(saved_tokens=total)
+        )
 
 
 def progressed(connection: Connection, search_id: str, at: datetime) -> None:

@@ -75,6 +75,7 @@ searches = Table(
     Column("evaluated", JSON, nullable=False, server_default="[]"),
     _document("made_from"),
     _document("importance"),
+    Column("num_priors", Integer),
     _document("progress"),
     _document("winner"),
     _document("failure"),
@@ -93,6 +94,7 @@ searches = Table(
     Column("lease_owner", String),
     Column("lease_until", UtcDateTime),
     Column("progressed_at", UtcDateTime),
+    Column("saved_tokens", BigInteger, nullable=False, server_default="0"),
     Index(None, "state"),
     Index(None, "created_at"),
     Index(None, "archived", "created_at", "id"),
@@ -131,6 +133,7 @@ trials = Table(
     Column("checkpoint", String),
     Column("enqueued_by", String),
     _document("kept_layers"),
+    _document("reused_from"),
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
@@ -230,6 +233,18 @@ search_sums = Table(
     Column("last_at", UtcDateTime, nullable=False),
 )
 """What the measurements of each search add up to."""
+
+priors = Table(
+    "priors",
+    metadata,
+    Column("search_id", ForeignKey("searches.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _document("architecture", nullable=False),
+    Column("loss", Double, nullable=False),
+    Column("standing", Double),
+    _document("source", nullable=False),
+)
+"""What the proposals of searches began from, in order."""
 
 attempts = Table(
     "attempts",

@@ -16,7 +16,7 @@ from nas.driver import Driver
 from nas.errors import LostLease
 from nas.frontier import best_trial
 from nas.orders import Cancel, Kill, Pause, Resume, StopTrial
-from nas.search import Comparisons, Rungs, SearchState
+from nas.search import Artifacts, Comparisons, Rungs, SearchState
 from nas.storage.memory import InMemoryStore
 from nas.trial import FailureKind, TrialRole, TrialState
 from tests.fakes import FakeExecutor, Faults, Simulation, running_search, small_spec, taken_over
@@ -61,9 +61,9 @@ class StoreThatEnds:
 class Bench:
     """One running search, its store, and what ran it."""
 
-    def __init__(self, directory, executor_of, *, faults=None, **changes):
+    def __init__(self, directory, executor_of, *, faults=None, made_from=None, **changes):
         self.store = InMemoryStore(now)
-        self.search, self.lease = running_search(self.store, small_spec(**changes), now)
+        self.search, self.lease = running_search(self.store, small_spec(**changes), now, made_from=made_from)
         self.simulation = Simulation(directory=directory, spec=self.search.spec, faults=faults or Faults())
         self.executor_of = executor_of
 
@@ -106,6 +106,22 @@ def test_a_search_runs_to_its_end(bench):
     assert {trial.state for trial in bench.trials} == {TrialState.COMPLETED, TrialState.STOPPED}
     assert best_trial(bench.trials).measurement.num_tokens == 80
     assert bench.store.get_search("s1").state is SearchState.COMPLETING
+
+
+def test_what_was_measured_before_is_given_to_no_executor(bench, executor_of, tmp_path):
+    made_from = Artifacts(parent="p", blocks="b", validation="v", scores="s", teacher="t")
+    whole = {"rungs": Rungs(), "sampler": "random"}
+    first = bench(num_trials=3, made_from=made_from, **whole)
+    first.run()
+    spec, directory = small_spec(num_trials=5, **whole), tmp_path / "second"
+    directory.mkdir()
+    search, lease = running_search(first.store, spec, now, search_id="s2", made_from=made_from)
+    executor_of(Simulation(directory=directory, spec=spec)).run(Driver(search, first.store, lease, now))
+    trials = first.store.trials("s2")
+    assert [trial.reused_from and trial.reused_from.trial_number for trial in trials] == [0, 1, 2, None, None]
+    assert {trial.state for trial in trials} == {TrialState.COMPLETED}
+    assert {attempt.trial_number for attempt in first.store.attempts("s2")} == {3, 4}
+    assert len(Simulation(directory=directory, spec=spec).trained()) == 2
 
 
 def test_every_point_on_the_way_is_stored_with_its_loss(bench):

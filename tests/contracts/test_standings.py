@@ -30,13 +30,14 @@ rivals = st.none() | st.builds(
 )
 """Measurements that are often equal, so that every rule of the ranking is asked."""
 moments = st.integers(-5, 60).map(after)
+run_trials = searches.trials.map(lambda trial: replace(trial, reused_from=None))
 writes = st.lists(
     st.one_of(
         st.builds(lambda trial, number, measured: replace(trial, number=number, measurement=measured),
-                  searches.trials, numbers, rivals),
+                  run_trials, numbers, rivals),
         st.builds(lambda trial, number, measured: replace(
             trial, number=number, measurement=measured, role=TrialRole.SEARCH, state=TrialState.COMPLETED,
-        ), searches.trials, numbers, rivals),
+        ), run_trials, numbers, rivals),
         st.builds(lambda point, number, tokens, at: TrialPoint(
             trial_number=number, point=replace(point, num_tokens=10 * tokens, at=at)
         ), searches.points, numbers, few, moments),
@@ -48,12 +49,16 @@ writes = st.lists(
 )  # fmt: skip
 
 
-def write(store, search_id, history):
+def write(store, search_id, history, num_reused=0):
     """Store a search with the trials of a contract and what a history says of them."""
     store.add_search(make_search(search_id))
     lease = store.claim(search_id, "runner", at=after(0), until=after(60))
     for number in range(TRIALS):
         store.save_trial(make_trial(number, search_id=search_id), lease)
+    earlier = make_trial(search_id="earlier", state=TrialState.COMPLETED, measurement=MEASUREMENT)
+    for number in range(TRIALS, TRIALS + num_reused):
+        reused = make_trial(number, search_id=search_id).reused(earlier, rung=0, at=after(1))
+        store.save_trial(reused, lease, [make_point(number, tokens).point for tokens in (0, 1000)])
     for each in history:
         if isinstance(each, TrialPoint):
             store.add_point(each, lease)
@@ -69,13 +74,13 @@ def summed(store, search_id):
     return tally_of((record.trial, record.points, record.attempts) for record in records)
 
 
-@given(histories=st.lists(writes, min_size=1, max_size=3))
+@given(histories=st.lists(st.tuples(writes, st.integers(0, 2)), min_size=1, max_size=3))
 @by_law
 def test_standing_equals_the_pure_functions_of_the_whole_history(store, histories):
     before = store.totals()
     ids = [uuid4().hex for _ in histories]
-    for search_id, history in zip(ids, histories, strict=True):
-        write(store, search_id, history)
+    for search_id, (history, num_reused) in zip(ids, histories, strict=True):
+        write(store, search_id, history, num_reused)
     tallies = store.tallies([*ids, "unknown"])
     assert sorted(tallies) == sorted(ids)
     service = SearchService(store, artifact_root=Path("/nowhere"))
@@ -91,6 +96,8 @@ def test_standing_equals_the_pure_functions_of_the_whole_history(store, historie
     assert Counter(store.totals().trials) - Counter(before.trials) == states
     tokens = sum(view.tokens_done for search_id, view in views.items() if search_id in ids)
     assert store.totals().trained_tokens - before.trained_tokens == tokens
+    saved = [views[search_id].tokens_saved for search_id in ids]
+    assert saved == [MEASUREMENT.num_tokens * num_reused for _, num_reused in histories]
 
 
 @given(

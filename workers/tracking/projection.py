@@ -30,6 +30,8 @@ MOST_SEARCHES = 256
 """Whose runs are remembered; those of others are asked for when they are next told of."""
 EVENT = "nas.event"
 """Tag of an attempt's run: the event that it began with. Points belong to the attempt that began last before them."""
+REUSED = 0
+"""The number, among those of attempts, of what stands for a trial that was never attempted."""
 WINNER = "nas.winner"
 """Tag of a search's run once it has its winner's files."""
 
@@ -189,11 +191,28 @@ class _Runs:
             self._trials[trial.number] = trial
         if trial.state is TrialState.COMPLETED and trial.role is TrialRole.SEARCH:
             batch.metrics[self._search.id, self.run_id] += values.best_loss(trial, self._trials.values())
+        if trial.reused_from is not None:
+            self._read_reused(trial, event, batch)
         run_id = self.at(trial.number, event.sequence)
         if trial.state is TrialState.CANCELLED and run_id is not None:
             batch.ends.append(
                 (self._search.id, partial(self._terminate, run_id, "KILLED", trial.finished_at))
             )
+
+    def _read_reused(self, trial: Trial, event: Event, batch: _Batch) -> None:
+        """Give a trial that nobody attempted a run of its own, for the points that come with it."""
+        assert trial.finished_at is not None
+        _, run_id = self._children[trial.number].get(REUSED, (None, None))
+        if run_id is None:
+            run_id = self._target.create(
+                f"trial {trial.number}, reused",
+                start_time=values.milliseconds(trial.finished_at),
+                tags={**self._tags(trial, REUSED, event.sequence), "nas.reused_from": str(trial.reused_from)},
+                params=values.trial_params(self._search, trial),
+            )
+        self._children[trial.number][REUSED] = event.sequence, run_id
+        end = partial(self._terminate, run_id, "FINISHED", trial.finished_at)
+        batch.ends.append((self._search.id, end))
 
     def read_attempt(self, event: Event, batch: _Batch) -> None:
         """Tell that an attempt begins or has ended."""
@@ -259,19 +278,21 @@ class _Runs:
         return self._target.create(
             f"trial {trial.number}, attempt {attempt.number}",
             start_time=values.milliseconds(attempt.started_at),
-            tags={
-                "mlflow.parentRunId": self.run_id,
-                "nas.search_id": attempt.search_id,
-                "nas.kind": "attempt",
-                "nas.trial": str(trial.number),
-                "nas.attempt": str(attempt.number),
-                "nas.role": trial.role.value,
-                "nas.worker": attempt.worker,
-                EVENT: str(began),
-                **self._fingerprints(),
-            },
+            tags={**self._tags(trial, attempt.number, began), "nas.worker": attempt.worker},
             params=values.trial_params(self._search, trial),
         )
+
+    def _tags(self, trial: Trial, attempt: int, began: int) -> dict[str, str]:
+        return {
+            "mlflow.parentRunId": self.run_id,
+            "nas.search_id": trial.search_id,
+            "nas.kind": "attempt",
+            "nas.trial": str(trial.number),
+            "nas.attempt": str(attempt),
+            "nas.role": trial.role.value,
+            EVENT: str(began),
+            **self._fingerprints(),
+        }
 
     def _completed(self, run: Run, params: Sequence[Param]) -> str:
         """Return the id of a run, whose maker may have been killed before it had all its params."""

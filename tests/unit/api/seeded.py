@@ -13,7 +13,7 @@ from typing import Any
 
 from minitron.progress import Progress
 from nas.axis_importance import axis_importance
-from nas.driver import Driver, Failed, Finished, Next, Verdict
+from nas.driver import Driver
 from nas.finals import Evaluated
 from nas.ledger import Ledger
 from nas.search import Comparisons, Search, SearchSpec, SearchState, Winner
@@ -21,6 +21,7 @@ from nas.service import SearchService
 from nas.spec import load_spec
 from nas.storage.store import Lease, SearchStore
 from nas.trial import Failure, FailureKind, Measurement, Point, Trial, TrialRole
+from nas.verdicts import Failed, Finished, Next, Verdict
 from tests.fakes import END_OF_TIME, ManualClock
 from tests.searches import make_scores
 

@@ -33,7 +33,7 @@ OF_EVERYBODY = {
 }  # fmt: skip
 READS = {
     "get_search", "get_log", "download_winner", "list_trials", "stream_events", "list_members", "get_front",
-    "get_series", "get_report", "export_search", "compare_searches", "read_search_log", "read_attempt_log",
+    "get_series", "get_priors", "get_report", "export_search", "compare_searches", "read_search_log", "read_attempt_log",
 }  # fmt: skip
 CHANGES = {
     "edit_search", "clone_search", "cancel_search", "pause_search", "resume_search", "kill_search", "extend_search",

@@ -49,7 +49,7 @@ def test_every_operation_is_named_and_every_reference_leads_somewhere(tmp_path):
         "clone_search", "cancel_search", "stream_events", "stream_all_events", "download_winner",
         "get_log", "edit_search", "get_metrics", "pause_search", "resume_search", "kill_search", "extend_search",
         "enqueue_architecture", "stop_trial", "read_attempt_log", "read_search_log",
-        "list_history", "list_parents", "export_history", "compare_searches", "get_front", "get_series", "get_report",
+        "list_history", "list_parents", "export_history", "compare_searches", "get_front", "get_series", "get_priors", "get_report",
         "export_search", "whoami", "list_members", "put_member", "remove_member", "list_tokens", "create_token",
         "revoke_token",
     }  # fmt: skip

@@ -14,7 +14,7 @@ from nas.standing import TrialRecord
 from nas.storage.memory import InMemoryStore
 from nas.trial import Failure, FailureKind, TrialState
 from tests.fakes import ManualClock, running_search, small_spec
-from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_trial
+from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_spec, make_trial
 
 LOST = Failure(kind=FailureKind.WORKER_LOST, message="here:1 was lost")
 
@@ -38,6 +38,18 @@ def test_a_trial_from_proposal_to_end():
         ("trial 3 trains on there:2, attempt 2", "plain"),
         ("trial 3 lost attempt 1: here:1 was lost", "bad"),
         ("trial 3 trains on here:1", "plain"),
+        ("trial 3 is to try L4-D96-F160-N8-K4 (search)", "plain"),
+        ("submitted", "plain"),
+    ]
+
+
+def test_a_reused_trial_was_never_under_way():
+    earlier = make_trial(7, search_id="earlier", state=TrialState.COMPLETED, measurement=MEASUREMENT)
+    trial = make_trial(3).reused(earlier, rung=0, at=after(50))
+    search = make_search(created_at=after(-5), spec=make_spec(rungs=Rungs(fractions=(0.5,))))
+    points = [make_point(3, tokens) for tokens in schedule(search.spec).points]
+    assert told(search, record(trial, points)) == [
+        ("trial 3 is reused from search earlier, trial 7 with loss 2.2500", "good"),
         ("trial 3 is to try L4-D96-F160-N8-K4 (search)", "plain"),
         ("submitted", "plain"),
     ]

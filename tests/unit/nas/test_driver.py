@@ -8,13 +8,14 @@ import pytest
 
 from minitron.progress import Progress
 from nas.comparisons import random_draws
-from nas.driver import Driver, Failed, Finished, Next, Verdict
+from nas.driver import Driver
 from nas.errors import LostLease
 from nas.frontier import best_trial, compare
 from nas.orders import Cancel
 from nas.search import Comparisons, Rungs, SearchState
 from nas.storage.memory import InMemoryStore
 from nas.trial import Failure, FailureKind, Measurement, Point, TrialRole, TrialState
+from nas.verdicts import Failed, Finished, Next, Verdict
 from tests.fakes import (
     EPOCH,
     FakeExecutor,

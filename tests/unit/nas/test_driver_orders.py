@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from nas.driver import Next, Verdict
 from nas.errors import LostLease
 from nas.frontier import best_trial
 from nas.orders import Cancel, Enqueue, Extend, Kill, Pause, Resume, StopTrial
 from nas.search import Comparisons, Rungs, SearchState
 from nas.trial import FailureKind, TrialRole, TrialState
+from nas.verdicts import Next, Verdict
 from tests.fakes import Fuse, RunnerKilled
 from tests.unit.nas.test_driver import Bench, begin, bench, finish, point, states  # noqa: F401 - a fixture
 

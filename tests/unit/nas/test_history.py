@@ -10,6 +10,7 @@ from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, P
 from minitron.stage_recipes import CorrectionRecipe
 from nas.axes import Axes
 from nas.budget import Budget
+from nas.earlier import HistoryUse
 from nas.finals import Evaluation
 from nas.history import keys_of, measured
 from nas.search import Artifacts, Comparisons, Resources, Rungs, SearchSpec
@@ -30,6 +31,7 @@ DECIDES_NOTHING = {
     "rungs": Rungs(fractions=(0.5,)),
     "sampler": "random",
     "comparisons": Comparisons(random_indices=1),
+    "history": HistoryUse(reuse=False),
     "max_attempts": 9,
     "checkpoint_seconds": 9.0,
     "seed": 9,

@@ -19,16 +19,17 @@ from sqlalchemy.orm import Session
 from nas.axes import Axes, Multiples
 from nas.axis_importance import axis_importance
 from nas.budget import Budget
-from nas.driver import Driver, Next
+from nas.driver import Driver
 from nas.errors import Conflict, InvalidSettings, NotFound, StudiesUnavailable
 from nas.frontier import best_trial, pareto_front
 from nas.sampling import Objective
 from nas.search import Comparisons, Rungs, SearchState, Winner
 from nas.settings import Settings
 from nas.storage.memory import InMemoryStore
-from nas.study import OF_HIDDEN
+from nas.study import OF_HIDDEN, study_trials
 from nas.study_storage import StudyStorage, shown
 from nas.trial import Point, TrialRole, TrialState
+from nas.verdicts import Next
 from tests.fakes import (
     FakeExecutor,
     Faults,
@@ -40,6 +41,7 @@ from tests.fakes import (
     small_spec,
 )
 from tests.postgres import private_server
+from tests.searches import MEASUREMENT, after, make_search, make_spec, make_trial
 
 
 class Bench:
@@ -468,3 +470,11 @@ def test_an_unknown_search_has_no_study(url):
     with StudyStorage(url) as storage, pytest.raises(NotFound):
         storage.write(InMemoryStore(), "unknown")
     assert optuna.get_all_study_names(url) == []
+
+
+def test_a_reused_trial_says_whose_measurement_it_is():
+    earlier = make_trial(7, search_id="earlier", state=TrialState.COMPLETED, measurement=MEASUREMENT)
+    trial = make_trial().reused(earlier, rung=0, at=after(1))
+    (told,) = study_trials(make_search(spec=make_spec(axes=Axes(num_layers=(3, 4)))), [trial], ())
+    assert told.state is OptunaState.COMPLETE
+    assert (told.value, told.user_attrs["reused_from"]) == (MEASUREMENT.loss, "search earlier, trial 7")

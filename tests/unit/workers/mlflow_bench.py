@@ -29,10 +29,11 @@ class Bench:
         self.directory = directory
         self.search_id = search_id
         self.store = store or InMemoryStore()
+        self._changes = changes
         self.spec = small_spec(name="a search", comparisons=Comparisons(random_indices=1), **changes)
         self.search, self.lease = running_search(self.store, self.spec, utc_now, search_id=search_id)
         self.save(made_from=MADE_FROM)
-        self.driver = Driver(self.search, self.store, self.lease, utc_now)
+        self.driver = Driver(self.store.get_search(search_id), self.store, self.lease, utc_now)
         states = directory / f"states-{search_id}"
         states.mkdir(exist_ok=True)
         simulation = Simulation(directory=states, spec=self.spec, faults=faults or Faults())
@@ -73,6 +74,11 @@ class Bench:
         other = object.__new__(Bench)
         other.__dict__ |= self.__dict__ | changes
         return other
+
+    def another(self, search_id):
+        """Return another search of the same in the same store, and the same MLflow."""
+        mlflow = self.artifacts.parent
+        return Bench(self.directory, mlflow, search_id, uri=self.uri, store=self.store, **self._changes)
 
     def untold(self, name):
         """Return the same history under another name, in a store that has told nobody of it."""

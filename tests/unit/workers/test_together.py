@@ -6,15 +6,19 @@ from collections import Counter
 from functools import partial
 
 import pytest
+from ray.util import placement_group_table
 
 from minitron.errors import DatasetTooSmall
+from minitron.progress import Progress
 from nas.clock import utc_now
 from nas.driver import Driver
 from nas.search import Resources, Rungs
+from nas.space import search_space
 from nas.storage.memory import InMemoryStore
-from nas.trial import FailureKind, TrialState
+from nas.trial import FailureKind, Trial, TrialState
 from tests.fakes import Simulation, running_search, small_spec
 from tests.simulated import evaluated
+from workers.cluster import run_task
 from workers.executor import TuneExecutor
 from workers.report import TrialReport
 from workers.together import EvaluateTogether
@@ -107,3 +111,28 @@ def test_what_another_process_raised_is_what_is_told(tmp_path):
     assert failed.state is TrialState.FAILED
     assert failed.failure.message == "DatasetTooSmall: data.source: found nothing on this process"
     assert {trial.state for trial in store.trials("s1")} > {TrialState.FAILED}
+
+
+def _trained(simulation, report):
+    """Evaluate a trial to its end, as work beside any driver."""
+    trial = Trial(
+        search_id="s1",
+        number=0,
+        architecture=search_space(simulation.spec).architectures[0],
+        created_at=utc_now(),
+    )
+    for told in _make(simulation, _no_fault)(trial):
+        report(Progress(stage="again", done=told.num_tokens))
+        if told.finished:  # as the simulation knows no end
+            break
+
+
+def test_work_that_is_no_trial_may_start_processes_beside_its_own(tmp_path):
+    simulation = Simulation(directory=tmp_path, spec=small_spec(rungs=Rungs()))
+    told = []
+    run_task(partial(_trained, simulation), resources=TWO, max_attempts=1, report=told.append, processes=2)
+    assert told[-1].done == 80
+    ranks = [path.name.split("-")[1] for path in tmp_path.glob("rank-*")]
+    assert sorted(ranks) == ["0", "1"]
+    states = {group["state"] for group in placement_group_table().values()}
+    assert states <= {"REMOVED"}, "their places are given back"

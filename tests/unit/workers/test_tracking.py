@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from nas.finals import Evaluated
 from nas.frontier import best_trial
 from nas.rungs import schedule
-from nas.search import SearchState
+from nas.search import Rungs, SearchState
 from nas.trial import Failure, FailureKind, TrialRole, TrialState
 from tests.fakes import Faults
 from tests.searches import make_scores
@@ -77,6 +77,34 @@ def test_a_search_is_a_run_and_each_attempt_a_run_below_it(bench):
     }
     roles = {child.data.tags["nas.role"] for child in children}
     assert roles == {TrialRole.SEARCH, TrialRole.RANDOM_INDICES}
+
+
+def test_a_reused_trial_has_a_run_with_its_curve_though_nobody_attempted_it(bench, monkeypatch):
+    monkeypatch.setattr(projector, "EVENTS_AT_ONCE", 5)
+    whole = {"rungs": Rungs(), "sampler": "random"}
+    earlier = bench(**whole)
+    earlier.run()
+    search = earlier.another(f"{earlier.search_id}-again")
+    search.succeed()
+    assert search.project()
+    content = search.content()
+    search.rewind()
+    assert search.project()
+    assert search.content() == content
+    trials = {trial.number: trial for trial in search.store.trials(search.search_id)}
+    runs = {int(run.data.tags["nas.trial"]): run for run in search.runs("attempt")}
+    assert runs.keys() == trials.keys()
+    reused = [number for number, trial in trials.items() if trial.reused_from]
+    assert len(reused) == len(trials) - 1  # random indices are trained
+    for number in reused:
+        run = runs[number]
+        assert run.info.run_name == f"trial {number}, reused"
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["nas.reused_from"] == str(trials[number].reused_from)
+        points = [each.point for each in search.store.points(search.search_id, [number])]
+        assert [(step, value) for step, value, _ in search.history(run, "loss")] == [
+            (point.num_tokens, point.loss) for point in points
+        ]
 
 
 def test_the_store_knows_which_run_shows_what(bench):
