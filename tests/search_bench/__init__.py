@@ -1,0 +1,1 @@
+"""How many training tokens each way of searching needs, replayed on tables of what really came of every architecture."""

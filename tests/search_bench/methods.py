@@ -1,0 +1,68 @@
+"""The ways of searching that are compared, each at its training tokens."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from nas.search import Rungs, SearchSpec
+from tests.search_bench.replay import Step, replay
+from tests.search_bench.table import Table
+
+NUM_NEAREST = 10
+"""Candidates that NVIDIA's tool scores."""
+
+Method = Callable[[Table, int, int], list[Step]]
+"""From a table, a seed and the most tokens to each new best."""
+
+
+def searched(**changes: object) -> Method:
+    """Return a search by the project's own code, with these fields of its spec."""
+
+    def run(table: Table, seed: int, max_tokens: int) -> list[Step]:
+        defaults = SearchSpec(parent=table.spec.parent, budget=table.spec.budget, axes=table.spec.axes)
+        spec = replace(
+            table.spec,
+            **{  # type: ignore[arg-type]
+                "rungs": defaults.rungs,
+                "sampler": defaults.sampler,
+                "num_trials": len(table.architectures),
+                "seed": seed,
+                **changes,
+            },
+        )
+        return replay(table, spec, max_tokens=max_tokens)
+
+    return run
+
+
+def nearest_budget(table: Table, seed: int, max_tokens: int) -> list[Step]:
+    """Train what NVIDIA's tool would choose: re-implemented from its documented rule.
+
+    Of the ten candidates nearest below the budget the one with the best loss before retraining; then, for the
+    tokens that are left, the next of these ten, and then of the next ten.
+    """
+    column = seed % table.losses_NSP.shape[1]
+    counts_N = np.array([table.spec.budget.count(each) for each in table.architectures])
+    nearest_N = np.argsort(-counts_N, kind="stable")
+    groups = [nearest_N[start : start + NUM_NEAREST] for start in range(0, len(nearest_N), NUM_NEAREST)]
+    order = np.concatenate([rows[np.argsort(table.losses_NSP[rows, column, 0])] for rows in groups])
+    steps: list[Step] = []
+    best = float("inf")
+    for number, row in enumerate(order[: max_tokens // table.num_tokens], 1):
+        loss = table.losses_NSP[row, column, -1]
+        if loss < best:
+            best = loss
+            steps.append(Step(num_tokens=number * table.num_tokens, row=int(row)))
+    return steps
+
+
+METHODS: dict[str, Method] = {
+    "random": searched(sampler="random", rungs=Rungs()),
+    "nearest budget, zero-shot": nearest_budget,
+    "TPE at full tokens": searched(sampler="tpe", rungs=Rungs()),
+    "successive halving of random proposals": searched(
+        sampler="random", rungs=Rungs(fractions=(1 / 16, 1 / 4), keep=1 / 4)
+    ),
+    "default": searched(),
+}
