@@ -8,6 +8,7 @@
 # make check              format, lint, types, import contracts
 # make bench              benchmarks, as ratios
 # make bench-service      latency of lists and searches over 1,000 searches, then 2,000, on both databases
+# make search-bench       how many training tokens each way of searching needs, on tables of retrained students (minutes)
 # make fidelity           the papers' findings on a model of a million parameters (40 minutes on two cores);
 #                        make fidelity-smollm2: some of them on SmolLM2-135M
 
@@ -17,7 +18,7 @@ MODEL ?= tiny
 SERVE ?=
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-real test-browser test-cluster test-searches check bench bench-service fidelity fidelity-smollm2 clean
+.PHONY: demo test test-real test-browser test-cluster test-searches check bench bench-service search-bench fidelity fidelity-smollm2 clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/worker
@@ -49,6 +50,9 @@ bench: $(VENV)/dev
 
 bench-service: $(VENV)/dev
 	$(BIN)/python -m tests.benchmarks.load_service
+
+search-bench: $(VENV)/dev
+	$(BIN)/python -m tests.search_bench
 
 fidelity: $(VENV)/dev
 	$(BIN)/python -m tests.fidelity tiny
