@@ -15,7 +15,7 @@ from tests.search_bench.measures import Summary, summary
 from tests.search_bench.methods import METHODS
 from tests.search_bench.page import SHARES, page
 from tests.search_bench.replay import Step
-from tests.search_bench.table import DIRECTORY, Table, TableFile
+from tests.search_bench.table import DIRECTORY, IncompleteTable, Table, TableFile
 
 PAGE = Path(__file__).parents[1] / "benchmarks" / "SEARCH.md"
 
@@ -26,17 +26,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = sorted(path.stem for path in DIRECTORY.glob("*.jsonl"))
-    parser.add_argument("tables", nargs="*", choices=[*names, []], default=names)
+    parser.add_argument("tables", nargs="*", default=names)
     parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args()
-    found: dict[str, tuple[Table, dict[str, Summary]]] = {}
+    try:
+        found: dict[str, tuple[Table, dict[str, Summary]]] = {
+            name: (_table(name), {}) for name in options.tables
+        }
+    except IncompleteTable as error:
+        parser.error(str(error))
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        for name in options.tables:
-            table = _table(name)
-            found[name] = table, {}
+        for name, (table, summaries) in found.items():
             for method in METHODS:
                 runs = list(pool.map(partial(_replayed, name, method), range(options.seeds)))
-                found[name][1][method] = summary(table, runs, SHARES)
+                summaries[method] = summary(table, runs, SHARES)
                 print(f"{name}: {method}", file=sys.stderr, flush=True)
     text = page(found, num_seeds=options.seeds)
     PAGE.write_text(text, encoding="utf-8")

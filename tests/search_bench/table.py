@@ -78,14 +78,18 @@ class Row:
     """At the points."""
 
 
+class IncompleteTable(Exception):
+    """Raised when a table is read before it is made to the end; says how to go on."""
+
+
 class TableFile:
     """A table on disk, as JSON lines: the spec and the parent's loss, then a row a line, in any order.
 
     It grows row by row, so that making it can be interrupted and gone on with.
     """
 
-    def __init__(self, name: str) -> None:
-        self.path = DIRECTORY / f"{name}.jsonl"
+    def __init__(self, name: str, directory: Path = DIRECTORY) -> None:
+        self.path = directory / f"{name}.jsonl"
 
     def begin(self, spec: SearchSpec, parent_loss: float) -> None:
         """Write the head, or go on with what is there, which must be of the same spec and parent."""
@@ -109,11 +113,20 @@ class TableFile:
         ]
 
     def load(self) -> Table:
-        """Return the whole table."""
+        """Return the whole table.
+
+        Raises:
+            IncompleteTable: Rows are missing.
+        """
         spec, parent_loss = self._head()
         space = search_space(spec)
         found = {(row.sizes, row.seed): row.losses for row in self.rows()}
         seeds = sorted({seed for _, seed in found})
+        if len(found) < len(space) * len(seeds):
+            raise IncompleteTable(
+                f"{self.path}: found {len(found)} rows of {len(space) * len(seeds)}; go on with: "
+                f"python -m tests.search_bench.build {self.path.stem}"
+            )
         losses_NSP = np.array(
             [[found[sizes_of(each), seed] for seed in seeds] for each in space.architectures]
         )
