@@ -178,10 +178,13 @@ class SearchSpace:
         return self._first(distance_G == distance_G.min(), choice_G) if is_left_G.any() else None
 
     def largest_first(self) -> Iterator[Architecture]:
-        """Yield every architecture, that of most counted parameters first, equals in order."""
+        """Yield every architecture by the first cost that the budget bounds, the largest first, equals in order."""
+        cost = next(
+            c for c, limit in zip(self._costs, self.budget.limits, strict=True) if limit.most is not None
+        )
         choice_G = self._numbering.high_G - 1
         keys = zip(
-            (-self._cost(self._costs[0], choice_G)).tolist(),
+            (-self._cost(cost, choice_G)).tolist(),
             self._layer_G.tolist(),
             self._grid.block_W[self._width_G].tolist(),
             choice_G.tolist(),
@@ -198,8 +201,8 @@ class SearchSpace:
                 heappop(heap)
                 continue
             neurons = self._grid.neurons(self._width_G[group], choice - 1)
-            cost = self._costs[0].at(self._grid.layers_L[layer], self._width_G[group], neurons)
-            heapreplace(heap, (-int(cost), layer, block, choice - 1, group))
+            left = cost.at(self._grid.layers_L[layer], self._width_G[group], neurons)
+            heapreplace(heap, (-int(left), layer, block, choice - 1, group))
 
     def choices(self, name: str) -> tuple[int, ...]:
         """Return the sizes on an axis that occur in the space, ascending."""

@@ -23,7 +23,6 @@ from nas import wording
 from nas.frontier import pareto_front
 from nas.leaderboard import Line
 from nas.samplers.ordered import zero_shot_choice
-from nas.sampling import SAMPLERS
 from nas.search import Search
 from nas.trial import TrialRole, TrialState
 
@@ -135,7 +134,7 @@ def size_chart(search: Search, lines: Sequence[Line], chosen: int | None = None)
 
 
 def size_note(search: Search, lines: Sequence[Line]) -> str:
-    """Return what is to be known of a search by NVIDIA's rule: whose it is, and what it takes without retraining."""
+    """Return what the rule of a search by closeness to its budget would take, which asks no retraining; empty for others."""
     if search.spec.sampler != "nearest-budget":
         return ""
     losses = {
@@ -143,8 +142,8 @@ def size_note(search: Search, lines: Sequence[Line]) -> str:
         for line in lines
     }
     taken = zero_shot_choice([line.record.trial for line in lines], losses)
-    choice = f": by the loss at 0 tokens it takes trial {taken.number} so far" if taken else ""
-    return f"Tried: {SAMPLERS['nearest-budget']}. That rule retrains none of them{choice}."
+    choice = f": by the loss at 0 tokens it would take trial {taken.number}" if taken else ""
+    return f"The rule that NVIDIA ModelOpt documents retrains none of them{choice}."
 
 
 def _front(points: Sequence[Sequence[float]]) -> Options:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas.sampling import SAMPLERS
 from nas.text import read_text
 
 Problem = tuple[str, str]
@@ -203,11 +202,11 @@ FIELDS: Mapping[str, Sequence[FormField]] = {
         _sizes("num_key_value_heads", "KV heads", "the papers keep them"),
     ),
     "How to choose among them": (
-        _words("sampler", label="Sampler", hint=", ".join(SAMPLERS), is_half=True),
+        _words("sampler", label="Sampler", hint="tpe, nsga2, random, ...", is_half=True),
         FormField(
             path=("objective",),
-            label="Weighed against the loss",
-            hint="by nsga2: parameters, memory or flops",
+            label="Weighed by nsga2 against the loss",
+            hint="parameters, memory, flops",
             write=_write_cost,
             read=_read_cost,
             is_half=True,

@@ -242,6 +242,6 @@ def test_what_nvidias_rule_takes_is_told_beside_what_retraining_says(seeded):
         if line.record.trial.role is TrialRole.SEARCH
     }
     note = size_note(search, lines)
-    assert "a re-implementation of the rule that NVIDIA ModelOpt documents" in note
-    assert f"takes trial {min(before, key=before.get)} so far" in note
-    assert "takes" not in size_note(search, [])
+    assert "The rule that NVIDIA ModelOpt documents retrains none" in note
+    assert note.endswith(f"it would take trial {min(before, key=before.get)}.")
+    assert "take" not in size_note(search, [])

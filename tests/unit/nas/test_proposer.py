@@ -14,7 +14,7 @@ from nas.axes import Axes, Range
 from nas.budget import Budget
 from nas.proposer import propose
 from nas.samplers import learned
-from nas.samplers.told import ask
+from nas.samplers.told import ask, quiet
 from nas.sampling import Objective
 from nas.search import Rungs
 from nas.space import search_space
@@ -61,35 +61,6 @@ def test_the_first_proposals_are_the_same_even_draws_for_every_sampler():
         for sampler, space in spaces.items()
     }
     assert first["tpe"] == first["random"]
-
-
-def test_a_proposal_after_hundreds_of_trials_takes_a_moment():
-    """About 15 ms of this processor; without the worth of a study that lives for one question, 40."""
-    spec = small_spec(
-        num_trials=600,
-        budget=Budget(max_parameters=10**6),
-        axes=Axes(
-            num_layers=(2, 3, 4, 5, 6),
-            hidden_size=Range(start=64, stop=128, step=4),
-            intermediate_size=Range(start=32, stop=256, step=8),
-            num_attention_heads=(4, 8),
-        ),
-    )
-    space = search_space(spec)
-    architectures = [space.at(row) for row in range(0, len(space), len(space) // 500)][:500]
-    trials = [completed(number, each) for number, each in enumerate(architectures)]
-    points = [
-        TrialPoint(trial_number=trial.number, point=Point(num_tokens=num_tokens, loss=2.0, at=EPOCH))
-        for trial in trials
-        for num_tokens in (0, 16, 40, 80)
-    ]
-
-    def seconds():
-        started = time.process_time()
-        assert propose(spec, space, trials, points) is not None
-        return time.process_time() - started
-
-    assert min(seconds() for _ in range(5)) < 0.04
 
 
 def test_optuna_says_nothing_and_keeps_its_verbosity(capfd):
@@ -161,19 +132,20 @@ def test_optuna_is_told_how_each_search_trial_stands_and_of_no_other(told):
 
 def ask_by_the_book(sampler, trials, distributions, *, num_objectives=1):
     """Ask a study that Optuna made of trials that it made, each checked and copied."""
-    study = optuna.create_study(directions=["minimize"] * num_objectives, sampler=sampler)
-    for each in trials:
-        study.add_trial(
-            create_trial(
-                state=each.state,
-                values=each.values,
-                params=each.params,
-                distributions=each.distributions,
-                intermediate_values=each.intermediate_values,
-                system_attrs=each.system_attrs,
+    with quiet():
+        study = optuna.create_study(directions=["minimize"] * num_objectives, sampler=sampler)
+        for each in trials:
+            study.add_trial(
+                create_trial(
+                    state=each.state,
+                    values=each.values,
+                    params=each.params,
+                    distributions=each.distributions,
+                    intermediate_values=each.intermediate_values,
+                    system_attrs=each.system_attrs,
+                )
             )
-        )
-    return study.ask(dict(distributions)).params
+        return study.ask(dict(distributions)).params
 
 
 @pytest.mark.parametrize(
@@ -204,6 +176,37 @@ def test_a_study_answers_as_one_that_optuna_checks_and_copies(spec, monkeypatch)
         loss = simulated_loss(trial.architecture, 40)
         points.append(TrialPoint(trial_number=number, point=Point(num_tokens=40, loss=loss, at=EPOCH)))
     assert len(asked) > 10
+
+
+def test_a_proposal_after_hundreds_of_trials_takes_half_as_long_as_by_the_book(monkeypatch):
+    """15 ms where that takes 37."""
+    spec = small_spec(
+        num_trials=600,
+        budget=Budget(max_parameters=10**6),
+        axes=Axes(
+            num_layers=(2, 3, 4, 5, 6),
+            hidden_size=Range(start=64, stop=128, step=4),
+            intermediate_size=Range(start=32, stop=256, step=8),
+            num_attention_heads=(4, 8),
+        ),
+    )
+    space = search_space(spec)
+    architectures = [space.at(row) for row in range(0, len(space), len(space) // 500)][:500]
+    trials = [completed(number, each) for number, each in enumerate(architectures)]
+    points = [
+        TrialPoint(trial_number=trial.number, point=Point(num_tokens=num_tokens, loss=2.0, at=EPOCH))
+        for trial in trials
+        for num_tokens in (0, 16, 40, 80)
+    ]
+
+    def seconds():
+        started = time.process_time()
+        assert propose(spec, space, trials, points) is not None
+        return time.process_time() - started
+
+    taken = min(seconds() for _ in range(5))
+    monkeypatch.setattr(learned, "ask", ask_by_the_book)
+    assert taken < 0.6 * min(seconds() for _ in range(3))
 
 
 def test_what_optuna_wishes_for_is_made_feasible(monkeypatch):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.axes import Axes, Range
-from nas.budget import Budget
+from nas.budget import Budget, MemoryBudget, WorkBudget
 from nas.driver import Driver
 from nas.errors import InvalidSpec
 from nas.frontier import best_trial, pareto_front
@@ -118,6 +118,25 @@ def test_nearest_budget_counts_as_its_budget_does():
     counts = [trial.architecture.non_embedding_parameters for trial in searched(spec, 30)]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] == max(each.non_embedding_parameters for each in search_space(spec).architectures)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        Budget(memory=MemoryBudget(max_bytes=1_800_000, context=512)),
+        Budget(work=WorkBudget(max_flops=5_000_000, context=4096)),
+    ],
+    ids=["memory", "work"],
+)
+def test_nearest_budget_goes_by_what_the_budget_bounds(budget):
+    """Which is not by parameters where these are not bounded."""
+    spec = small_spec(sampler="nearest-budget", budget=budget)
+    (bounded,) = (limit for limit in budget.limits if limit.most is not None)
+    tried = [trial.architecture for trial in searched(spec, 30)]
+    costs = [bounded.measure(each) for each in tried]
+    assert costs == sorted(map(bounded.measure, search_space(spec).architectures), reverse=True)[:30]
+    sizes = [each.parameter_count for each in tried]
+    assert sizes != sorted(sizes, reverse=True)
 
 
 def test_the_rule_of_nearest_budget_takes_the_best_before_retraining():
