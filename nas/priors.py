@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from minitron.architecture import Architecture
-from nas.axes import AXIS_NAMES
+from nas.axes import AXIS_NAMES, AxisName
 from nas.earlier import Prior
 from nas.errors import InvalidSpec, NotFound
 from nas.history import HistoryFilter, HistoryOrder, Measured, keys_of
@@ -51,12 +51,13 @@ def prior_measurements(search: Search, space: SearchSpace, store: SearchStore) -
         for which in named or [of_parent]
         for entry in store.history.measurements(which, order=HistoryOrder.NEWEST, limit=MOST_READ)
     ]
+    choices = {name: frozenset(space.choices(name)) for name in AXIS_NAMES}
     usable = [
         each
         for each in entries
         if each.search_id != search.id
         and each.role is not TrialRole.RANDOM_INDICES
-        and _is_on_axes(each.architecture, space)
+        and _is_on_axes(each.architecture, space, choices)
     ]
     limit = min(MOST_PRIORS, search.spec.num_trials)
     taken: dict[Architecture, Prior] = {}
@@ -179,9 +180,11 @@ def _spread(ranked: Sequence[Prior], most: int) -> list[Prior]:
     return [ranked[index * len(ranked) // most] for index in range(most)]
 
 
-def _is_on_axes(architecture: Architecture, space: SearchSpace) -> bool:
+def _is_on_axes(
+    architecture: Architecture, space: SearchSpace, choices: Mapping[AxisName, Collection[int]]
+) -> bool:
     """Return whether each size is one that occurs in a space; together they may be outside its budget."""
     sizes = {name: getattr(architecture, name) for name in AXIS_NAMES}
     return replace(space.parent, **sizes) == architecture and all(
-        size in space.choices(name) for name, size in sizes.items()
+        size in choices[name] for name, size in sizes.items()
     )
