@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.budget import Budget
+from nas.budget import Budget, MemoryBudget
 from nas.frontier import Comparison
 from nas.report import MOST_TRIALS, SearchReport
 from nas.report_figures import figures
@@ -288,6 +288,16 @@ def test_the_verdict_does_not_hide_baselines_that_are_better():
         "It is better than 2 of 3 architectures drawn evenly from the space, which lose 2.7000 on average "
         "and 2.0000 at best."
     ) in told
+
+
+def test_a_budget_that_bounds_no_parameters_has_no_line_and_is_kept_to():
+    budget = Budget(memory=MemoryBudget(max_bytes=10**9, context=8))
+    search = make_search(spec=rung_spec(budget=budget), parent_parameters=10**6)
+    report = reported(search, [played_record(n, search, num_layers=4, hidden_size=96) for n in range(3)])
+    assert report.max_parameters is None
+    assert "within what the budget allows (at most 1 GB of weights and cache" in report.verdict[0]
+    drawn = {figure.name: figure.layout for figure in figures(report)}["front"]
+    assert "budget" not in [each["text"] for each in drawn["annotations"]]
 
 
 @pytest.mark.parametrize("num_trials", [0, 1, 2, 700])

@@ -108,6 +108,15 @@ def test_rows_places_and_ordinals_agree(space):
 
 
 @settings(deadline=None)
+@given(spaces())
+def test_the_largest_come_first_and_equals_in_order(space):
+    by_size = sorted(space.architectures, key=lambda each: -space.budget.count(each))
+    assert list(space.largest_first()) == by_size
+    assert by_size[0] == space.largest
+    assert space.smallest == min(space.architectures, key=space.budget.count)
+
+
+@settings(deadline=None)
 @given(spaces(), st.data())
 def test_rows_with_sizes_are_those_that_have_them(space, data):
     like = data.draw(st.sampled_from(space.architectures))
