@@ -119,6 +119,7 @@ body.body--dark .cm-editor { filter: invert(.89) hue-rotate(180deg); }
 .tag { display: inline-block; font-size: 12px; line-height: 18px; padding: 0 8px; margin: 2px 4px 0 0; border-radius: 9px;
   background: rgba(76, 110, 245, .14); color: inherit; text-decoration: none; }
 .tag:hover, .tag:focus-visible { background: rgba(76, 110, 245, .30); }
+:where(.nicegui-link) { color: var(--link); }
 a:focus-visible, .q-btn:focus-visible { outline: 2px solid var(--link); outline-offset: 1px; }
 .notes { width: 100%; overflow-wrap: anywhere; overflow-x: auto; }
 .notes :is(h1, h2, h3, h4, h5, h6) { font-size: 15px; font-weight: 600; line-height: 1.4; margin: 10px 0 4px; }
