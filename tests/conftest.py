@@ -5,6 +5,11 @@ import random
 import sys
 
 import pytest
+from hypothesis import settings
+
+# How long a test takes says nothing on a busy machine; benchmarks measure speed.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Read when torch is first imported, here or in a child process. Two spinning threads on busy cores
 # are many times slower than one.

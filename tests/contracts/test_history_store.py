@@ -26,7 +26,7 @@ from tests.searches import MEASUREMENT, after, make_point, make_search, make_spe
 
 MADE_FROM = Artifacts(parent="p", blocks="b", validation="v", scores="s", teacher="t")
 FAILURE = Failure(kind=FailureKind.ERROR, message="it broke")
-by_law = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+by_law = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def held(store, search_id="search-1", **changes):

@@ -36,7 +36,7 @@ from tests.searches import (
 
 FAILURE = Failure(kind=FailureKind.ERROR, message="it broke", traceback="Traceback\n  ...")
 IMPORTANCE = AxisImportance(num_trials=9, shares={"num_layers": 0.25, "hidden_size": 0.75})
-by_law = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+by_law = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

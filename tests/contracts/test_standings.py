@@ -21,7 +21,7 @@ from nas.trial import TrialRole, TrialState
 from tests import searches
 from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_trial
 
-by_law = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+by_law = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TRIALS = 4
 numbers = st.integers(0, TRIALS - 1)
 few = st.integers(0, 3)

@@ -177,7 +177,7 @@ def test_the_command_writes_a_study_anywhere_and_says_how_to_open_it(home, finis
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("unknown",), 1, "search unknown: not found"),
+        (("unknown",), 2, "search unknown: not found"),
         (
             ("FINISHED", "--storage", "optuna.db"),
             2,

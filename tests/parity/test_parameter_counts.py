@@ -48,7 +48,7 @@ def test_biases_of_a_plain_mlp_are_counted():
 
 
 @given(architecture=architectures())
-@settings(max_examples=40, deadline=None)  # the first model of a family imports its code
+@settings(max_examples=40)  # the first model of a family imports its code
 def test_any_shape_of_any_family_is_counted(architecture):
     config = student_config(
         {

@@ -67,6 +67,7 @@ def test_rankings_as_a_table():
     text = heat_map([agreement(0, 10, -0.5), agreement(0, 20, 0.25), agreement(10, 20, None, 2)])
     cells = re.findall(r"<td[^>]*>(.*?)</td>", text)
     assert [re.sub("<[^>]+>", " ", cell).split() for cell in cells] == [
+        ["tokens"],
         ["-0.50", "n", "=", "9"],
         ["0.25", "n", "=", "9"],
         [],

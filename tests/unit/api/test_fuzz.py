@@ -160,7 +160,6 @@ def check(response: httpx.Response, operation: dict) -> None:
 @pytest.mark.parametrize("operation_id", sorted(OPERATIONS.keys() - ENDLESS))
 @settings(
     max_examples=60,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -63,7 +63,6 @@ TURNS = itertools.count()
 @DESCRIBED.parametrize()
 @settings(
     max_examples=40,
-    deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )

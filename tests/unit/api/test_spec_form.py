@@ -69,7 +69,7 @@ def test_what_are_no_sizes(text):
 
 
 @given(choices, choices)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_what_a_field_shows_means_what_it_shows(before, after):
     """Also where a range takes the place of a list, or the other way round."""
     field = FIELD["axes.intermediate_size"]

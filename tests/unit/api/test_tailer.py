@@ -114,7 +114,7 @@ async def play(bench, steps):
 
 
 @given(steps=steps)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_each_follower_gets_each_event_once_and_in_order(steps):
     async def run():
         bench = Bench()

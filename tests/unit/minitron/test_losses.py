@@ -87,7 +87,7 @@ def test_losses_on_top_k(loss, k):
 
 
 @given(k=st.integers(1, V), scale=st.sampled_from([0.1, 3.0, 10.0]), seed=st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_top_k_answers_in_float16_are_proper_distributions(k, scale, seed):
     """The loss is that of the rounded teacher, never below 0."""
     exact = top_k_answer(logits(seed + 1, scale), k)

@@ -72,7 +72,7 @@ texts = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(texts=texts, needed=st.builds(needs, *[st.integers(0, 300)] * 3), seed=st.integers(0, 3))
 def test_no_document_is_on_two_sides_or_counted_twice(texts, needed, seed):
     packed = Packed(needed, seed=seed).fill(Document(text, "") for text in texts)
@@ -96,7 +96,7 @@ def test_a_document_is_on_its_side_unless_it_is_borrowed():
         assert set(sides_of(packed.texts(side)).values()) == {side}
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(order=st.permutations(range(120)), seed=st.integers(0, 9))
 def test_what_is_borrowed_does_not_depend_on_the_order(order, seed):
     """Only as much as is missing, and never what the side has of its own."""
@@ -197,7 +197,6 @@ def test_what_another_source_held_is_not_taken_again():
     }
 
 
-@settings(deadline=None)
 @given(
     total=st.integers(0, 10_000),
     weights=st.lists(st.floats(0, 1e300, allow_nan=False), min_size=1, max_size=8).filter(any),

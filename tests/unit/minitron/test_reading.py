@@ -210,7 +210,7 @@ def test_one_long_file_among_others_becomes_many_documents_too(tmp_path, monkeyp
     assert "".join(text for text in found if text != "short") == sentences(2_000)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     pieces=st.lists(
         st.sampled_from(["word ", "x" * 3_000, "\n", "\n\n", "line " * 500 + "\n", " "]), max_size=40

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import IntDistribution
 
@@ -51,7 +51,6 @@ def test_what_auto_means_for_a_parent_never_changes(name):
     assert ", ".join([*told, f"KV {kv_heads}"]) == GOLDEN[name]
 
 
-@settings(deadline=None)
 @given(architectures(), st.floats(0.01, 1), st.sampled_from(AXIS_NAMES))
 def test_sizes_reach_from_the_parents_down_to_the_share_and_no_deeper(parent, share, name):
     sizes = resolved(Axes(**{name: Auto(auto_from=share)}), parent).sizes(name, parent, hidden_size=0)
@@ -60,7 +59,6 @@ def test_sizes_reach_from_the_parents_down_to_the_share_and_no_deeper(parent, sh
     assert share * whole <= sizes[0]
 
 
-@settings(deadline=None)
 @given(
     architectures(),
     st.sampled_from(("num_layers", "hidden_size", "intermediate_size", "num_attention_heads")),
@@ -75,7 +73,6 @@ def test_every_size_of_one_axis_is_legal_with_the_parents_other_sizes(parent, na
         family_named(parent.family).check(shape)
 
 
-@settings(deadline=None)
 @given(architectures())
 def test_a_space_of_nothing_but_auto_is_not_empty(parent):
     assert parent in SearchSpace(parent, ALL, Budget(max_parameters=2**40))

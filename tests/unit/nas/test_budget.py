@@ -1,7 +1,7 @@
 """A budget is windows of parameters, memory and work, both ends of each included."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minitron.parents import parent_architecture
@@ -14,7 +14,6 @@ from tests.strategies import architectures
 TINY = parent_architecture("builtin:tiny")
 
 
-@settings(deadline=None)
 @given(architectures(), st.integers(0, 40_000), st.integers(0, 40_000))
 def test_a_refusal_an_excess_and_the_window_agree(architecture, low, width):
     budget = Budget(min_parameters=low, max_parameters=low + width)

@@ -92,7 +92,7 @@ def test_text_goes_into_a_file_without_colours(nas, behind, tmp_path):
 
 
 def test_a_search_that_is_not_there_is_told(nas, behind):
-    assert "search none: not found" in nas("none", "--server", behind[2], code=1)
+    assert "search none: not found" in nas("none", "--server", behind[2], code=2)
 
 
 def test_a_search_of_this_home_needs_no_server(nas, tmp_path, monkeypatch):

@@ -115,7 +115,7 @@ def test_what_is_not_known_by_content_stands_for_nothing():
     assert keys_of(SPEC, ARTIFACTS, TrialRole.RANDOM_ARCHITECTURE) == keys_of(SPEC, ARTIFACTS)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(specs, specs)
 def test_keys_are_the_same_for_the_same_and_are_no_others(one, other):
     assert keys_of(one, ARTIFACTS) == keys_of(replace(one), ARTIFACTS)

@@ -25,7 +25,7 @@ def read_all(path, limit):
         offset = part.next_offset
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(codec="utf-8"), max_size=60), limit=st.integers(4, 40))
 def test_the_ranges_of_any_text_join_to_it(tmp_path, text, limit):
     path = tmp_path / "log"

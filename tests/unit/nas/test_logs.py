@@ -46,7 +46,7 @@ def test_long_lines_are_bounded_and_none_begins_in_its_middle(log):
     assert read_tail(log, 10, max_bytes=20).lines == ("z" * 19,)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=300), num_lines=st.integers(1, 9), max_bytes=st.integers(1, 400))
 def test_any_bytes_are_read_as_text(log, content, num_lines, max_bytes):
     log.write_bytes(content)

@@ -55,7 +55,7 @@ def histories(draw: st.DrawFn) -> list[TrialRecord]:
     return records
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(histories(), st.sampled_from([1, 4]))
 def test_parts_add_up_to_what_standing_counts(records, processes):
     search = make_search(spec=make_spec(resources=Resources(processes=processes)))
@@ -125,7 +125,7 @@ def judgement(zone):
     return zone.sizes, zone.num_trials, zone.num_behind, zone.chance, zone.never_works
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(tries, st.randoms(use_true_random=False))
 def test_zones_part_the_trials_whatever_their_order_and_the_scale_of_losses(found, random):
     search, records = tried(found)
@@ -146,7 +146,7 @@ def test_zones_part_the_trials_whatever_their_order_and_the_scale_of_losses(foun
     assert list(map(judgement, doubled.pairs)) == list(map(judgement, told.pairs))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(tries)
 def test_no_trial_of_a_zone_that_never_works_is_near_the_median(found):
     told = zones(*tried(found))

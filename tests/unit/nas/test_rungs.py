@@ -51,7 +51,6 @@ def test_without_rungs_the_end_is_the_only_one():
     assert found.num_tokens == 80
 
 
-@settings(deadline=None)
 @given(
     st.integers(8, 64),
     st.integers(1, 400),
@@ -163,7 +162,7 @@ def test_stopping_the_last_below_a_rung_closes_the_rung_above():
     assert found == Decisions(advance=(2,), stop=(0, 1))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_deciding_until_nothing_moves_leaves_nobody_waiting(data):
     """Whatever the losses and failures: every trial ends, and the best at the last rung is not lost."""

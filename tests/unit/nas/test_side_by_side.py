@@ -54,7 +54,7 @@ def test_nothing_is_lost_where_a_field_is_text_in_one_and_a_section_in_another()
     assert told["axes.num_layers.start"] == (None, 4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(specs, specs)
 def test_differences_are_none_exactly_between_the_same(one, other):
     assert differences([one, one, one]) == ()

@@ -6,7 +6,7 @@ from itertools import product
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minitron.architecture import Architecture, BlockTraits
@@ -140,7 +140,6 @@ def choices(size):
     return st.none() | listed | ranges
 
 
-@settings(deadline=None)
 @given(st.data(), architectures())
 def test_a_space_is_what_checking_each_combination_gives(data, parent):
     """Whatever the parent, the axes and the window: the same architectures in the same order."""
@@ -293,7 +292,6 @@ def test_along_the_mlp_axis_multiples_are_neighbours():
     }  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_what_is_nearest_is_nearest(data):
     """By a plain search over all that is not excluded, axes counting as equally long."""

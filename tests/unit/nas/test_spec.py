@@ -29,7 +29,7 @@ def problems(data) -> dict[str, str]:
     return dict(caught.value.problems)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(searches.specs)
 def test_spec_survives_json_and_yaml(spec):
     content = spec_to_json(spec)
@@ -54,7 +54,7 @@ def test_text_that_yaml_could_take_for_something_else_stays_text():
     ],
 )
 def test_what_is_dumped_is_json_and_loads_equal(cls, values):
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(values)
     def holds(value):
         assert load(cls, json.loads(json.dumps(dump(value), allow_nan=False))) == value
@@ -298,7 +298,7 @@ def test_dates_and_words_for_booleans_are_not_guessed_into_text_fields():
     }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -32,21 +32,20 @@ mappings = st.dictionaries(names, values, max_size=4)
 
 
 @given(mappings, mappings)
-@settings(deadline=None)
 def test_a_patched_text_says_what_a_merge_patch_makes(content, patch):
     text = yaml_of(content)
     assert read_text(patched_text(text, patch)) == merge(read_text(text), patch)
 
 
 @given(searches.specs, mappings)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_so_it_does_with_whole_specs(spec, patch):
     text = yaml_of(spec_to_json(spec))
     assert read_text(patched_text(text, patch)) == merge(read_text(text), patch)
 
 
 @given(searches.specs)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_brief_text_is_the_same_spec(spec):
     assert parse_spec(brief_text(spec)) == spec
 

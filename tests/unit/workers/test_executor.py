@@ -199,8 +199,8 @@ def test_an_idle_worker_that_dies_costs_no_trial(bench):
     killed = []
     save = search.store.save_trial
 
-    def save_and_kill(trial, lease):
-        save(trial, lease)
+    def save_and_kill(trial, *rest):
+        save(trial, *rest)
         if trial.state is TrialState.COMPLETED and not killed:
             killed.extend(search.pids())
             os.kill(killed[0], signal.SIGKILL)

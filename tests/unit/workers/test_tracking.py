@@ -160,7 +160,7 @@ def test_points_belong_to_the_attempt_that_measured_them_however_often_they_are_
     assert steps == sorted(set(steps))
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at_once=st.integers(1, 40), kills=st.lists(st.integers(1, 30), min_size=1, max_size=3))
 def test_a_projector_killed_between_any_two_words_to_mlflow_leaves_nothing_out_and_nothing_twice(
     bench, at_once, kills

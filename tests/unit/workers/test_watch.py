@@ -11,7 +11,7 @@ import pytest
 from nas.clock import utc_now
 from nas.errors import StoreUnavailable
 from nas.storage.memory import InMemoryStore
-from tests.fakes import running_search, small_spec
+from tests.fakes import END_OF_TIME, running_search, small_spec
 from workers import watch as module
 from workers.watch import Reason, Watch
 
@@ -76,7 +76,7 @@ def test_an_orphan_ends(make_watch, monkeypatch):
 
 def test_what_another_has_taken_is_left_to_it(store, make_watch):
     watch = make_watch()
-    assert _claim(store, "another")  # the lease of the fixture had no term
+    assert store.claim("s1", "another", at=END_OF_TIME, until=END_OF_TIME)
     with watch:
         _until(watch.must_stop)
     assert watch.reason is Reason.LOST_LEASE
