@@ -126,7 +126,7 @@ class _Run:
             return self._ended()
         except _Interrupted as error:
             logger.info("search %s: left as it is: %s", self._lease.search_id, error)
-            return NOT_OURS if self._watch.reason is Reason.LOST_LEASE else SUCCESS
+            return NOT_OURS if self._watch.reason in {Reason.LOST_LEASE, Reason.KILLED} else SUCCESS
         except NotNow as error:
             logger.warning("search %s: waits: %s", self._lease.search_id, error)
             self._report(Progress(stage=error.stage))
