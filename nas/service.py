@@ -168,7 +168,7 @@ class SearchService(Retrospect):
         Args:
             spec: What is asked.
             flops_per_second: What one process of a trial computes; None takes what was stated for this
-                service, else what earlier trials with the same resources did, if there are any.
+                service, else what earlier trials with the same resources did, if there are any it may see.
             workspaces: Those that it may be submitted in; None: all.
 
         Raises:
@@ -178,11 +178,11 @@ class SearchService(Retrospect):
         require_sources(spec, self._store, workspaces)
         stated = flops_per_second or self._device_flops
         rate = Rate(flops_per_second=stated, source="as stated") if stated else None
-        found = estimate(spec, space, rate=rate or self._measured_rate(spec))
+        found = estimate(spec, space, rate=rate or self._measured_rate(spec, workspaces))
         return replace(found, unchecked=unchecked)
 
-    def _measured_rate(self, spec: SearchSpec) -> Rate | None:
-        """Return what trials with these resources computed a second: of the same parent, else of any."""
+    def _measured_rate(self, spec: SearchSpec, workspaces: Collection[str] | None) -> Rate | None:
+        """Return what trials of these workspaces with these resources computed a second: of the same parent, else of any."""
 
         def are_alike(other: SearchSpec) -> bool:
             ours, theirs = spec.resources, other.resources
@@ -190,7 +190,8 @@ class SearchService(Retrospect):
                 theirs, memory_bytes=None, threads=0
             )
 
-        succeeded = SearchFilter(states=(SearchState.SUCCEEDED,))
+        seen = None if workspaces is None else tuple(sorted(workspaces))
+        succeeded = SearchFilter(states=(SearchState.SUCCEEDED,), workspaces=seen)
         latest = self._store.list_searches(succeeded, limit=RATED_SEARCHES)
         alike = [search for search in latest if are_alike(search.spec)]
         same = [search for search in alike if search.spec.parent == spec.parent]

@@ -32,8 +32,8 @@ class Exhaustive:
 class NearestBudget:
     """The architectures nearest to the upper end of the budget, the largest first: how NVIDIA ModelOpt chooses.
 
-    A re-implementation of the rule that its documentation tells: candidates are sorted by the parameters that the
-    budget limits, and the first few are looked at. Equals come in the order of the space.
+    A re-implementation of the rule that its documentation tells: candidates are sorted by the first cost that the
+    budget limits, parameters where it limits those, and the first few are looked at. Equals come in the order of the space.
     """
 
     def propose(self, space: SearchSpace, past: Past, random: Random) -> Architecture | None:

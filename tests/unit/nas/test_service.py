@@ -355,6 +355,8 @@ def test_the_rate_is_stated_or_what_like_trials_measured(service, store, clock, 
     assert measured.rate.source == "the median of 1 trials of builtin:tiny"
     assert measured.hours > 0
     assert service.plan(replace(SPEC, resources=Resources(cpus=2))).rate is None
+    assert service.plan(SPEC, workspaces=("default",)).rate == measured.rate
+    assert service.plan(SPEC, workspaces=("another",)).rate is None, "what others measured is theirs"
     always = SearchService(store, artifact_root=tmp_path, device_flops=5e9)
     assert always.plan(SPEC).rate.flops_per_second == 5e9
 
