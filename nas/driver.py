@@ -280,8 +280,7 @@ class Driver:
         if trial.role is not TrialRole.SEARCH:
             self._ledger.save(trial.advanced())
             return
-        assert trial.checkpoint is not None, "a point at a rung comes with a checkpoint"
-        waiting = trial.parked(trial.checkpoint)
+        waiting = trial.parked()
         decisions = self._decide(waiting)
         if trial.number in decisions.advance:
             self._ledger.save(trial.advanced())
@@ -299,7 +298,7 @@ class Driver:
             list(trials.values()),
             self._ledger.losses,
             self.schedule,
-            keep=self.spec.rungs.keep,
+            asked=self.spec.rungs,
             more_to_come=self._more_to_come(),
         )
 
@@ -350,8 +349,7 @@ class Driver:
         for trial in self._ledger.searched:
             was_running = trial.state in {TrialState.RUNNING, TrialState.PROPOSED}
             if was_running and self._is_measured(trial) and not self._is_at_last_rung(trial):
-                assert trial.checkpoint is not None, "it is stored before the point at a rung"
-                self._ledger.save(trial.parked(trial.checkpoint))
+                self._ledger.save(trial.parked())
 
     def _settle_priors(self) -> None:
         """Settle once what proposals begin from: later they would begin from something else after a restart."""

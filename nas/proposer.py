@@ -9,7 +9,7 @@ from random import Random
 from minitron.architecture import Architecture
 from nas.earlier import Prior
 from nas.samplers.learned import Nsga2, Tpe
-from nas.samplers.ordered import Exhaustive, NearestBudget
+from nas.samplers.ordered import Alternating, Exhaustive, NearestBudget
 from nas.samplers.sampler import Draws, Hint, Past, Sampler
 from nas.search import SearchSpec
 from nas.space import SearchSpace
@@ -49,7 +49,12 @@ def sampler_of(spec: SearchSpec, hint: Hint | None = None) -> Sampler:
         case "nearest-budget":
             return NearestBudget()
         case "tpe":
-            return Tpe(num_trials=spec.num_trials, start=Draws(hint=hint))
+            return Tpe(num_trials=spec.num_trials, start=_start(spec, hint))
         case "nsga2":
             assert spec.objective is not None, "a spec without one is refused"
             return Nsga2(num_trials=spec.num_trials, objective=spec.objective, start=Draws(hint=hint))
+
+
+def _start(spec: SearchSpec, hint: Hint | None) -> Sampler:
+    """Return what proposes while there is nothing to learn from."""
+    return Alternating(others=Draws()) if spec.prior == "budget" else Draws(hint=hint)

@@ -5,18 +5,16 @@ whoever asks and however often. Knows no store and no executor.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nas.search import SearchSpec
+from nas.confidence import ASSUMED, Losses, agreement_with_later, share_advancing
+from nas.search import Rungs, SearchSpec
 from nas.storage.store import TrialPoint
 from nas.trial import Trial, TrialRole, TrialState
 
 _GONE = {TrialState.FAILED, TrialState.CANCELLED}
 """A trial that ended so after it had advanced has left its place to another."""
-
-Losses = Mapping[int, Mapping[int, float]]
-"""Held-out nats per token by trial number and tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +45,7 @@ def schedule(spec: SearchSpec) -> Schedule:
     sequence_length = spec.data.sequence_length
     tokens_per_step = spec.training.blocks_per_step(sequence_length) * sequence_length
     num_steps = spec.training.num_steps(sequence_length)
-    rungs = {max(1, _floor(fraction * num_steps)) for fraction in spec.rungs.fractions} | {num_steps}
+    rungs = {_rung(fraction, num_steps) for fraction in spec.rungs.fractions} | {num_steps}
     points = {num_steps * n // spec.num_points for n in range(1, spec.num_points + 1)}
     return Schedule(
         points=tuple(steps * tokens_per_step for steps in sorted({0} | points | rungs)),
@@ -64,17 +62,18 @@ def losses_by_trial(points: Iterable[TrialPoint]) -> dict[int, dict[int, float]]
 
 
 def decide(
-    trials: Sequence[Trial], losses: Losses, schedule: Schedule, *, keep: float, more_to_come: bool
+    trials: Sequence[Trial], losses: Losses, schedule: Schedule, *, asked: Rungs, more_to_come: bool
 ) -> Decisions:
     """Return which waiting trials advance and which stop.
 
-    At each rung but the last, the best ``keep`` of all trials measured there advance, as soon as they
-    are among them. Once no other trial can reach a rung, at least one advances from it and those left
+    At each rung but the last, the best of all trials measured there advance, as many as ``shares`` says, as soon as
+    they are among them. Once no other trial can reach a rung, at least one advances from it and those left
     waiting there stop. ``more_to_come``: whether further trials will be proposed.
     """
     searched = {trial.number: trial for trial in trials if trial.role is TrialRole.SEARCH}
     advance: set[int] = set()
     stop: set[int] = set()
+    keeps = shares(trials, losses, schedule, asked)
     is_closed = not more_to_come
     for rung, num_tokens in enumerate(schedule.rungs[:-1]):
         measured = [number for number in searched if num_tokens in losses.get(number, {})]
@@ -84,7 +83,7 @@ def decide(
             for number in ranked
             if searched[number].state is TrialState.WAITING and searched[number].rung == rung
         ]
-        best = set(ranked[: num_advancing(len(ranked), keep)])
+        best = set(ranked[: num_advancing(len(ranked), keeps[rung])])
         passing = [number for number in waiting if number in best]
         is_closed = is_closed and not any(
             trial.rung <= rung and not trial.state.is_final and number not in stop and number not in measured
@@ -101,6 +100,33 @@ def decide(
     return Decisions(advance=tuple(sorted(advance)), stop=tuple(sorted(stop)))
 
 
+def shares(trials: Iterable[Trial], losses: Losses, schedule: Schedule, asked: Rungs) -> tuple[float, ...]:
+    """Return which share of the trials measured at each rung but the last advances from it, as of now.
+
+    Args:
+        trials: Of a search; only those of role SEARCH count.
+        losses: By trial.
+        schedule: Of the search.
+        asked: What its spec says.
+    """
+    if not asked.adaptive:
+        return (asked.keep,) * (len(schedule.rungs) - 1)
+    searched = {
+        trial.number: losses[trial.number]
+        for trial in trials
+        if trial.role is TrialRole.SEARCH and trial.number in losses
+    }
+    return tuple(
+        share_advancing(asked.keep, agreement_with_later(searched, schedule.rungs[rung:]))
+        for rung in range(len(schedule.rungs) - 1)
+    )
+
+
+def assumed_share(asked: Rungs) -> float:
+    """Return which share is taken to advance from a rung before anything is measured."""
+    return share_advancing(asked.keep, ASSUMED) if asked.adaptive else asked.keep
+
+
 def num_advancing(num_measured: int, keep: float) -> int:
     """Return how many of the trials measured at a rung advance from it."""
     return _floor(num_measured * keep)
@@ -113,8 +139,13 @@ def expected_tokens(spec: SearchSpec, schedule: Schedule, num_feasible: int) -> 
     total = num_baselines * schedule.num_tokens
     for before, num_tokens in zip((0, *schedule.rungs), schedule.rungs, strict=False):
         total += num_trials * (num_tokens - before)
-        num_trials = max(1, _floor(num_trials * spec.rungs.keep))
+        num_trials = max(1, _floor(num_trials * assumed_share(spec.rungs)))
     return total
+
+
+def _rung(fraction: float, num_steps: int) -> int:
+    """Return the step of a rung; only one that is asked for before any retraining is at none."""
+    return max(1, _floor(fraction * num_steps)) if fraction else 0
 
 
 def _floor(value: float) -> int:

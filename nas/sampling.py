@@ -19,8 +19,10 @@ SAMPLERS: Mapping[SamplerName, str] = {
 }
 """What each is, for people."""
 Order = Literal["space", "shuffled"]
-PriorName = Literal["none", "importance_kept"]
-"""``importance_kept`` prefers students that keep more of the parent's measured importance."""
+PriorName = Literal["none", "budget", "importance_kept"]
+"""``budget``: with ``tpe`` every other one is nearest to the budget's upper end, as most often the best students are as
+large as allowed; the rest is drawn evenly. ``importance_kept`` prefers students that keep more of the parent's
+measured importance. The zero-shot loss of pruned models is a rung at 0 tokens."""
 LARGEST = 10**9
 
 
@@ -103,7 +105,7 @@ def not_sampled(
     if sampler != "exhaustive" and order != "space":
         reason = f"found {order}, allowed with sampler {sampler}: space; only exhaustive has an order"
         problems.append(("order", reason))
-    if sampler not in ("tpe", "nsga2") and prior != "none":
-        reason = f"found {prior}, allowed with sampler {sampler}: none; only tpe and nsga2 learn"
+    if sampler not in ("tpe", "nsga2") and prior == "importance_kept":
+        reason = f"found {prior}, allowed with sampler {sampler}: none or budget; only tpe and nsga2 learn"
         problems.append(("prior", reason))
     return problems

@@ -39,21 +39,26 @@ MOST_PROCESSES = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rungs:
-    """Where trials are compared on their way: fractions of ``training.num_tokens``, ascending.
+    """Where trials are compared on their way, and how many of them go on.
 
-    The last rung, at the whole length, is always there and not listed. At each listed rung the best
-    ``keep`` of the trials advance. The papers saw rankings settle after three quarters of the light
-    retraining, so early rungs with a small ``keep`` lose winners.
+    The last rung, at the whole length, is always there and not listed. The defaults were settled on one table of
+    measured losses and judged on another; see ``tests/benchmarks/SEARCH.md``.
     """
 
-    fractions: tuple[float, ...] = ()
-    keep: float = 0.5
+    fractions: tuple[float, ...] = (0.0, 1 / 16, 1 / 4)
+    """Of ``training.num_tokens``, ascending; at 0 trials are compared before any retraining. None: all are trained to
+    the end."""
+    keep: float = 0.25
+    """The share of the trials measured at a listed rung that advances from it."""
+    adaptive: bool = True
+    """Whether more advance, up to all, the less the ranking at a rung has agreed with those at later ones: the papers
+    saw rankings settle after three quarters of the light retraining, where ``keep`` alone would lose winners."""
 
     def __post_init__(self) -> None:
         ascending = all(a < b for a, b in zip(self.fractions, self.fractions[1:], strict=False))
-        if not ascending or any(not 0 < fraction < 1 for fraction in self.fractions):
+        if not ascending or any(not 0 <= fraction < 1 for fraction in self.fractions):
             found = list(self.fractions)
-            raise InvalidSpec((("rungs.fractions", f"found {found}, allowed: ascending, between 0 and 1"),))
+            raise InvalidSpec((("rungs.fractions", f"found {found}, allowed: ascending, from 0 to below 1"),))
         if not 0 < self.keep < 1:
             raise InvalidSpec((("rungs.keep", f"found {self.keep}, allowed: between 0 and 1"),))
 
@@ -131,7 +136,7 @@ class SearchSpec:
     """Tasks that teacher and best students are put to after the trials; None: none."""
     num_points: int = 4
     """Held-out evaluations on the way to the last rung, evenly spaced in tokens, the last included."""
-    num_trials: int = 20
+    num_trials: int = 60
     max_parallel: int = 2
     rungs: Rungs = field(default_factory=Rungs)
     sampler: SamplerName = "tpe"
@@ -139,8 +144,8 @@ class SearchSpec:
     """In which ``exhaustive`` goes: from small sizes to large ones, or shuffled by the seed."""
     objective: Objective | None = None
     """What ``nsga2`` weighs against the loss. The winner is the trial of lowest loss in any case."""
-    prior: PriorName = "none"
-    """What picks the first trials of ``tpe`` and ``nsga2``, before they have anything to learn from."""
+    prior: PriorName = "budget"
+    """What picks the first trials of samplers that learn, before they have anything to learn from."""
     resources: Resources = field(default_factory=Resources)
     comparisons: Comparisons = field(default_factory=Comparisons)
     history: HistoryUse = field(default_factory=HistoryUse)

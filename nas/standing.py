@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from nas.frontier import gap_closed
-from nas.rungs import Schedule, losses_by_trial, schedule
+from nas.rungs import Schedule, assumed_share, losses_by_trial, schedule, shares
 from nas.search import Search, SearchSpec
 from nas.storage.store import TrialPoint
 from nas.tally import Tally, TrialGroup
@@ -81,9 +81,9 @@ def with_waits(
 ) -> list[TrialRecord]:
     """Return records that say why their trials wait, told from all trials and points of their search."""
     losses, plan = losses_by_trial(points), schedule(spec)
+    keeps = shares(trials, losses, plan, spec.rungs)
     return [
-        replace(record, waiting=trial_waits(record.trial, trials, losses, plan, spec.rungs.keep))
-        for record in records
+        replace(record, waiting=trial_waits(record.trial, trials, losses, plan, keeps)) for record in records
     ]
 
 
@@ -130,13 +130,15 @@ def _ahead(search: Search, groups: Iterable[TrialGroup]) -> _Ahead:
     for group in groups:
         roles[group.role] += group.size
         if not group.state.is_final:
-            keep = spec.rungs.keep if group.role is TrialRole.SEARCH else 1.0
+            keep = assumed_share(spec.rungs) if group.role is TrialRole.SEARCH else 1.0
             num_trials += group.size
             num_tokens += group.size * _to_the_end(plan, group.num_tokens, keep)
     to_come = max(0, min(spec.num_trials, search.num_feasible) - roles.pop(TrialRole.SEARCH, 0))
     baselines = spec.comparisons.random_architectures + spec.comparisons.random_indices
     baselines_to_come = max(0, baselines - roles.total())
-    num_tokens += to_come * _to_the_end(plan, 0, spec.rungs.keep) + baselines_to_come * plan.num_tokens
+    num_tokens += (
+        to_come * _to_the_end(plan, 0, assumed_share(spec.rungs)) + baselines_to_come * plan.num_tokens
+    )
     return _Ahead(num_trials=num_trials + to_come + baselines_to_come, num_tokens=num_tokens)
 
 

@@ -210,11 +210,9 @@ class Trial:
         """The worker has written a student that the trial can go on from."""
         return self._moved((TrialState.RUNNING,), checkpoint=checkpoint)
 
-    def parked(self, checkpoint: str) -> "Trial":
-        """The trial has reached its rung and waits there to be compared."""
-        return self._moved(
-            (TrialState.PROPOSED, TrialState.RUNNING), state=TrialState.WAITING, checkpoint=checkpoint
-        )
+    def parked(self) -> "Trial":
+        """The trial has reached its rung and waits there to be compared, with what it saved there if it has trained."""
+        return self._moved((TrialState.PROPOSED, TrialState.RUNNING), state=TrialState.WAITING)
 
     def advanced(self) -> "Trial":
         """The trial may train on to the next rung; a waiting one is started when a worker is free."""

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nas.rungs import Losses, Schedule, num_advancing
+from nas.confidence import Losses
+from nas.rungs import Schedule, num_advancing
 from nas.search import Search, SearchState
 from nas.trial import Trial, TrialRole, TrialState
 
@@ -129,7 +130,7 @@ def _queued(search: Search, queue: Sequence[str], capacity: Capacity) -> Waiting
 
 
 def trial_waits(
-    trial: Trial, trials: Sequence[Trial], losses: Losses, plan: Schedule, keep: float
+    trial: Trial, trials: Sequence[Trial], losses: Losses, plan: Schedule, keeps: Sequence[float]
 ) -> Waiting | None:
     """Return why a trial waits; None where it does not.
 
@@ -138,7 +139,7 @@ def trial_waits(
         trials: All of its search.
         losses: All held-out losses of its search.
         plan: Where trials are compared.
-        keep: The share of trials that advances from a rung.
+        keeps: The share of trials that advances from each rung; see ``nas.rungs.shares``.
     """
     if trial.state is not TrialState.WAITING:
         return None
@@ -151,7 +152,7 @@ def trial_waits(
     if trial.number not in at_rung:
         return Waiting(kind=WaitingKind.PLACE, text="has advanced, and goes on as soon as a worker is free")
     ranked = sorted(at_rung, key=lambda number: (at_rung[number], number))
-    position, best = ranked.index(trial.number) + 1, num_advancing(len(ranked), keep)
+    position, best = ranked.index(trial.number) + 1, num_advancing(len(ranked), keeps[trial.rung])
     advance = (
         f"the best {best} advance" if best > 1 else "the best one advances" if best else "none advances yet"
     )

@@ -68,7 +68,7 @@ def small_spec(**changes: Any) -> SearchSpec:
             num_points=5,
             num_trials=6,
             max_parallel=2,
-            rungs=Rungs(fractions=(0.5,), keep=0.5),
+            rungs=Rungs(fractions=(0.5,), keep=0.5, adaptive=False),
         ),
         **changes,
     )

@@ -32,7 +32,7 @@ def hint_of(spec: SearchSpec, prepared: Prepared) -> Hint | None:
     Raises:
         ArtifactMismatch: The scores are not those that were prepared.
     """
-    if spec.prior == "none":
+    if spec.prior != "importance_kept":
         return None
     return ImportanceKept.read(
         prepared.scores_path,

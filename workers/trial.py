@@ -132,7 +132,7 @@ class TrialEvaluator:
                     saved_at = time.monotonic()
                 yield TrialReport(num_tokens=retraining.num_tokens)
             history = self._measured(retraining, history)
-            if target in stops.rungs[:-1]:
+            if target and target in stops.rungs[:-1]:  # before any training, pruning anew is as quick
                 self._save(retraining, history, states)
                 saved_at = time.monotonic()
             if target < stops.num_tokens:

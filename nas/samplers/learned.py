@@ -11,7 +11,8 @@ from optuna.samplers import NSGAIISampler, TPESampler
 
 from minitron.architecture import Architecture
 from nas.priors import told_losses
-from nas.samplers.sampler import Draws, Past
+from nas.samplers.foreseen import foreseen
+from nas.samplers.sampler import Past, Sampler
 from nas.samplers.told import OPTUNA_STATES, ask, distributions_of, told
 from nas.sampling import Objective
 from nas.space import SearchSpace
@@ -28,6 +29,10 @@ GENERATION = "NSGAIISampler:generation"
 """The system attribute by which Optuna's sampler knows the generation of a trial that it proposed."""
 
 
+_UNTOLD = {TrialState.FAILED, TrialState.CANCELLED}
+"""Trials whose losses on the way are no verdict: one broke down after them, or people ended it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tpe:
     """The tree-structured Parzen estimator (Bergstra et al., 2011), over all axes at once.
@@ -37,12 +42,12 @@ class Tpe:
     """
 
     num_trials: int
-    start: Draws
+    start: Sampler
 
     def propose(self, space: SearchSpace, past: Past, random: Random) -> Architecture | None:
         """See ``Sampler``."""
-        num_compared = past.count(TrialState.COMPLETED, TrialState.STOPPED)
-        if num_compared + len(past.priors) < min(MAX_STARTUP_TRIALS, max(1, self.num_trials // 2)):
+        known = foreseen(_told_by(past))
+        if len(known) + len(past.priors) < min(MAX_STARTUP_TRIALS, max(1, self.num_trials // 2)):
             return self.start.propose(space, past, random)
         sampler = TPESampler(
             n_startup_trials=0,
@@ -53,8 +58,7 @@ class Tpe:
             seed=random.getrandbits(32),
         )
         distributions = distributions_of(space)
-        measured = {trial.number: trial.measurement.loss for trial in past.trials if trial.measurement}
-        values, prior_values = told_losses(measured, past.priors)
+        values, prior_values = told_losses(known, past.priors)
         trials = [
             told(
                 prior.architecture,
@@ -70,13 +74,25 @@ class Tpe:
                 trial.architecture,
                 space,
                 distributions,
-                state=OPTUNA_STATES[trial.state],
-                values=[values[trial.number]] if trial.measurement else None,
-                losses=past.losses.get(trial.number),
+                state=OPTUNA_STATES[TrialState.COMPLETED if trial.number in known else trial.state],
+                values=[values[trial.number]] if trial.number in known else None,
             )
             for trial in past.trials
         ]
         return space.nearest(ask(sampler, trials, distributions), past.tried)
+
+
+def _told_by(past: Past) -> dict[int, dict[int, float]]:
+    """Return the losses on the way, by trial number and tokens, of the trials that tell something."""
+    told = {
+        trial.number: dict(past.losses.get(trial.number, {}))
+        for trial in past.trials
+        if trial.state not in _UNTOLD
+    }
+    for trial in past.trials:
+        if trial.measurement:
+            told[trial.number][trial.measurement.num_tokens] = trial.measurement.loss
+    return told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +105,7 @@ class Nsga2:
 
     num_trials: int
     objective: Objective
-    start: Draws
+    start: Sampler
 
     def propose(self, space: SearchSpace, past: Past, random: Random) -> Architecture | None:
         """See ``Sampler``."""

@@ -6,7 +6,7 @@ from random import Random
 
 from minitron.architecture import Architecture
 from nas.rungs import Losses
-from nas.samplers.sampler import Past
+from nas.samplers.sampler import Past, Sampler
 from nas.sampling import Order
 from nas.space import SearchSpace
 from nas.trial import Trial, TrialRole
@@ -40,6 +40,18 @@ class NearestBudget:
         """See ``Sampler``; nothing is left to chance."""
         del random
         return _first(space.largest_first(), past)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternating:
+    """One of the nearest to the budget, then one of others, and so on: most often the best students are as large as allowed."""
+
+    others: Sampler
+
+    def propose(self, space: SearchSpace, past: Past, random: Random) -> Architecture | None:
+        """See ``Sampler``."""
+        sampler = self.others if len(past.trials) % 2 else NearestBudget()
+        return sampler.propose(space, past, random)
 
 
 def zero_shot_choice(trials: Sequence[Trial], losses: Losses) -> Trial | None:

@@ -60,7 +60,7 @@ class Template:
     def __init__(self, artifact_root: Path) -> None:
         memory = InMemoryStore(ManualClock(NOW))
         spec = demo_spec(
-            axes=AXES, budget=Budget(max_parameters=640_000, min_parameters=400_000), num_trials=98, num_points=9, rungs=Rungs(),
+            axes=AXES, budget=Budget(max_parameters=640_000, min_parameters=400_000), num_trials=98, num_points=9, rungs=Rungs(fractions=()),
             comparisons=Comparisons(random_architectures=1, random_indices=1),
         )  # fmt: skip
         service = SearchService(memory, artifact_root=artifact_root)

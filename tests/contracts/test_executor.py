@@ -110,7 +110,7 @@ def test_a_search_runs_to_its_end(bench):
 
 def test_what_was_measured_before_is_given_to_no_executor(bench, executor_of, tmp_path):
     made_from = Artifacts(parent="p", blocks="b", validation="v", scores="s", teacher="t")
-    whole = {"rungs": Rungs(), "sampler": "random"}
+    whole = {"rungs": Rungs(fractions=()), "sampler": "random"}
     first = bench(num_trials=3, made_from=made_from, **whole)
     first.run()
     spec, directory = small_spec(num_trials=5, **whole), tmp_path / "second"
@@ -125,7 +125,7 @@ def test_what_was_measured_before_is_given_to_no_executor(bench, executor_of, tm
 
 
 def test_every_point_on_the_way_is_stored_with_its_loss(bench):
-    bench = bench(num_trials=2, rungs=Rungs())
+    bench = bench(num_trials=2, rungs=Rungs(fractions=()))
     driver = bench.run()
     for trial in bench.trials:
         points = [each.point for each in bench.store.points("s1") if each.trial_number == trial.number]

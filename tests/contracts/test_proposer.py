@@ -37,7 +37,7 @@ FINAL = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.FAILED)
 
 def spec_of(name):
     """A search over 19 architectures, few enough to try all of them."""
-    spec = replace(small_spec(num_trials=8, rungs=Rungs(), name=name), **SAMPLERS[name])
+    spec = replace(small_spec(num_trials=8, rungs=Rungs(fractions=()), name=name), **SAMPLERS[name])
     return replace(spec, budget=replace(spec.budget, min_parameters=620_000))
 
 

@@ -32,7 +32,7 @@ MADE_FROM = Artifacts(parent="p", blocks="b", validation="v", scores="s", teache
 EVERY = {
     "budget": Budget(min_parameters=630_000, max_parameters=640_000),
     "num_trials": 1000,
-    "rungs": Rungs(),
+    "rungs": Rungs(fractions=()),
     "sampler": "random",
 }
 """All of a small space: whatever is proposed was proposed before."""
@@ -160,16 +160,16 @@ def test_points_between_those_that_are_wanted_go_into_the_next(bench):
 
 def test_a_reused_trial_holds_its_place_at_a_rung(bench):
     """It was never there, yet what waits behind it is stopped, as behind any trial that advanced."""
-    bench.run("s1", num_trials=1, rungs=Rungs())
+    bench.run("s1", num_trials=1, rungs=Rungs(fractions=()))
     (ours,) = bench.run("s2", num_trials=1, rungs=Rungs(fractions=(0.4,)))
     assert (ours.rung, ours.state) == (1, TrialState.COMPLETED)
     losses = {0: {point.num_tokens: point.loss for point in bench.points("s2", 0)}}
     losses[1] = {32: losses[0][32] + 1}
     plan = schedule(bench.store.get_search("s2").spec)
     other = replace(ours, number=1, state=TrialState.WAITING, rung=0, reused_from=None, measurement=None)
-    decided = decide([ours, other], losses, plan, keep=0.5, more_to_come=False)
+    decided = decide([ours, other], losses, plan, asked=Rungs(keep=0.5, adaptive=False), more_to_come=False)
     assert (decided.advance, decided.stop) == ((), (1,))
-    alone = decide([other], losses, plan, keep=0.5, more_to_come=False)
+    alone = decide([other], losses, plan, asked=Rungs(keep=0.5, adaptive=False), more_to_come=False)
     assert (alone.advance, alone.stop) == ((1,), ())
 
 
@@ -188,7 +188,7 @@ def test_what_people_enqueue_is_reused_too(bench):
 def test_random_architectures_are_reused_and_random_indices_are_trained(bench):
     """What indices are kept at random follows from the trial's number, which is another."""
     comparisons = Comparisons(random_architectures=2, random_indices=1)
-    few = {"num_trials": 2, "rungs": Rungs(), "comparisons": comparisons}
+    few = {"num_trials": 2, "rungs": Rungs(fractions=()), "comparisons": comparisons}
     bench.run("s1", **few)
     trials = bench.run("s2", **few)
     baselines = {trial.role: trial for trial in trials}

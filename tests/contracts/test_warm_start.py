@@ -19,7 +19,7 @@ from tests.fakes import Fuse, FusedStore, ManualClock, RunnerKilled, running_sea
 from tests.searches import make_trial
 
 OTHER_RECIPE = {"training": replace(small_spec().training, peak_learning_rate=1e-4)}
-FEW = {"num_trials": 5, "rungs": Rungs(), "sampler": "random"}
+FEW = {"num_trials": 5, "rungs": Rungs(fractions=()), "sampler": "random"}
 
 
 @pytest.fixture

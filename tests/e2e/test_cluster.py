@@ -43,7 +43,7 @@ def create(home, **changes):
     return home.create(
         max_parallel=2,
         comparisons=Comparisons(),
-        rungs=Rungs(),
+        rungs=Rungs(fractions=()),
         training=LONG,
         checkpoint_seconds=0.5,
         **changes,

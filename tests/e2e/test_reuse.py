@@ -22,7 +22,7 @@ pytestmark = [
 
 WHOLE = {
     "axes": Axes(num_layers=(1, 2), hidden_size=(24,), intermediate_size=(16, 24)),
-    "rungs": Rungs(),
+    "rungs": Rungs(fractions=()),
     "comparisons": Comparisons(random_architectures=1),
     "num_trials": 4,
 }

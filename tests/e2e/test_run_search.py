@@ -259,7 +259,7 @@ def test_a_search_with_all_stages_survives_a_kill_in_its_correction(home, tmp_pa
 def test_trials_run_beside_the_correction_of_their_teacher_and_its_death_costs_time_only(home):
     correction = CorrectionRecipe(mode="alongside", stages=4, learning_rate_ratio=0.5)
     training = TrainingRecipe(num_tokens=400 * STEP_TOKENS, batch_tokens=STEP_TOKENS, precision="float32")
-    options = {"correction": correction, "training": training, "num_trials": 2, "rungs": Rungs()}
+    options = {"correction": correction, "training": training, "num_trials": 2, "rungs": Rungs(fractions=())}
     root = home.settings.artifact_root
     before = {*(root / "teachers").glob("*"), *(root / "corrections").glob("*")}
     search_id = home.create(**options)

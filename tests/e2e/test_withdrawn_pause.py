@@ -54,7 +54,7 @@ def test_a_pause_that_only_one_thread_sees_leaves_the_search_to_the_next_runner(
         correction=CorrectionRecipe(mode="alongside", stages=2, learning_rate_ratio=0.5),
         training=TrainingRecipe(num_tokens=8 * STEP_TOKENS, batch_tokens=STEP_TOKENS, precision="float32"),
         num_trials=2,
-        rungs=Rungs(),
+        rungs=Rungs(fractions=()),
     )
     process = home.start(search_id, HASTY.format(thread=thread, state=state.name) + RUN)
     assert process.wait(300) == 0, home.log

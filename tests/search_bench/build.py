@@ -1,6 +1,6 @@
 """Make a table: retrain every architecture of its space, as a worker does, with each seed.
 
-    python -m tests.search_bench.build {llama} [--seeds 2] [--root DIR]
+    python -m tests.search_bench.build {llama,nemotron} [--seeds 2] [--root DIR]
 
 What stands in the table already is not measured again.
 """
@@ -25,6 +25,7 @@ from nas.rungs import schedule
 from nas.search import SearchSpec
 from nas.space import search_space
 from nas.trial import Trial
+from tests.search_bench.parents import located
 from tests.search_bench.specs import SPECS
 from tests.search_bench.table import Row, TableFile, sizes_of
 from workers.artifacts import prepare
@@ -42,9 +43,10 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path(".nas/search-bench"))
     options = parser.parse_args()
     root = options.root.absolute()
-    spec = SPECS[options.name](root)
+    spec = SPECS[options.name]()
     with console_progress() as report:
-        prepared = prepare(spec, root, report)
+        here = located(spec, root, report)
+        prepared = prepare(here, root, report)
     table = TableFile(options.name)
     table.begin(spec, prepared.parent_loss)
     there = {(row.sizes, row.seed) for row in table.rows()}
@@ -58,7 +60,7 @@ def main() -> None:
     began = time.monotonic()
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         futures = [
-            pool.submit(_measured, spec, prepared, architecture, seed, root) for architecture, seed in tasks
+            pool.submit(_measured, here, prepared, architecture, seed, root) for architecture, seed in tasks
         ]
         for done, future in enumerate(as_completed(futures), 1):
             table.add(future.result())

@@ -5,12 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 
+from nas.axes import Axes
+from nas.budget import Budget
 from nas.search import Rungs, SearchSpec
 from tests.search_bench.replay import Step, replay
 from tests.search_bench.table import Table
 
 NUM_NEAREST = 10
 """Candidates that NVIDIA's tool scores."""
+
+DEFAULTS = SearchSpec(
+    parent="builtin:tiny", budget=Budget(max_parameters=600_000), axes=Axes(num_layers=(6,))
+)
+"""For what a spec says that says nothing."""
 
 Method = Callable[[Table, int, int], list[Step]]
 """From a table, a seed and the most tokens to each new best."""
@@ -20,12 +27,10 @@ def searched(**changes: object) -> Method:
     """Return a search by the project's own code, with these fields of its spec."""
 
     def run(table: Table, seed: int, max_tokens: int) -> list[Step]:
-        defaults = SearchSpec(parent=table.spec.parent, budget=table.spec.budget, axes=table.spec.axes)
         spec = replace(
             table.spec,
             **{  # type: ignore[arg-type]
-                "rungs": defaults.rungs,
-                "sampler": defaults.sampler,
+                **{name: getattr(DEFAULTS, name) for name in ("rungs", "sampler", "prior")},
                 "num_trials": len(table.architectures),
                 "seed": seed,
                 **changes,
@@ -57,12 +62,13 @@ def nearest_budget(table: Table, seed: int, max_tokens: int) -> list[Step]:
     return steps
 
 
+NO_RUNGS = Rungs(fractions=())
 METHODS: dict[str, Method] = {
-    "random": searched(sampler="random", rungs=Rungs()),
+    "random": searched(sampler="random", rungs=NO_RUNGS),
     "nearest budget, zero-shot": nearest_budget,
-    "TPE at full tokens": searched(sampler="tpe", rungs=Rungs()),
+    "TPE at full tokens": searched(sampler="tpe", prior="none", rungs=NO_RUNGS),
     "successive halving of random proposals": searched(
-        sampler="random", rungs=Rungs(fractions=(1 / 16, 1 / 4), keep=1 / 4)
+        sampler="random", rungs=Rungs(fractions=(1 / 16, 1 / 4), keep=1 / 4, adaptive=False)
     ),
     "default": searched(),
 }

@@ -206,7 +206,9 @@ def test_two_trials_are_nothing_to_compare(seeded):
 
 def weighing(seeded, objective):
     search = seeded.store.get_search(seeded.id("succeeded"))
-    return replace(search, spec=replace(search.spec, objective=objective, sampler="nsga2", rungs=Rungs()))
+    return replace(
+        search, spec=replace(search.spec, objective=objective, sampler="nsga2", rungs=Rungs(fractions=()))
+    )
 
 
 @pytest.mark.parametrize("objective", [Objective(cost="memory", batch=64), Objective(cost="flops")])

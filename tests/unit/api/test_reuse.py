@@ -18,7 +18,7 @@ def test_rest_tells_what_was_reused_and_where_proposals_began(fresh, tmp_path):
     bench = Bench(fresh.store, tmp_path)
     first = bench.run("s1", **EVERY)
     second = bench.run("s2", **EVERY)
-    bench.run("s3", num_trials=3, rungs=Rungs(), **OTHER_RECIPE)
+    bench.run("s3", num_trials=3, rungs=Rungs(fractions=()), **OTHER_RECIPE)
     view = fresh.http.get("/api/v1/searches/s2").json()
     assert (view["tokens_done"], view["tokens_saved"]) == (0, 80 * len(second))
     trials = fresh.http.get("/api/v1/searches/s2/trials").json()["trials"]

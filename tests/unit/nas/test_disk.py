@@ -57,7 +57,7 @@ class Ended:
             if ends is TrialState.COMPLETED:
                 trial = trial.completed(MEASUREMENT, "student", after(1))
             else:
-                trial = trial.parked("state").stopped(after(1))
+                trial = trial.saved("state").parked().stopped(after(1))
             self.store.save_trial(trial, self.lease)
             write(layout.states_directory(root, trial) / "100" / "state", 30)
             if ends is TrialState.COMPLETED:

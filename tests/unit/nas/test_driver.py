@@ -162,7 +162,7 @@ def test_no_more_run_at_once_than_asked_for_however_much_room_there_is(bench):
 def test_a_space_smaller_than_the_number_of_trials_is_searched_whole(bench):
     spec = small_spec()
     axes = replace(spec.axes, num_layers=(5,), hidden_size=(104,), num_attention_heads=(8,))
-    bench = bench(axes=axes, num_trials=50, rungs=Rungs())
+    bench = bench(axes=axes, num_trials=50, rungs=Rungs(fractions=()))
     driver, _ = bench.run()
     assert states(bench) == ["COMPLETED"] * len(driver.space)
     assert len(driver.space) < 50
@@ -490,7 +490,7 @@ def test_baselines_train_nothing_that_the_search_has_trained(bench):
 
 
 def test_the_search_is_completing_once_its_own_trials_are_final(bench):
-    bench = bench(num_trials=1, rungs=Rungs(), comparisons=Comparisons(random_indices=1))
+    bench = bench(num_trials=1, rungs=Rungs(fractions=()), comparisons=Comparisons(random_indices=1))
     driver = bench.driver()
     number = begin(driver)
     assert driver.next_trial() is Next.WAIT

@@ -198,7 +198,7 @@ def test_a_search_may_be_given_fewer_trials(bench):
 @pytest.mark.parametrize("step", [1, 10, 20, 30, 40, 50, 60])
 def test_trials_that_are_added_at_any_step_are_tried_or_refused(tmp_path, step):
     """An order that was accepted is never lost, however near the end it comes."""
-    search = eager(tmp_path / "bench", num_trials=2, num_points=2, rungs=Rungs())
+    search = eager(tmp_path / "bench", num_trials=2, num_points=2, rungs=Rungs(fractions=()))
     search.run(Ordering(search.store, Extend(num_trials=4), step))
     accepted = search.store.get_search("s1").orders.num_trials == 4
     assert len(search.trials) == (4 if accepted else 2)
@@ -206,7 +206,7 @@ def test_trials_that_are_added_at_any_step_are_tried_or_refused(tmp_path, step):
 
 
 def test_an_order_between_the_last_decision_and_its_write_is_obeyed(bench):
-    bench = bench(num_trials=1, rungs=Rungs())
+    bench = bench(num_trials=1, rungs=Rungs(fractions=()))
     driver = bench.driver()
     finish(driver, begin(driver), 2.0)
     save = bench.store.save_search
@@ -275,7 +275,7 @@ def test_what_is_enqueued_is_told_to_the_sampler_like_any_other(bench):
     """The proposal after it differs from the one there would have been, and is repeatable."""
 
     def proposed(wanted):
-        made = bench(num_trials=12, max_parallel=1, rungs=Rungs())
+        made = bench(num_trials=12, max_parallel=1, rungs=Rungs(fractions=()))
         driver = made.driver()
         for _ in range(7):
             finish(driver, begin(driver), 2.0)

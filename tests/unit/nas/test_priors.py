@@ -106,10 +106,16 @@ def test_a_search_that_begins_from_another_finds_good_architectures_sooner(tmp_p
             directory = tmp_path / f"{seed}-{warm_start}"
             directory.mkdir()
             bench = Bench(InMemoryStore(), directory)
-            bench.run("s1", num_trials=16, rungs=Rungs(), seed=100 + seed, sampler="random")
+            bench.run("s1", num_trials=16, rungs=Rungs(fractions=()), seed=100 + seed, sampler="random")
             history = HistoryUse(reuse=False, warm_start=warm_start)
             trials = bench.run(
-                "s2", num_trials=4, max_parallel=1, rungs=Rungs(), seed=seed, history=history, **changes
+                "s2",
+                num_trials=4,
+                max_parallel=1,
+                rungs=Rungs(fractions=()),
+                seed=seed,
+                history=history,
+                **changes,
             )
             best[warm_start].append(min(trial.measurement.loss for trial in trials))
     assert median(best[True]) < median(best[False])

@@ -152,7 +152,9 @@ def ask_by_the_book(sampler, trials, distributions, *, num_objectives=1):
     "spec",
     [
         small_spec(num_trials=30),
-        small_spec(num_trials=30, sampler="nsga2", objective=Objective(cost="memory"), rungs=Rungs()),
+        small_spec(
+            num_trials=30, sampler="nsga2", objective=Objective(cost="memory"), rungs=Rungs(fractions=())
+        ),
     ],
     ids=lambda spec: spec.sampler,
 )

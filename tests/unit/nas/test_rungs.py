@@ -46,7 +46,7 @@ def test_points_are_even_and_rungs_are_points_too():
 
 
 def test_without_rungs_the_end_is_the_only_one():
-    found = schedule(small_spec(rungs=Rungs(), num_points=1))
+    found = schedule(small_spec(rungs=Rungs(fractions=()), num_points=1))
     assert found == Schedule(points=(0, 80), rungs=(80,))
     assert found.num_tokens == 80
 
@@ -91,74 +91,88 @@ def test_a_fraction_that_is_a_whole_step_is_not_rounded_below_it():
 
 def test_the_best_of_those_measured_advance_while_more_may_come():
     trials, losses = waiting(2.0, 1.0, 3.0, 1.5, 2.5)
-    assert decide(trials, losses, TWO, keep=0.4, more_to_come=True) == Decisions(advance=(1, 3), stop=())
+    assert decide(trials, losses, TWO, asked=Rungs(keep=0.4, adaptive=False), more_to_come=True) == Decisions(
+        advance=(1, 3), stop=()
+    )
 
 
 def test_a_single_trial_waits_for_others():
     trials, losses = waiting(1.0)
-    assert decide(trials, losses, TWO, keep=0.5, more_to_come=True) == NOTHING
+    assert decide(trials, losses, TWO, asked=Rungs(keep=0.5, adaptive=False), more_to_come=True) == NOTHING
 
 
 def test_at_the_end_the_best_advance_and_the_rest_stop():
     trials, losses = waiting(2.0, 1.0, 3.0, 1.5, 2.5)
-    assert decide(trials, losses, TWO, keep=0.5, more_to_come=False) == Decisions(
-        advance=(1, 3), stop=(0, 2, 4)
-    )
+    assert decide(
+        trials, losses, TWO, asked=Rungs(keep=0.5, adaptive=False), more_to_come=False
+    ) == Decisions(advance=(1, 3), stop=(0, 2, 4))
 
 
 def test_at_the_end_at_least_one_advances():
     trials, losses = waiting(2.0, 1.0)
-    assert decide(trials, losses, TWO, keep=0.1, more_to_come=False) == Decisions(advance=(1,), stop=(0,))
+    assert decide(
+        trials, losses, TWO, asked=Rungs(keep=0.1, adaptive=False), more_to_come=False
+    ) == Decisions(advance=(1,), stop=(0,))
 
 
 def test_one_that_advanced_and_failed_leaves_its_place_to_the_next():
     trials, losses = waiting(2.0, 1.0, 3.0)
     trials[1] = replace(trials[1], state=TrialState.FAILED, rung=1)
-    found = decide(trials, losses, TWO, keep=0.4, more_to_come=False)
+    found = decide(trials, losses, TWO, asked=Rungs(keep=0.4, adaptive=False), more_to_come=False)
     assert found == Decisions(advance=(0,), stop=(2,))
 
 
 def test_those_that_advanced_before_are_counted():
     trials, losses = waiting(2.0, 1.0, 3.0, 4.0)
     trials[0] = replace(trials[0], state=TrialState.COMPLETED, rung=1)
-    assert decide(trials, losses, TWO, keep=0.25, more_to_come=False) == Decisions(advance=(1,), stop=(2, 3))
+    assert decide(
+        trials, losses, TWO, asked=Rungs(keep=0.25, adaptive=False), more_to_come=False
+    ) == Decisions(advance=(1,), stop=(2, 3))
 
 
 @pytest.mark.parametrize("state", [TrialState.PROPOSED, TrialState.RUNNING])
 def test_nobody_stops_while_a_trial_may_still_reach_the_rung(state):
     trials, losses = waiting(2.0, 1.0)
-    found = decide([*trials, trial(2, state)], losses, TWO, keep=0.5, more_to_come=False)
+    found = decide(
+        [*trials, trial(2, state)], losses, TWO, asked=Rungs(keep=0.5, adaptive=False), more_to_come=False
+    )
     assert found == Decisions(advance=(1,), stop=())
 
 
 def test_a_trial_under_way_to_the_next_rung_keeps_nobody_waiting():
     trials, losses = waiting(2.0, 1.0)
     trials[1] = trial(1, TrialState.RUNNING, rung=1)
-    assert decide(trials, losses, TWO, keep=0.5, more_to_come=False) == Decisions(advance=(), stop=(0,))
+    assert decide(
+        trials, losses, TWO, asked=Rungs(keep=0.5, adaptive=False), more_to_come=False
+    ) == Decisions(advance=(), stop=(0,))
 
 
 def test_one_that_advanced_and_waits_for_a_worker_is_not_compared_again():
     trials, losses = waiting(2.0, 1.0)
     trials[1] = trial(1, TrialState.WAITING, rung=1)
-    assert decide(trials, losses, TWO, keep=0.5, more_to_come=True) == NOTHING
+    assert decide(trials, losses, TWO, asked=Rungs(keep=0.5, adaptive=False), more_to_come=True) == NOTHING
 
 
 def test_equal_losses_are_decided_by_number():
     trials, losses = waiting(1.0, 1.0, 1.0, 1.0)
-    assert decide(trials[::-1], losses, TWO, keep=0.5, more_to_come=True).advance == (0, 1)
+    assert decide(
+        trials[::-1], losses, TWO, asked=Rungs(keep=0.5, adaptive=False), more_to_come=True
+    ).advance == (0, 1)
 
 
 def test_only_search_trials_are_compared():
     trials, losses = waiting(2.0, 1.0)
     trials[1] = trial(1, TrialState.RUNNING, role=TrialRole.RANDOM_ARCHITECTURE)
-    assert decide(trials, losses, TWO, keep=0.5, more_to_come=False) == Decisions(advance=(0,), stop=())
+    assert decide(
+        trials, losses, TWO, asked=Rungs(keep=0.5, adaptive=False), more_to_come=False
+    ) == Decisions(advance=(0,), stop=())
 
 
 def test_stopping_the_last_below_a_rung_closes_the_rung_above():
     trials, losses = waiting(2.0, num_tokens=20)
     trials += [trial(1, rung=1), trial(2, rung=1)]
     losses |= {1: {20: 1.0, 40: 2.0}, 2: {20: 1.0, 40: 1.0}}
-    found = decide(trials, losses, THREE, keep=0.5, more_to_come=False)
+    found = decide(trials, losses, THREE, asked=Rungs(keep=0.5, adaptive=False), more_to_come=False)
     assert found == Decisions(advance=(2,), stop=(0, 1))
 
 
@@ -183,13 +197,17 @@ def test_deciding_until_nothing_moves_leaves_nobody_waiting(data):
             trials[number] = replace(
                 trials[number], state=TrialState.COMPLETED if is_last else TrialState.WAITING
             )
-        found = decide(list(trials.values()), losses, THREE, keep=keep, more_to_come=False)
+        found = decide(
+            list(trials.values()), losses, THREE, asked=Rungs(keep=keep, adaptive=False), more_to_come=False
+        )
         assert not set(found.advance) & set(found.stop)
         for each in found.advance:
             trials[each] = replace(trials[each], state=TrialState.RUNNING, rung=trials[each].rung + 1)
         for each in found.stop:
             trials[each] = replace(trials[each], state=TrialState.STOPPED)
-        again = decide(list(trials.values()), losses, THREE, keep=keep, more_to_come=False)
+        again = decide(
+            list(trials.values()), losses, THREE, asked=Rungs(keep=keep, adaptive=False), more_to_come=False
+        )
         assert again == NOTHING
     states = {each.state for each in trials.values()}
     assert TrialState.WAITING not in states

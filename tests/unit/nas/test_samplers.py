@@ -183,7 +183,12 @@ def test_nsga2_finds_a_better_front_than_even_draws():
         intermediate_size=Range(start=32, stop=256, step=8),
         num_attention_heads=(4, 8),
     )
-    wide = {"axes": axes, "budget": Budget(max_parameters=10**6), "num_trials": 100, "rungs": Rungs()}
+    wide = {
+        "axes": axes,
+        "budget": Budget(max_parameters=10**6),
+        "num_trials": 100,
+        "rungs": Rungs(fractions=()),
+    }
     architectures = search_space(small_spec(**wide)).architectures
     worst = {
         "loss": max(simulated_loss(each, 80) for each in architectures),
@@ -208,7 +213,7 @@ def test_nsga2_is_told_loss_and_cost_of_whole_generations(objective, monkeypatch
         return ask(sampler, trials, *args, **options)
 
     monkeypatch.setattr(learned, "ask", listen)
-    spec = small_spec(num_trials=16, rungs=Rungs(), sampler="nsga2", objective=objective)
+    spec = small_spec(num_trials=16, rungs=Rungs(fractions=()), sampler="nsga2", objective=objective)
     trials = searched(spec, 16)
     assert len(told) == 11
     assert [each.values for each in told[-1]] == [
@@ -232,7 +237,7 @@ def test_children_of_nsga2_have_the_best_of_all_before_as_parents(monkeypatch):
 
     monkeypatch.setattr(learned.NSGAIISampler, "select_parent", listen)
     objective = Objective()
-    spec = small_spec(num_trials=16, rungs=Rungs(), sampler="nsga2", objective=objective)
+    spec = small_spec(num_trials=16, rungs=Rungs(fractions=()), sampler="nsga2", objective=objective)
     trials = searched(spec, 16)
     assert len(parents) == 11
     for number, (generation, selected) in zip(range(5, 16), parents, strict=True):
@@ -244,7 +249,7 @@ def test_children_of_nsga2_have_the_best_of_all_before_as_parents(monkeypatch):
 
 
 def test_nsga2_goes_on_for_thousands_of_trials():
-    spec = small_spec(num_trials=40, rungs=Rungs(), sampler="nsga2", objective=Objective())
+    spec = small_spec(num_trials=40, rungs=Rungs(fractions=()), sampler="nsga2", objective=Objective())
     space = search_space(small_spec(budget=Budget(max_parameters=10**6)))
     trials = [completed(number, space.at(number % (len(space) - 1))) for number in range(6000)]
     assert propose(spec, space, trials, []) == space.at(len(space) - 1)
@@ -321,7 +326,7 @@ def test_a_hint_leads_the_first_trials_alone():
     ],
 )
 def test_what_a_sampler_cannot_do_is_refused_with_field_and_reason(asked, field, reason):
-    content = {**spec_to_json(small_spec(rungs=Rungs())), **asked}
+    content = {**spec_to_json(small_spec(rungs=Rungs(fractions=()))), **asked}
     with pytest.raises(InvalidSpec) as refused:
         parse_spec(content)
     ((found, told),) = refused.value.problems
@@ -338,7 +343,9 @@ def test_specs_that_were_stored_before_keep_their_meaning():
 
 def test_a_spec_of_nsga2_reads_as_it_was_written():
     objective = Objective(cost="memory", batch=4, context=8192, dtype="float16")
-    spec = small_spec(sampler="nsga2", objective=objective, rungs=Rungs(), prior="importance_kept")
+    spec = small_spec(
+        sampler="nsga2", objective=objective, rungs=Rungs(fractions=()), prior="importance_kept"
+    )
     assert parse_spec(spec_to_json(spec)) == spec
 
 
@@ -349,7 +356,7 @@ def played(tmp_path):
     def play(**changes):
         store = InMemoryStore()
         clock = ManualClock()
-        spec = small_spec(rungs=Rungs(), **changes)
+        spec = small_spec(rungs=Rungs(fractions=()), **changes)
         search, lease = running_search(store, spec, clock)
         executor = FakeExecutor(Simulation(directory=tmp_path, spec=spec))
         executor.run(Driver(search, store, lease, clock))

@@ -456,7 +456,7 @@ def test_time_left_follows_from_the_pace_and_what_is_expected_yet(service, histo
     for number in (1, 2):
         trial = history.begin(make_trial(number))
         history.reach(trial, 2048, 3.0, seconds=20)
-        trial = trial.parked(f"trials/{number}")
+        trial = trial.saved(f"trials/{number}").parked()
         history.save(trial if number == 2 else trial.stopped(history.clock.now))
     view = service.get("search-1")
     assert view.tokens_done == 4096 + 2048 + 2048
@@ -518,7 +518,7 @@ def test_trials_say_why_they_wait_and_nothing_is_read_twice(service, store, hist
     for number, loss in enumerate((3.0, 2.0)):
         trial = history.begin(make_trial(number))
         history.reach(trial, 2048, loss, seconds=20)
-        history.save(trial.parked(f"trials/{number}"))
+        history.save(trial.saved(f"trials/{number}").parked())
     asked = []
     for name in ("trials", "points", "attempts"):
         read = getattr(store, name)

@@ -169,7 +169,9 @@ def test_a_finished_search_is_a_finished_study(bench):
 def test_a_search_that_weighs_two_is_a_study_of_two(bench, cost):
     """Optuna's front is ours, baselines are none of it, and the losses on the way stay."""
     objective = Objective(cost=cost, batch=16)
-    done = bench(sampler="nsga2", objective=objective, rungs=Rungs(), num_trials=12).run().finish()
+    done = (
+        bench(sampler="nsga2", objective=objective, rungs=Rungs(fractions=()), num_trials=12).run().finish()
+    )
     done.write()
     rows = _rows(done.url)
     done.write()

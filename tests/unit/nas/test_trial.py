@@ -13,7 +13,7 @@ MOVES = {
     "started": lambda trial: trial.started(after(1)),
     "saved": lambda trial: trial.saved("later state"),
     "interrupted": lambda trial: trial.interrupted(),
-    "parked": lambda trial: trial.parked("state"),
+    "parked": lambda trial: trial.saved("state").parked(),
     "advanced": lambda trial: trial.advanced(),
     "completed": lambda trial: trial.completed(MEASUREMENT, "student", after(9)),
     "stopped": lambda trial: trial.stopped(after(9)),
@@ -46,9 +46,9 @@ def in_state(state: TrialState):
     return {
         TrialState.PROPOSED: make_trial(),
         TrialState.RUNNING: running,
-        TrialState.WAITING: running.parked("state"),
+        TrialState.WAITING: running.saved("state").parked(),
         TrialState.COMPLETED: MOVES["completed"](running),
-        TrialState.STOPPED: running.parked("state").stopped(after(2)),
+        TrialState.STOPPED: running.saved("state").parked().stopped(after(2)),
         TrialState.FAILED: running.failed(FAILURE, after(2)),
         TrialState.CANCELLED: running.cancelled(after(2)),
     }[state]
@@ -72,7 +72,7 @@ def test_final_states_are_those_without_moves():
 
 def test_a_trial_through_two_rungs_keeps_its_history():
     """Waiting, advanced, resumed after a lost worker, completed."""
-    trial = make_trial().started(after(1)).parked("state").advanced()
+    trial = make_trial().started(after(1)).saved("state").parked().advanced()
     assert (trial.state, trial.rung, trial.checkpoint) == (TrialState.WAITING, 1, "state")
     trial = trial.started(after(5)).started(after(7)).completed(MEASUREMENT, "student", after(9))
     assert trial.num_attempts == 3

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minitron.progress import Progress
-from nas.rungs import decide, losses_by_trial, schedule
+from nas.rungs import decide, losses_by_trial, schedule, shares
 from nas.search import SearchState
 from nas.trial import TrialState
 from nas.waiting import Capacity, Waiting, WaitingKind, hindrance_in, search_waits, stage_of, trial_waits
@@ -95,7 +95,13 @@ PLAN = schedule(SPEC)
 
 def waits(trials, losses, number=0):
     points = [make_point(trial_number, 40, loss) for trial_number, loss in losses.items()]
-    return trial_waits(trials[number], trials, losses_by_trial(points), PLAN, SPEC.rungs.keep)
+    return trial_waits(
+        trials[number],
+        trials,
+        losses_by_trial(points),
+        PLAN,
+        shares(trials, losses_by_trial(points), PLAN, SPEC.rungs),
+    )
 
 
 def test_a_trial_at_a_rung_tells_its_rank():
@@ -121,7 +127,7 @@ def test_who_is_said_to_advance_is_who_does(losses):
     trials = [make_trial(number, state=TrialState.WAITING) for number in range(len(losses))]
     at_rung = dict(enumerate(losses))
     points = losses_by_trial(make_point(number, 40, loss) for number, loss in at_rung.items())
-    advance = decide(trials, points, PLAN, keep=SPEC.rungs.keep, more_to_come=True).advance
+    advance = decide(trials, points, PLAN, asked=SPEC.rungs, more_to_come=True).advance
     best = len(losses) // 2
     ahead = [number for number in at_rung if waits(trials, at_rung, number).position <= best]
     assert ahead == list(advance)

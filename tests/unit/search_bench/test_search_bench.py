@@ -2,7 +2,6 @@
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ WHOLE = 10**12
 
 @pytest.fixture(scope="module")
 def table() -> Table:
-    spec = llama(Path())
+    spec = llama()
     space = search_space(replace(spec, budget=replace(spec.budget, min_parameters=560_000)))
     points = schedule(spec).points
     noise = np.random.default_rng(0).normal(0, 0.001, (len(space), 2, len(points)))
@@ -56,7 +55,7 @@ def test_the_table_is_read_as_it_was_written_row_by_row(table, tmp_path):
 
 
 def test_random_search_to_the_end_costs_the_whole_table_and_finds_its_best(table):
-    steps = searched(sampler="random", rungs=Rungs())(table, 0, WHOLE)
+    steps = searched(sampler="random", rungs=Rungs(fractions=()))(table, 0, WHOLE)
     assert steps[-1].row == table.losses_NSP[:, 0, -1].argmin()
     assert steps[-1].num_tokens <= table.exhaustive_tokens
     losses = [table.losses_NSP[step.row, 0, -1] for step in steps]
@@ -89,7 +88,7 @@ def test_nearest_budget_trains_the_best_untrained_of_the_ten_largest_first(table
 
 
 def test_measures_and_page(table):
-    steps = searched(sampler="random", rungs=Rungs())(table, 0, WHOLE)
+    steps = searched(sampler="random", rungs=Rungs(fractions=()))(table, 0, WHOLE)
     goal = target(table)
     at = tokens_to(table, steps, goal)
     assert regret(table, steps, at) <= goal - table.final_N.min()
@@ -103,4 +102,4 @@ def test_measures_and_page(table):
 
 
 def test_the_space_of_the_first_table_is_large_enough():
-    assert len(search_space(llama(Path()))) >= 200
+    assert len(search_space(llama())) >= 200

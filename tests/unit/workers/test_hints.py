@@ -164,7 +164,7 @@ print(hint(search_space(spec).at(7)), "torch" in sys.modules)
 
 def test_a_driver_begins_where_the_hint_points(tmp_path):
     """And one that takes over goes on the same."""
-    spec = small_spec(num_trials=6, rungs=Rungs(), max_parallel=1, prior="importance_kept")
+    spec = small_spec(num_trials=6, rungs=Rungs(fractions=()), max_parallel=1, prior="importance_kept")
 
     def tried(directory, hint):
         store = InMemoryStore()

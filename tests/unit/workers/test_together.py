@@ -128,7 +128,7 @@ def _trained(simulation, report):
 
 
 def test_work_that_is_no_trial_may_start_processes_beside_its_own(tmp_path):
-    simulation = Simulation(directory=tmp_path, spec=small_spec(rungs=Rungs()))
+    simulation = Simulation(directory=tmp_path, spec=small_spec(rungs=Rungs(fractions=())))
     told = []
     run_task(partial(_trained, simulation), resources=TWO, max_attempts=1, report=told.append, processes=2)
     assert told[-1].done == 80

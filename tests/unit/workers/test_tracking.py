@@ -81,7 +81,7 @@ def test_a_search_is_a_run_and_each_attempt_a_run_below_it(bench):
 
 def test_a_reused_trial_has_a_run_with_its_curve_though_nobody_attempted_it(bench, monkeypatch):
     monkeypatch.setattr(projector, "EVENTS_AT_ONCE", 5)
-    whole = {"rungs": Rungs(), "sampler": "random"}
+    whole = {"rungs": Rungs(fractions=()), "sampler": "random"}
     earlier = bench(**whole)
     earlier.run()
     search = earlier.another(f"{earlier.search_id}-again")

@@ -26,7 +26,7 @@ def store():
 
 
 def _searched(store, directory, num_trials):
-    spec = small_spec(num_trials=num_trials, sampler="random", rungs=Rungs())
+    spec = small_spec(num_trials=num_trials, sampler="random", rungs=Rungs(fractions=()))
     search, lease = running_search(store, spec, utc_now)
     directory.mkdir()
     FakeExecutor(Simulation(directory=directory, spec=spec)).run(Driver(search, store, lease, utc_now))
