@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nas.rungs import Losses, Schedule
+from nas.confidence import Losses
+from nas.rungs import Schedule
 from nas.trial import Failure, FailureKind, Trial
 
 NUM_HOPELESS = 3

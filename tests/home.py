@@ -39,7 +39,7 @@ class Home:
         spec = micro_spec(
             self.settings.home,
             **{
-                "rungs": Rungs(fractions=(0.5,), keep=0.5),
+                "rungs": Rungs(fractions=(0.5,), keep=0.5, adaptive=False),
                 "max_parallel": 1,
                 "comparisons": Comparisons(random_indices=1),
                 **changes,

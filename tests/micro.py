@@ -16,7 +16,7 @@ from minitron.recipe import CalibrationRecipe, DataRecipe, DistillationRecipe, T
 from nas.axes import Axes
 from nas.budget import Budget
 from nas.earlier import HistoryUse
-from nas.search import SearchSpec
+from nas.search import Rungs, SearchSpec
 from tests.tiny import tiny_model
 
 VOCAB_SIZE = 257
@@ -71,6 +71,7 @@ def micro_spec(directory: Path, **changes: Any) -> SearchSpec:
         training=TrainingRecipe(num_tokens=8 * STEP_TOKENS, batch_tokens=STEP_TOKENS, precision="float32"),
         num_points=4,
         num_trials=4,
+        rungs=Rungs(fractions=()),
         history=ON_ITS_OWN,
     )
     return replace(spec, **changes)

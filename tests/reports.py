@@ -21,7 +21,12 @@ PARENT_LOSS = 2.0
 
 def rung_spec(**changes: Any) -> SearchSpec:
     """Return a spec with one rung before the last."""
-    return make_spec(**({"rungs": Rungs(fractions=(0.5,)), "num_points": 2, "name": "small"} | changes))
+    return make_spec(
+        **(
+            {"rungs": Rungs(fractions=(0.5,), keep=0.5, adaptive=False), "num_points": 2, "name": "small"}
+            | changes
+        )
+    )
 
 
 def loss_of(architecture: Architecture) -> float:

@@ -33,6 +33,8 @@ def make_spec(**changes: Any) -> SearchSpec:
         "parent": "builtin:tiny",
         "budget": Budget(max_parameters=700_000, min_parameters=300_000),
         "axes": Axes(num_layers=(3, 4, 5, 6), hidden_size=Range(start=96, stop=128, step=8)),
+        "num_trials": 20,
+        "rungs": Rungs(fractions=()),
     }
     return SearchSpec(**(fields | changes))
 
@@ -186,7 +188,10 @@ specs = st.builds(
         finalists=st.integers(1, 9),
     ),
     rungs=st.builds(
-        Rungs, fractions=st.sets(fractions, max_size=3).map(lambda each: tuple(sorted(each))), keep=fractions
+        Rungs,
+        fractions=st.sets(fractions, max_size=3).map(lambda each: tuple(sorted(each))),
+        keep=fractions,
+        adaptive=st.booleans(),
     ),
     sampler=st.sampled_from(["tpe", "random", "exhaustive", "nearest-budget"]),
     resources=st.builds(Resources, cpus=st.floats(0, 64), gpus=st.floats(0, 8), threads=st.integers(0, 64)),

@@ -4,6 +4,7 @@ A pure function of stored losses.
 """
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def foreseen(losses: Losses) -> dict[int, float]:
     """
     reached = Counter(count for of in losses.values() for count in of)
     counts = sorted(count for count, num in reached.items() if num >= LEAST)
-    lines = [_line(losses, *pair) for pair in zip(counts, counts[1:], strict=False)]
+    lines = [_line(losses, *pair) for pair in pairwise(counts)]
     found = {}
     for number, of in losses.items():
         known = [index for index, count in enumerate(counts) if count in of]

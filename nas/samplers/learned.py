@@ -1,6 +1,6 @@
 """Samplers that learn from the trials so far, by Optuna.
 
-Both begin with even draws: with few trials a model of them misleads. What Optuna wishes for is projected onto the
+With few trials a model of them misleads, so both begin with another sampler. What Optuna wishes for is projected onto the
 nearest feasible architecture that was not tried yet, and only such projected values are ever told.
 """
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from random import Random
 
 from optuna.samplers import NSGAIISampler, TPESampler
+from optuna.trial import TrialState as OptunaState
 
 from minitron.architecture import Architecture
 from nas.priors import told_losses
 from nas.samplers.foreseen import foreseen
 from nas.samplers.sampler import Past, Sampler
-from nas.samplers.told import OPTUNA_STATES, ask, distributions_of, told
+from nas.samplers.told import ask, distributions_of, told
 from nas.sampling import Objective
 from nas.space import SearchSpace
 from nas.trial import TrialState
@@ -37,8 +38,9 @@ _UNTOLD = {TrialState.FAILED, TrialState.CANCELLED}
 class Tpe:
     """The tree-structured Parzen estimator (Bergstra et al., 2011), over all axes at once.
 
-    Trials under way count as bad ones, so that several workers do not try the same. Each prior takes the place of one even
-    draw at the beginning.
+    A trial counts by what it was measured to come to, or is foreseen to, so that those that were stopped early teach
+    too; one of which nothing is known yet counts as bad, so that several workers do not try the same. Each prior takes
+    the place of one trial at the beginning.
     """
 
     num_trials: int
@@ -64,7 +66,7 @@ class Tpe:
                 prior.architecture,
                 space,
                 distributions,
-                state=OPTUNA_STATES[TrialState.COMPLETED],
+                state=OptunaState.COMPLETE,
                 values=[value],
             )
             for prior, value in zip(past.priors, prior_values, strict=True)
@@ -74,10 +76,11 @@ class Tpe:
                 trial.architecture,
                 space,
                 distributions,
-                state=OPTUNA_STATES[TrialState.COMPLETED if trial.number in known else trial.state],
+                state=OptunaState.COMPLETE if trial.number in known else OptunaState.RUNNING,
                 values=[values[trial.number]] if trial.number in known else None,
             )
             for trial in past.trials
+            if trial.state not in _UNTOLD
         ]
         return space.nearest(ask(sampler, trials, distributions), past.tried)
 
@@ -124,7 +127,7 @@ class Nsga2:
                 trial.architecture,
                 space,
                 distributions,
-                state=OPTUNA_STATES[trial.state],
+                state=OptunaState.COMPLETE,
                 values=[loss, float(self.objective.of(trial.architecture))],
                 system_attributes={GENERATION: int(index >= num_before)},
             )

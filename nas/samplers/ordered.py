@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from minitron.architecture import Architecture
-from nas.rungs import Losses
+from nas.confidence import Losses
 from nas.samplers.sampler import Past, Sampler
 from nas.sampling import Order
 from nas.space import SearchSpace

@@ -7,8 +7,9 @@ from random import Random
 from typing import Protocol
 
 from minitron.architecture import Architecture
+from nas.confidence import Losses
 from nas.earlier import Prior
-from nas.rungs import Losses, losses_by_trial
+from nas.rungs import losses_by_trial
 from nas.space import SearchSpace
 from nas.storage.store import TrialPoint
 from nas.trial import Trial, TrialRole, TrialState

@@ -57,7 +57,7 @@ def spec(tmp_path_factory):
         micro_spec(tmp_path_factory.mktemp("data")),
         name="launched here",
         max_parallel=1,
-        rungs=Rungs(fractions=(0.5,), keep=0.5),
+        rungs=Rungs(fractions=(0.5,), keep=0.5, adaptive=False),
         comparisons=Comparisons(random_indices=1),
     )
 

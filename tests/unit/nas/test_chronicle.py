@@ -46,7 +46,9 @@ def test_a_trial_from_proposal_to_end():
 def test_a_reused_trial_was_never_under_way():
     earlier = make_trial(7, search_id="earlier", state=TrialState.COMPLETED, measurement=MEASUREMENT)
     trial = make_trial(3).reused(earlier, rung=0, at=after(50))
-    search = make_search(created_at=after(-5), spec=make_spec(rungs=Rungs(fractions=(0.5,))))
+    search = make_search(
+        created_at=after(-5), spec=make_spec(rungs=Rungs(fractions=(0.5,), keep=0.5, adaptive=False))
+    )
     points = [make_point(3, tokens) for tokens in schedule(search.spec).points]
     assert told(search, record(trial, points)) == [
         ("trial 3 is reused from search earlier, trial 7 with loss 2.2500", "good"),
@@ -57,7 +59,7 @@ def test_a_reused_trial_was_never_under_way():
 
 def test_rungs_are_told_and_other_points_are_not():
     search = make_search()
-    spec = replace(search.spec, rungs=Rungs(fractions=(0.5,)))
+    spec = replace(search.spec, rungs=Rungs(fractions=(0.5,), keep=0.5, adaptive=False))
     half = schedule(spec).rungs[0]
     trial = make_trial(finished_at=after(9), state=TrialState.STOPPED)
     points = [make_point(0, 0), make_point(0, half, at=after(5), loss=3.0)]

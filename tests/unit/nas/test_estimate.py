@@ -92,7 +92,7 @@ def test_a_space_of_one_costs_its_one_trial():
     [
         ({"num_trials": 9}, {"num_tokens", "flops", "disk_bytes"}),
         ({"comparisons": Comparisons(random_architectures=5)}, {"num_tokens", "flops", "disk_bytes"}),
-        ({"rungs": Rungs(fractions=(0.5,))}, {"disk_bytes"}),
+        ({"rungs": Rungs(fractions=(0.5,), keep=0.5, adaptive=False)}, {"disk_bytes"}),
         (
             {"training": replace(SPEC.training, num_tokens=131_072)},
             {"num_tokens", "flops", "preparation_flops", "disk_bytes", "teacher_cache_bytes"},

@@ -51,7 +51,7 @@ def follow(service, search_id="s1"):
 
 
 def run(store, directory, **changes):
-    spec = small_spec(rungs=Rungs(fractions=(0.5,), keep=0.5), **changes)
+    spec = small_spec(rungs=Rungs(fractions=(0.5,), keep=0.5, adaptive=False), **changes)
     clock = ManualClock()
     search, lease = running_search(store, spec, clock)
     directory.mkdir()

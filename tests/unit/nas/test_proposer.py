@@ -54,13 +54,22 @@ def test_tpe_finds_better_students_than_random_draws():
     assert tpe < random - 0.003
 
 
-def test_the_first_proposals_are_the_same_even_draws_for_every_sampler():
-    spaces = {sampler: search_space(small_spec()) for sampler in ("tpe", "random")}
-    first = {
-        sampler: propose(small_spec(sampler=sampler, num_trials=20), space, [], [])
-        for sampler, space in spaces.items()
-    }
+def test_without_a_prior_the_first_proposals_are_the_same_even_draws_for_every_sampler():
+    spec = small_spec(num_trials=20, prior="none")
+    space = search_space(spec)
+    first = {sampler: propose(replace(spec, sampler=sampler), space, [], []) for sampler in ("tpe", "random")}
     assert first["tpe"] == first["random"]
+
+
+def test_by_turns_the_first_proposals_are_the_largest_and_even_draws():
+    spec = small_spec(num_trials=20)
+    space = search_space(spec)
+    trials = []
+    for number in range(10):
+        trials.append(completed(number, propose(spec, space, trials, [])))
+    largest = sorted((each.parameter_count for each in space.architectures), reverse=True)
+    assert [trial.architecture.parameter_count for trial in trials[::2]] == largest[:5]
+    assert statistics.mean(trial.architecture.parameter_count for trial in trials[1::2]) < largest[10]
 
 
 def test_optuna_says_nothing_and_keeps_its_verbosity(capfd):
@@ -88,7 +97,8 @@ def told(monkeypatch):
     return told
 
 
-def test_optuna_is_told_how_each_search_trial_stands_and_of_no_other(told):
+def test_optuna_is_told_what_each_search_trial_comes_to_and_of_no_other(told):
+    """Measured where it came far, foreseen where it did not, and under way where nothing is known of it."""
     spec = small_spec(num_trials=2)
     space = search_space(spec)
     architectures = space.architectures
@@ -104,29 +114,29 @@ def test_optuna_is_told_how_each_search_trial_stands_and_of_no_other(told):
         )
 
     trials = [
-        completed(0, architectures[0]),
-        trial(1, TrialState.STOPPED),
-        trial(2, TrialState.RUNNING),
-        trial(3, TrialState.WAITING),
-        trial(4, TrialState.PROPOSED),
-        trial(5, TrialState.FAILED),
-        trial(6, TrialState.COMPLETED, TrialRole.RANDOM_INDICES),
+        *(completed(number, architectures[number]) for number in range(4)),
+        trial(4, TrialState.STOPPED),
+        trial(5, TrialState.WAITING),
+        trial(6, TrialState.RUNNING),
+        trial(7, TrialState.FAILED),
+        trial(8, TrialState.CANCELLED),
+        trial(9, TrialState.COMPLETED, TrialRole.RANDOM_INDICES),
     ]
+    losses = [each.measurement.loss for each in trials[:4]]
+    at_rung = [(number, 40, 2 * loss) for number, loss in enumerate(losses)]
+    at_rung += [(4, 40, 9.0), (5, 40, 8.0), (7, 40, 7.0), (8, 40, 6.0), (9, 40, 5.0)]
     points = [
         TrialPoint(trial_number=number, point=Point(num_tokens=num_tokens, loss=loss, at=EPOCH))
-        for number, num_tokens, loss in ((1, 0, 5.0), (1, 40, 3.0), (3, 40, 2.0), (6, 40, 1.0))
+        for number, num_tokens, loss in at_rung
     ]
     propose(spec, space, trials, points)
     (found,) = told
-    assert [each.state.name for each in found] == [
-        "COMPLETE", "PRUNED", "RUNNING", "RUNNING", "RUNNING", "FAIL",
-    ]  # fmt: skip
-    assert found[0].value == simulated_loss(architectures[0], 80)
-    assert found[1].intermediate_values == {0: 5.0, 40: 3.0}
+    assert [each.state.name for each in found] == [*["COMPLETE"] * 6, "RUNNING"]
+    assert [each.value for each in found[:6]] == pytest.approx([*losses, 4.5, 4.0])
     searched = {name for name, num in space.num_ordinals.items() if num > 1}
     assert [each.params for each in found] == [
         {name: ordinal for name, ordinal in space.ordinals(each).items() if name in searched}
-        for each in architectures[:6]
+        for each in architectures[:7]
     ]
 
 

@@ -203,7 +203,7 @@ def test_a_loss_that_is_not_finite_is_behind_and_a_failure_of_another_kind_is_no
 
 def test_trials_that_recover_redeem_their_zone():
     """The papers saw rankings settle late: what is behind at the first rung may end in front."""
-    search = make_search(spec=rung_spec(rungs=Rungs(fractions=(0.5,), keep=0.9)))
+    search = make_search(spec=rung_spec(rungs=Rungs(fractions=(0.5,), keep=0.9, adaptive=False)))
     records = [
         played_record(
             n, search, num_layers=3 + n % 4, hidden_size=96, loss=lambda each: 5.0 - each.num_layers

@@ -227,7 +227,9 @@ def test_losses_are_found_by_trial_and_tokens():
 
 def test_expected_tokens_count_what_each_rung_keeps_and_the_baselines():
     spec = small_spec(
-        num_trials=8, rungs=Rungs(fractions=(0.25, 0.5)), comparisons=Comparisons(random_architectures=2)
+        num_trials=8,
+        rungs=Rungs(fractions=(0.25, 0.5), keep=0.5, adaptive=False),
+        comparisons=Comparisons(random_architectures=2),
     )
     schedule_ = schedule(spec)
     assert schedule_.rungs == (16, 40, 80)

@@ -38,7 +38,7 @@ def test_all_wrong_counts_are_told_at_once():
         (lambda: Rungs(fractions=(0.5, 0.25)), "rungs.fractions"),
         (lambda: Rungs(fractions=(0.5, 0.5)), "rungs.fractions"),
         (lambda: Rungs(fractions=(0.5, 1.0)), "rungs.fractions"),
-        (lambda: Rungs(fractions=(0.0,)), "rungs.fractions"),
+        (lambda: Rungs(fractions=(-0.1, 0.5)), "rungs.fractions"),
         (lambda: Rungs(keep=0.0), "rungs.keep"),
         (lambda: Rungs(keep=1.0), "rungs.keep"),
         (lambda: Resources(cpus=-1), "resources.cpus"),

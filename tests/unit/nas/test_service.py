@@ -367,7 +367,7 @@ def test_the_rate_is_stated_or_what_like_trials_measured(service, store, clock, 
 SPEC = make_spec(
     training=TrainingRecipe(num_tokens=4096, batch_tokens=1024),
     num_trials=4,
-    rungs=Rungs(fractions=(0.5,), keep=0.5),
+    rungs=Rungs(fractions=(0.5,), keep=0.5, adaptive=False),
     comparisons=Comparisons(random_architectures=1, random_indices=1),
 )
 """Steps of 1024 tokens, a rung after 2048, the end after 4096."""

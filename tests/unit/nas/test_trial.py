@@ -13,7 +13,7 @@ MOVES = {
     "started": lambda trial: trial.started(after(1)),
     "saved": lambda trial: trial.saved("later state"),
     "interrupted": lambda trial: trial.interrupted(),
-    "parked": lambda trial: trial.saved("state").parked(),
+    "parked": lambda trial: trial.parked(),
     "advanced": lambda trial: trial.advanced(),
     "completed": lambda trial: trial.completed(MEASUREMENT, "student", after(9)),
     "stopped": lambda trial: trial.stopped(after(9)),

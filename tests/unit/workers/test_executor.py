@@ -98,7 +98,7 @@ def bench(tmp_path):
 
 
 def test_a_search_runs_to_its_end_in_reused_workers(bench):
-    search = bench(rungs=Rungs(fractions=(0.5,), keep=0.5))
+    search = bench(rungs=Rungs(fractions=(0.5,), keep=0.5, adaptive=False))
     search.run()
     states = [trial.state for trial in search.trials]
     assert states.count(TrialState.COMPLETED) >= 1

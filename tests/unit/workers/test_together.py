@@ -75,7 +75,7 @@ def _make(simulation, fault):
 
 def _ran(directory, fault):
     """Return the store of a search of three trials that has ended."""
-    spec = small_spec(num_trials=3, max_parallel=1, rungs=Rungs(fractions=(0.5,), keep=0.4))
+    spec = small_spec(num_trials=3, max_parallel=1, rungs=Rungs(fractions=(0.5,), keep=0.4, adaptive=False))
     store = InMemoryStore()
     search, lease = running_search(store, spec, utc_now)
     simulation = Simulation(directory=directory, spec=spec)

@@ -31,7 +31,7 @@ def micro(tmp_path_factory):
     """A prepared search: spec, what it shares, and the artifact root."""
     directory = tmp_path_factory.mktemp("micro")
     torch.set_num_threads(1)
-    spec = micro_spec(directory, rungs=Rungs(fractions=(0.5,)))
+    spec = micro_spec(directory, rungs=Rungs(fractions=(0.5,), keep=0.5, adaptive=False))
     root = directory / "artifacts"
     return spec, prepare(spec, root, lambda _: None), root
 
