@@ -22,6 +22,7 @@ from nas.axes import Axes, Range
 from nas.budget import Budget
 from nas.clock import Clock
 from nas.driver import Driver
+from nas.parent import architecture_of
 from nas.rungs import Schedule, schedule
 from nas.search import Rungs, Search, SearchSpec, SearchState
 from nas.space import search_space
@@ -83,7 +84,7 @@ def running_search(
             id=search_id,
             spec=spec,
             num_feasible=len(search_space(spec)),
-            parent_parameters=parent_architecture(spec.parent).parameter_count,
+            parent_parameters=architecture_of(spec).parameter_count,
             created_at=clock(),
             **known,
         )

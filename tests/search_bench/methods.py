@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from nas.axes import Axes
 from nas.budget import Budget
 from nas.search import Rungs, SearchSpec
 from tests.search_bench.replay import Step, replay
-from tests.search_bench.table import Table
+from tests.search_bench.table import Table, TableFile
 
 NUM_NEAREST = 10
 """Candidates that NVIDIA's tool scores."""
@@ -44,8 +45,8 @@ def searched(**changes: object) -> Method:
 def nearest_budget(table: Table, seed: int, max_tokens: int) -> list[Step]:
     """Train what NVIDIA's tool would choose: re-implemented from its documented rule.
 
-    Of the ten candidates nearest below the budget the one with the best loss before retraining; then, for the
-    tokens that are left, the next of these ten, and then of the next ten.
+    Of the ten candidates nearest below the budget the one with the best loss before retraining. The rule ends there;
+    for the tokens that are left, the next of these ten are trained, and then of the next ten.
     """
     column = seed % table.losses_NSP.shape[1]
     counts_N = np.array([table.spec.budget.count(each) for each in table.architectures])
@@ -63,12 +64,27 @@ def nearest_budget(table: Table, seed: int, max_tokens: int) -> list[Step]:
 
 
 NO_RUNGS = Rungs(fractions=())
+RANDOM = "random"
+RULE = "nearest budget, zero-shot"
+DEFAULT = "default"
 METHODS: dict[str, Method] = {
-    "random": searched(sampler="random", rungs=NO_RUNGS),
-    "nearest budget, zero-shot": nearest_budget,
+    RANDOM: searched(sampler="random", rungs=NO_RUNGS),
+    RULE: lambda table, seed, _: nearest_budget(table, seed, table.num_tokens),
+    "nearest budget, all in its order": nearest_budget,
     "TPE at full tokens": searched(sampler="tpe", prior="none", rungs=NO_RUNGS),
     "successive halving of random proposals": searched(
         sampler="random", rungs=Rungs(fractions=(1 / 16, 1 / 4), keep=1 / 4, adaptive=False)
     ),
-    "default": searched(),
+    DEFAULT: searched(),
 }
+
+
+def replayed(name: str, method: str, seed: int, *, share: float) -> list[Step]:
+    """Return each new best of a method on the table of that name, until that share of exhaustive search's tokens."""
+    table = _table(name)
+    return METHODS[method](table, seed, int(share * table.exhaustive_tokens))
+
+
+@lru_cache
+def _table(name: str) -> Table:
+    return TableFile(name).load()

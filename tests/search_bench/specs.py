@@ -42,7 +42,11 @@ def llama() -> SearchSpec:
             precision="float32",
         ),
         num_points=1,
-        rungs=Rungs(fractions=FRACTIONS),
+        # What follows decides nothing about a table: said, so that other defaults do not make another spec.
+        num_trials=200,
+        rungs=Rungs(fractions=FRACTIONS, keep=0.5, adaptive=False),
+        sampler="random",
+        prior="none",
         checkpoint_seconds=3_600,
     )
 

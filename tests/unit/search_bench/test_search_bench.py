@@ -13,7 +13,7 @@ from tests.fakes import simulated_loss
 from tests.search_bench.measures import regret, summary, target, tokens_to
 from tests.search_bench.methods import METHODS, nearest_budget, searched
 from tests.search_bench.page import SHARES, page
-from tests.search_bench.specs import llama
+from tests.search_bench.specs import SPECS, llama
 from tests.search_bench.table import IncompleteTable, Row, Table, TableFile, sizes_of
 
 WHOLE = 10**12
@@ -64,7 +64,7 @@ def test_random_search_to_the_end_costs_the_whole_table_and_finds_its_best(table
 
 def test_tokens_of_stopped_trials_count(table):
     """All are trained to the first rung; of n a quarter, rounded down, goes on from there, and no token is trained twice."""
-    rungs = Rungs(fractions=(1 / 16,), keep=1 / 4)
+    rungs = Rungs(fractions=(1 / 16,), keep=1 / 4, adaptive=False)
     (*_, last) = searched(sampler="random", rungs=rungs)(table, 0, WHOLE)
     count, first = len(table.architectures), table.num_tokens // 16
     assert last.num_tokens <= count * first + count // 4 * (table.num_tokens - first)
@@ -96,10 +96,15 @@ def test_measures_and_page(table):
     assert tokens_to(table, steps, 0.0) == float("inf")
     found = summary(table, [steps, steps], SHARES)
     assert found.median == at / table.exhaustive_tokens
-    text = page({"some": (table, {"random": found})}, num_seeds=2)
+    text = page({"some": (table, dict.fromkeys(METHODS, found))}, num_seeds=2)
     assert f"{len(table.architectures)} students" in text
     assert f"| random | {found.median:.4f} |" in text
 
 
-def test_the_space_of_the_first_table_is_large_enough():
-    assert len(search_space(llama())) >= 200
+@pytest.mark.parametrize("name", SPECS)
+def test_tables_are_whole_and_of_their_specs(name):
+    table = TableFile(name).load()
+    assert table.spec == SPECS[name]()
+    assert table.losses_NSP.shape == (len(table.architectures), 2, len(table.points))
+    assert len(table.architectures) >= 200
+    assert "/" not in str(table.spec.data.source)
