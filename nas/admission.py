@@ -16,9 +16,10 @@ from minitron.sources import pinned, with_absolute_paths
 from nas.errors import HubUnavailable, InvalidSpec, SearchError
 from nas.estimate import estimate, require_memory
 from nas.finals import Evaluation
+from nas.latency_admission import timed_space
 from nas.parent import described
 from nas.search import SearchSpec
-from nas.space import SearchSpace, search_space
+from nas.space import SearchSpace
 
 FIELDS = ("parent: ", "data.")
 """How errors begin that name a field of a spec; all others are about the parent."""
@@ -53,7 +54,7 @@ def admitted(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchS
     """
     try:
         spec = described(spec, artifact_root)
-        space = _sized(spec)
+        space, _ = _sized(spec, artifact_root)
         return replace(spec, data=pinned(spec.data)), space
     except MinitronError as error:
         raise _refusal(error) from error
@@ -76,7 +77,8 @@ def planned(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSp
             if spec.parent_config is None:
                 raise
             unchecked.append(_told(error))
-        space = _sized(spec)
+        space, untimed = _sized(spec, artifact_root)
+        unchecked += untimed
         try:
             spec = replace(spec, data=pinned(spec.data))
         except UnreachableHub as error:
@@ -86,8 +88,8 @@ def planned(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpec, SearchSp
     return spec, space, tuple(unchecked)
 
 
-def _sized(spec: SearchSpec) -> SearchSpace:
-    """Return the space, once what its trials take is there."""
+def _sized(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpace, list[str]]:
+    """Return the space, once what its trials take is there, and what is known only when the search has begun."""
     spec.training.require_a_step(spec.data.sequence_length)
     if spec.correction is not None:
         correction = spec.correction.training(spec.training)
@@ -98,14 +100,14 @@ def _sized(spec: SearchSpec) -> SearchSpace:
         raise InvalidSpec(
             (("evaluation.task_path", f"{path}: no such directory, allowed: one of task files"),)
         )
-    space = search_space(spec)
+    space, untimed = timed_space(spec, artifact_root)
     shapes_between(space.parent, space.least, spec.calibration.steps)
     trial = estimate(spec, space).trial
     if spec.resources.memory_bytes is not None:
         require_memory(
             trial, spec.resources.memory_bytes, field="resources.memory_bytes", what="memory stated"
         )
-    return space
+    return space, untimed
 
 
 def _require_chats(spec: SearchSpec) -> None:

@@ -1,15 +1,19 @@
-"""What a student may cost: parameters, memory once it is deployed, work for each token, in any mixture."""
+"""What a student may cost: parameters, memory once it is deployed, work for each token, time, in any mixture."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from minitron.architecture import Architecture
 from nas.errors import InvalidSpec
+from nas.latency_costs import latency_of
+from nas.latency_table import LatencySetting, LatencyTable, Phase
 
 Counting = Literal["total", "non_embedding"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-CostName = Literal["parameters", "memory_bytes", "flops_per_token"]
+CostName = Literal["parameters", "memory_bytes", "flops_per_token", "latency_nanoseconds"]
 
 MOST_TOKENS = 2**31 - 1
 """Of a context, and sequences of a batch: what is larger is mistyped."""
@@ -82,6 +86,72 @@ class WorkBudget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyBudget:
+    """A window of the time that one pass of a student takes, both ends included, as it is summed of measured blocks.
+
+    Measured is where trials run, with a trial's device and threads, by transformers' own modules.
+
+    Raises:
+        InvalidSpec: A window that no time lies in, nothing that a pass may take at most, or a table of something else.
+    """
+
+    max_ms: float | None = None
+    min_tokens_per_second: float | None = None
+    """Of all sequences together: the other way to say what a pass may take at most."""
+    min_ms: float = 0
+    phase: Phase = "decode"
+    context: int
+    batch: int = 1
+    """Sequences at once."""
+    dtype: Dtype = "bfloat16"
+    table: LatencyTable | None = None
+    """What was measured beforehand, for example on another machine; None measures when the search starts."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            (f"budget.latency.{name}", f"found {found}, allowed: above 0, and finite")
+            for name in ("max_ms", "min_tokens_per_second")
+            if (found := getattr(self, name)) is not None and not 0 < found < math.inf
+        ]
+        if self.max_ms is None and self.min_tokens_per_second is None:
+            reason = "missing, allowed: milliseconds, or instead of it min_tokens_per_second"
+            problems.append(("budget.latency.max_ms", reason))
+        problems += _count_problems("latency.context", self.context)
+        problems += _count_problems("latency.batch", self.batch)
+        if not problems and not 0 <= self.min_ms <= self.most_nanoseconds / 1e6:
+            reason = f"found {self.min_ms}, allowed: 0 to {self.most_nanoseconds / 1e6:g}"
+            problems.append(("budget.latency.min_ms", reason))
+        if self.table is not None and self.table.setting != self.setting:
+            reason = f"found one of {self.table.setting}, allowed: of {self.setting}"
+            problems.append(("budget.latency.table", reason))
+        _require(*problems)
+
+    @property
+    def setting(self) -> LatencySetting:
+        """What is timed."""
+        return LatencySetting(phase=self.phase, context=self.context, batch=self.batch, dtype=self.dtype)
+
+    @property
+    def most_nanoseconds(self) -> int:
+        """What a pass may take, by whichever field asks for less."""
+        return min(int(each) for each in self._most.values())
+
+    @property
+    def most_field(self) -> str:
+        """The field that asks for it."""
+        return min(self._most, key=self._most.__getitem__)
+
+    @property
+    def _most(self) -> dict[str, float]:
+        found = {}
+        if self.max_ms is not None:
+            found["max_ms"] = self.max_ms * 1e6
+        if self.min_tokens_per_second is not None:
+            found["min_tokens_per_second"] = self.setting.tokens / self.min_tokens_per_second * 1e9
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
     """One cost of a student, and the window that it must lie in: both ends are included."""
 
@@ -95,6 +165,10 @@ class Limit:
     least_field: str
     most_field: str
     """The fields of a budget that say these, after ``budget.``."""
+    number: Callable[[int], str] = "{:,}".format
+    """A cost as people read it, before the unit."""
+    latencies: LatencyTable | None = None
+    """What ``measure`` reads, where a cost is no arithmetic on the shape."""
 
     def excess(self, architecture: Architecture) -> int:
         """Return by how much the window is missed; 0 or less is inside."""
@@ -108,14 +182,14 @@ class Limit:
         if excess <= 0:
             return None
         where = f"below {self.least_field}" if cost < self.least else f"above {self.most_field}"
-        return f"{cost:,} {self.unit}, {excess:,} {where}"
+        return f"{self.number(cost)} {self.unit}, {self.number(excess)} {where}"
 
     @property
     def window(self) -> str | None:
-        """The window in exact numbers, without their unit; None where it bounds nothing."""
+        """The window in numbers, without their unit; None where it bounds nothing."""
         if self.most is None:
-            return f"at least {self.least:,}" if self.least else None
-        return f"{self.least:,} to {self.most:,}"
+            return f"at least {self.number(self.least)}" if self.least else None
+        return f"{self.number(self.least)} to {self.number(self.most)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,10 +207,12 @@ class Budget:
     """``total`` counts both embeddings (a tied table once), as the Minitron papers do."""
     memory: MemoryBudget | None = None
     work: WorkBudget | None = None
+    latency: LatencyBudget | None = None
+    """Bounds nothing until its table is known."""
 
     def __post_init__(self) -> None:
-        if self.max_parameters is None and self.memory is None and self.work is None:
-            reason = "missing, allowed: a number of parameters, or instead of it memory or work"
+        if self.max_parameters is None and not (self.memory or self.work or self.latency):
+            reason = "missing, allowed: a number of parameters, or instead of it memory, work or latency"
             raise InvalidSpec((("budget.max_parameters", reason),))
         _require(
             *_window_problems("max_parameters", self.max_parameters, "min_parameters", self.min_parameters)
@@ -144,7 +220,8 @@ class Budget:
 
     @property
     def limits(self) -> tuple[Limit, ...]:
-        """All that is counted of a student: its parameters first, whether these are bounded or not.
+        """All that is counted of a student: its parameters first, whether these are bounded or not, and its latency
+        only once that was measured.
 
         In the order in which refusals name them.
         """
@@ -171,7 +248,23 @@ class Budget:
                     least_field="work.min_flops", most_field="work.max_flops",
                 )
             )  # fmt: skip
+        if self.latency is not None and self.latency.table is not None:
+            found.append(
+                Limit(
+                    name="latency_nanoseconds", unit=f"ms to {self.latency.phase}",
+                    measure=partial(latency_of, self.latency.table), latencies=self.latency.table,
+                    least=math.ceil(self.latency.min_ms * 1e6), most=self.latency.most_nanoseconds,
+                    least_field="latency.min_ms", most_field=f"latency.{self.latency.most_field}",
+                    number=in_milliseconds,
+                )
+            )  # fmt: skip
         return tuple(found)
+
+    def measured(self, table: LatencyTable | None) -> "Budget":
+        """Return this budget with what was measured for it, where that is asked for and not given."""
+        if self.latency is None or self.latency.table is not None:
+            return self
+        return replace(self, latency=replace(self.latency, table=table))
 
     def count(self, architecture: Architecture) -> int:
         """Return the parameters of ``architecture`` that this budget counts."""
@@ -196,6 +289,11 @@ class Budget:
     def windows(self) -> str:
         """All that is bounded, in exact numbers."""
         return ", ".join(f"{limit.window} {limit.unit}" for limit in self.limits if limit.window)
+
+
+def in_milliseconds(nanoseconds: float) -> str:
+    """Return a time in milliseconds, without the unit."""
+    return f"{nanoseconds / 1e6:,.3f}"
 
 
 def _window_problems(most_field: str, most: int | None, least_field: str, least: int) -> list[Problem]:

@@ -9,12 +9,10 @@ from nas.axes import AXIS_NAMES
 from nas.cli_options import SearchId, Server, connected
 from nas.cli_output import Json, print_json
 from nas.control import parse_limits, parse_sizes
-from nas.enqueue import asked_architecture
 from nas.errors import InvalidOrder
 from nas.patch import patch_of
 from nas.search import SearchState
 from nas.settings import Settings
-from nas.space import search_space
 
 control = typer.Typer()
 
@@ -89,7 +87,8 @@ def enqueue(
     wanted = parse_sizes(patch_of(sizes))
     with connected(server) as client:
         found = client.enqueue_architecture(search_id, wanted, by=_by())
-    name = asked_architecture(search_space(found.spec), wanted).name
+    asked = (each.architecture for each in reversed(found.orders.enqueued))
+    name = next(each.name for each in asked if all(getattr(each, axis) == wanted[axis] for axis in wanted))
     _print(found, f"enqueued: {name}", as_json=as_json)
 
 

@@ -70,7 +70,7 @@ class SearchControl:
             Conflict: Also where the search has tried it by itself, or people have stopped its trial.
             InvalidOrder: The search has no such architecture; names the nearest.
         """
-        space = search_space(self._store.get_search(search_id).spec)
+        space = search_space(self._store.get_search(search_id).measured_spec)
         return self._give(search_id, Enqueue(architecture=asked_architecture(space, sizes)), by)
 
     def stop_trial(self, search_id: str, trial_number: int, *, by: str = "") -> Search:

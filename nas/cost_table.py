@@ -1,11 +1,12 @@
 """What many architectures cost at once: a cost that a budget bounds, over arrays of depths, widths and neurons.
 
-All layers are equal and an MLP is matrices, so every such cost is a fixed part and, for each layer, a part of its own
-and one for each neuron; none falls as something grows. Shapes: L depths, W widths.
+All layers are equal and an MLP is matrices, so what is counted of a shape is a fixed part and, for each layer, a part of
+its own and one for each neuron; none falls as something grows. What is measured is read by ``nas.latency_costs``. Shapes: L depths, W widths.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,23 @@ LARGEST_COST = 2**62
 """So that sums of two still fit 64 bits; no model that exists comes near."""
 
 
+class Costs(Protocol):
+    """One cost of all architectures that some widths allow; it never falls as neurons grow."""
+
+    @property
+    def bends(self) -> Integers:
+        """Neurons at which it begins to grow at another rate."""
+        ...
+
+    def at(self, layers: Integers, width: Integers, neurons: Integers) -> Integers:
+        """Return the cost of architectures, each of a depth, the index of a width and neurons."""
+        ...
+
+    def neurons(self, cost: int, layers_L: Integers) -> Integers:
+        """Return the most neurons that cost no more than ``cost``, for each depth and width; below one for none."""
+        ...
+
+
 class CostTable:
     """One cost of all architectures that some widths allow.
 
@@ -30,6 +48,8 @@ class CostTable:
     Raises:
         InvalidSpec: Sizes whose costs fit no 64 bits, which come from a damaged config.
     """
+
+    bends: Integers = np.array([], dtype=np.int64)
 
     def __init__(
         self, measure: Callable[[Architecture], int], widths: Sequence[Architecture], parent: Architecture

@@ -75,7 +75,7 @@ def report(
         left = f", {wording.remaining(view.eta_seconds)}" if view.eta_seconds is not None else ""
         console.print(Text(f"{wording.progress(search.progress)}{left}"), soft_wrap=True)
     if records:
-        console.print(leaderboard_table(leaderboard(records), view.search.spec.budget))
+        console.print(leaderboard_table(leaderboard(records), view.search.budget))
     if search.evaluated:
         console.print(scores_table(search.evaluated))
     failed = [record.trial for record in records if record.trial.failure]
@@ -247,7 +247,7 @@ def _verdict(view: SearchView, comparison: Comparison) -> list[str]:
     assert view.best
     best = view.best
     name = "winner" if view.search.winner else "best" if view.search.state.is_final else "best so far"
-    budget = view.search.spec.budget
+    budget = view.search.budget
     share = best.architecture.parameter_count / view.search.parent_parameters
     standing = (
         f"{name}: trial {best.number}, {best.architecture.name}, "

@@ -49,7 +49,7 @@ class Driver:
         self.search_id = search.id
         self._search = search
         self.spec = search.spec
-        self.space = search_space(search.spec)
+        self.space = search_space(search.measured_spec)
         self.schedule = rungs.schedule(search.spec)
         self.is_cancelled = False
         """Whether the user's wish to end the search was seen; its trials are CANCELLED then."""

@@ -68,7 +68,10 @@ def _not_together(space: SearchSpace, sizes: Mapping[str, int]) -> Problem:
         return error.field, error.reason
     for limit in space.budget.limits:
         if limit.excess(wanted) > 0:
-            return "budget", f"found {limit.measure(wanted):,} {limit.unit}, allowed: {limit.window}"
+            return (
+                "budget",
+                f"found {limit.number(limit.measure(wanted))} {limit.unit}, allowed: {limit.window}",
+            )
     return "architecture", f"found {wanted.name}, allowed: a combination of the axes of the search"
 
 

@@ -10,9 +10,11 @@ from dataclasses import replace
 import numpy as np
 
 from minitron.architecture import Architecture
-from nas.budget import Budget
-from nas.cost_table import LARGEST_COST, CostTable
+from nas.budget import Budget, Limit
+from nas.cost_table import LARGEST_COST, Costs, CostTable
+from nas.errors import InvalidSpec
 from nas.grid import Grid, Integers
+from nas.latency_costs import LatencyCosts
 
 
 class Feasibility:
@@ -31,7 +33,7 @@ class Feasibility:
         self._grid = grid
         self._budget = budget
         self._parent = parent
-        self.costs = [CostTable(limit.measure, shapes, parent) for limit in budget.limits]
+        self.costs = [_costs(limit, shapes, parent) for limit in budget.limits]
         """In the order of the budget's limits."""
 
     @property
@@ -64,18 +66,18 @@ class Feasibility:
             refused = "; ".join(f"{reason} ({n:,} refused)" for reason, n in reasons.items())
             return "axes", f"found {combinations}, none legal for {self._parent.family}: {refused}"
         spans = [
-            f"from {least:,} to {most:,} {limit.unit}"
+            f"from {limit.number(least)} to {limit.number(most)} {limit.unit}"
             for limit, cost in zip(self._budget.limits, self.costs, strict=True)
             for least, most in [self.extent(cost)]
         ]
         nearest = replace(self._parent, **self._grid.sizes(*self.nearest()))
-        numbers = [f"{limit.measure(nearest):,} {limit.unit}" for limit in self._budget.limits]
+        numbers = [f"{limit.number(limit.measure(nearest))} {limit.unit}" for limit in self._budget.limits]
         return "budget", (
             f"found no architecture with {self._budget.windows} among {combinations}; {self.num_legal:,} are legal, "
             f"{' and '.join(spans)}; the nearest is {nearest.name} with {', '.join(numbers)}"
         )
 
-    def extent(self, cost: CostTable) -> tuple[int, int]:
+    def extent(self, cost: Costs) -> tuple[int, int]:
         """Return the least and the most that any legal architecture costs."""
         layers_L1, width_W = self._grid.layers_L[:, None], np.arange(len(self._grid.first_W))
         least_LW, most_LW = (
@@ -109,7 +111,8 @@ class Feasibility:
         return layer_index, width_index, choice
 
     def _turning_points(self) -> list[Integers]:
-        """Return choices among which is the nearest of each depth and width: where one side of a window is passed.
+        """Return choices among which is the nearest of each depth and width: where one side of a window is passed, or a
+        cost begins to grow otherwise.
 
         In between, what is missed grows or falls evenly.
         """
@@ -122,7 +125,19 @@ class Feasibility:
                     continue
                 num_LW = self._num_within(cost, bound)
                 found += [np.clip(each, self._grid.first_W, last_W) for each in (num_LW - 1, num_LW)]
+            for bend in cost.bends:
+                num_LW = np.broadcast_to(self._grid.num_up_to(np.array(bend)), shape)
+                found += [np.clip(each, self._grid.first_W, last_W) for each in (num_LW - 1, num_LW)]
         return found
 
-    def _num_within(self, cost: CostTable, bound: int) -> Integers:
+    def _num_within(self, cost: Costs, bound: int) -> Integers:
         return self._grid.num_up_to(cost.neurons(bound, self._grid.layers_L))
+
+
+def _costs(limit: Limit, shapes: Sequence[Architecture], parent: Architecture) -> Costs:
+    if limit.latencies is None:
+        return CostTable(limit.measure, shapes, parent)
+    longest = parent.num_layers * max(max(row.nanoseconds) for row in limit.latencies.rows)
+    if longest >= LARGEST_COST:
+        raise InvalidSpec((("parent", f"found layers that take {longest:,} ns, allowed: below 2^62"),))
+    return LatencyCosts(limit.latencies, shapes)

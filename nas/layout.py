@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nas.trial import Trial
 
-SHARED = ("parents", "blocks", "scores", "corrections", "teachers", "losses", "evaluations")
+SHARED = ("parents", "blocks", "scores", "corrections", "teachers", "losses", "evaluations", "latencies")
 """Made once and found again; made or fetched anew when they are gone, if what they came from is still there."""
 USES = "uses.json"
 
@@ -21,6 +21,11 @@ def search_directory(root: Path, search_id: str) -> Path:
 def uses_file(root: Path, search_id: str) -> Path:
     """Return where it stands which shared artifacts a search uses that has not ended."""
     return search_directory(root, search_id) / USES
+
+
+def latencies_directory(root: Path) -> Path:
+    """Return where it stands how long blocks take: a file for each parent, setting and machine."""
+    return root / "latencies"
 
 
 def probes(root: Path) -> Path:

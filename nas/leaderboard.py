@@ -68,7 +68,7 @@ def comparison_of(search: Search, trials: Sequence[Trial]) -> Comparison | None:
     if not any(trial.state is TrialState.COMPLETED for trial in trials):
         return None
     try:
-        draws = _draws(search.spec) if search.spec.comparisons.random_architectures else frozenset()
+        draws = _draws(search.measured_spec) if search.spec.comparisons.random_architectures else frozenset()
     except MinitronError:
         return None
     return compare(search, draws, trials)

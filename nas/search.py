@@ -25,6 +25,7 @@ from nas.budget import Budget
 from nas.earlier import HistoryUse
 from nas.errors import Conflict, InvalidSpec
 from nas.finals import Evaluated, Evaluation
+from nas.latency_table import LatencyTable
 from nas.orders import Orders
 from nas.sampling import Objective, Order, PriorName, SamplerName, not_sampled
 from nas.trial import Failure
@@ -296,6 +297,8 @@ class Search:
     """None until enough trials have completed; follows from them, and is computed beside them."""
     num_priors: int | None = None
     """How many earlier measurements its proposals began from; None until that was settled, before its first trial."""
+    latencies: LatencyTable | None = None
+    """What was measured for a budget of latency, once, before its first trial: its space never changes afterwards."""
     progress: Progress | None = None
     winner: Winner | None = None
     failure: Failure | None = None
@@ -319,9 +322,19 @@ class Search:
     finished_at: datetime | None = None
 
     @property
+    def measured_spec(self) -> SearchSpec:
+        """What was asked, with the latencies that were measured for it: what its space is made from."""
+        return replace(self.spec, budget=self.budget) if self.latencies else self.spec
+
+    @property
+    def budget(self) -> Budget:
+        """What its students may cost, with what was measured for it."""
+        return self.spec.budget.measured(self.latencies)
+
+    @property
     def spec_by_now(self) -> SearchSpec:
-        """What was asked, with the limits that were ordered since in place of its own."""
-        return replace(self.spec, **self.orders.limits)
+        """That, with the limits that were ordered since in place of its own."""
+        return replace(self.measured_spec, **self.orders.limits)
 
     def moved(self, state: SearchState, at: datetime, **changes: Any) -> "Search":
         """Return this search in another state.

@@ -23,7 +23,7 @@ from minitron.recipe import PruningRecipe
 from nas.auto_axes import resolved
 from nas.axes import AXIS_NAMES, Axes, AxisName, Sizes
 from nas.budget import Budget, CostName, Span
-from nas.cost_table import CostTable
+from nas.cost_table import Costs
 from nas.errors import EmptySpace
 from nas.feasibility import Feasibility
 from nas.grid import Grid, Indices, Integers
@@ -195,14 +195,18 @@ class SearchSpace:
         heap = list(keys)
         heapify(heap)
         while heap:
-            _, layer, block, choice, group = heap[0]
-            yield self._architecture(group, choice)
-            if choice == self._numbering.low_G[group]:
-                heappop(heap)
-                continue
-            neurons = self._grid.neurons(self._width_G[group], choice - 1)
-            left = cost.at(self._grid.layers_L[layer], self._width_G[group], neurons)
-            heapreplace(heap, (-int(left), layer, block, choice - 1, group))
+            most, equals = heap[0][0], []
+            while heap and heap[0][0] == most:
+                equals.append(heap[0])
+                _, layer, block, choice, group = heap[0]
+                if choice == self._numbering.low_G[group]:
+                    heappop(heap)
+                    continue
+                neurons = self._grid.neurons(self._width_G[group], choice - 1)
+                left = cost.at(self._grid.layers_L[layer], self._width_G[group], neurons)
+                heapreplace(heap, (-int(left), layer, block, choice - 1, group))
+            for _, _, _, choice, group in sorted(equals):
+                yield self._architecture(group, choice)
 
     def choices(self, name: str) -> tuple[int, ...]:
         """Return the sizes on an axis that occur in the space, ascending."""
@@ -298,7 +302,7 @@ class SearchSpace:
         num_G: Integers = self._grid.num_up_to(np.array(neurons))[self._width_G]
         return num_G
 
-    def _cost(self, cost: CostTable, choice_G: Integers) -> Integers:
+    def _cost(self, cost: Costs, choice_G: Integers) -> Integers:
         """Return the cost of each group with a choice."""
         layers_G = self._grid.layers_L[self._layer_G]
         return cost.at(layers_G, self._width_G, self._grid.neurons(self._width_G, choice_G))

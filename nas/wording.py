@@ -9,8 +9,9 @@ from unicodedata import category
 from minitron.architecture import Architecture
 from minitron.hub import PREFIX
 from minitron.progress import Progress
-from nas.budget import Budget, CostName
+from nas.budget import Budget, CostName, LatencyBudget
 from nas.finals import ScoreRow
+from nas.latency_table import Machine
 from nas.mlflow_links import MlflowStanding
 from nas.orders import Orders
 from nas.search import Search
@@ -127,6 +128,11 @@ def ago(then: datetime, now: datetime) -> str:
     return "just now"
 
 
+def in_ms(nanoseconds: float) -> str:
+    """Return a time in milliseconds, to three digits."""
+    return f"{nanoseconds / 1e6:,.3g} ms"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostWords:
     """How people speak of a cost that a budget may bound beside parameters."""
@@ -138,7 +144,13 @@ class CostWords:
 COSTS: Mapping[CostName, CostWords] = {
     "memory_bytes": CostWords(name="weights and cache", number=in_bytes),
     "flops_per_token": CostWords(name="work a token", number=work),
+    "latency_nanoseconds": CostWords(name="time a pass", number=in_ms),
 }
+
+
+def machine(at: Machine) -> str:
+    """Return on what was measured."""
+    return f"{at.device}, {at.threads:,} thread{'s' * (at.threads > 1)}, {at.software}"
 
 
 def costs(window: Budget, architecture: Architecture) -> list[tuple[str, str]]:
@@ -160,7 +172,19 @@ def budget(window: Budget) -> str:
         parts.append(
             f"{_between(asked.min_flops, asked.max_flops, work)} a token (context {asked.context:,})"
         )
+    if (latency := window.latency) is not None:
+        at = f"{latency.dtype}, batch {latency.batch:,}, context {latency.context:,}"
+        parts.append(f"{_time_window(latency)} to {latency.phase} ({at})")
     return ", ".join(parts)
+
+
+def _time_window(latency: LatencyBudget) -> str:
+    parts = [f"at least {in_ms(latency.min_ms * 1e6)}"] if latency.min_ms else []
+    if latency.max_ms is not None:
+        parts.append(f"at most {in_ms(latency.max_ms * 1e6)}")
+    if latency.min_tokens_per_second is not None:
+        parts.append(f"at least {latency.min_tokens_per_second:,g} tokens a second")
+    return " and ".join(parts)
 
 
 def _between(least: int, most: int | None, words: Words) -> str:

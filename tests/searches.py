@@ -17,7 +17,7 @@ from nas.orders import Enqueued, Orders
 from nas.search import AxisImportance, Comparisons, Resources, Rungs, Search, SearchSpec, SearchState, Winner
 from nas.storage.store import TrialPoint
 from nas.trial import Attempt, Failure, FailureKind, Measurement, Origin, Point, Trial, TrialRole, TrialState
-from tests.strategies import architectures
+from tests.strategies import architectures, latency_tables
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
 
@@ -237,6 +237,7 @@ searches = st.builds(
         shares=st.dictionaries(names, st.floats(0, 1), max_size=3),
     ),
     num_priors=st.none() | st.integers(0, 99),
+    latencies=st.none() | architectures().flatmap(latency_tables),
     progress=st.none() | st.builds(Progress, stage=texts, done=counts, total=counts, unit=texts),
     winner=st.none() | st.builds(Winner, trial_number=st.integers(0, 99), path=texts),
     failure=st.none() | failures,

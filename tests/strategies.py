@@ -1,4 +1,4 @@
-"""Hypothesis strategies for architectures."""
+"""Hypothesis strategies for architectures, and for what was measured of them."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from minitron.architecture import Architecture, BlockTraits
 from minitron.families import FAMILIES
+from nas.latency_table import BlockRow, EndsLatency, LatencySetting, LatencyTable, Machine
 
 
 @st.composite
@@ -59,4 +60,35 @@ def targets(draw: st.DrawFn, source: Architecture) -> Architecture:
         intermediate_size=draw(st.integers(1, source.intermediate_size)),
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
+    )
+
+
+@st.composite
+def latency_tables(draw: st.DrawFn, parent: Architecture) -> LatencyTable:
+    """Any table of sizes up to the parent's, whose times need not grow with sizes, and may lack heads."""
+    most = parent.num_attention_heads, parent.num_key_value_heads
+    heads = draw(st.sets(st.tuples(*(st.integers(1, each) for each in most)), min_size=1, max_size=3))
+    neurons = draw(st.sets(st.integers(1, parent.intermediate_size), min_size=1, max_size=4))
+    hidden = st.sets(st.integers(1, parent.hidden_size), min_size=1, max_size=3)
+    times = st.integers(1, 2000)
+    return LatencyTable(
+        setting=LatencySetting(
+            phase=draw(st.sampled_from(("prefill", "decode"))),
+            context=draw(st.integers(1, 64)),
+            batch=draw(st.integers(1, 4)),
+            dtype="float32",
+        ),
+        machine=Machine(device="drawn", threads=1, software="none"),
+        neurons=tuple(sorted(neurons)),
+        rows=tuple(
+            BlockRow(
+                num_attention_heads=pair[0],
+                num_key_value_heads=pair[1],
+                hidden_size=size,
+                nanoseconds=tuple(draw(times) for _ in neurons),
+            )
+            for pair in sorted(heads)
+            for size in sorted(draw(hidden))
+        ),
+        ends=tuple(EndsLatency(hidden_size=size, nanoseconds=draw(times)) for size in sorted(draw(hidden))),
     )

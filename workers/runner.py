@@ -5,12 +5,10 @@ prepared again (from caches) and goes on from what is stored. Loads neither torc
 that touches a model runs in worker processes.
 """
 
-import errno
 import logging
 import os
 import socket
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +16,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from minitron.progress import Progress, Report
 from nas.clock import utc_now
 from nas.disk import keep_in_use
 from nas.driver import Driver
-from nas.errors import InvalidSettings, LostLease, StoreUnavailable
+from nas.errors import LostLease, StoreUnavailable
 from nas.estimate import estimate
 from nas.frontier import best_trial, finalists
 from nas.ledger import Ledger
@@ -45,6 +42,7 @@ from workers.executor import TuneExecutor
 from workers.hints import hint_of
 from workers.nodes import Site
 from workers.report import Prepared, failure_of
+from workers.room import num_beside, require_writable, with_all_cpus
 from workers.students import missing_students
 from workers.studies import StudyKeeper
 from workers.sweep import Sweep
@@ -162,13 +160,13 @@ class _Run:
 
     def _run(self) -> None:
         self._check()
-        _require_writable(self._root)
+        require_writable(self._root)
         search = self._move(SearchState.PREPARING, progress=Progress(stage="starting Ray"))
         spec = search.spec_by_now
         address = self._settings.ray_address
         host_bytes = estimate(spec, search_space(spec)).trial.host_bytes
         with ExitStack() as stack:
-            at_once = spec.max_parallel + _num_beside(spec)
+            at_once = spec.max_parallel + num_beside(spec)
             stack.enter_context(
                 connected(address, spec.resources, max_parallel=at_once, host_bytes=host_bytes)
             )
@@ -176,7 +174,8 @@ class _Run:
             self._report(STARTING)
             if address is not None:
                 self._survey(spec, stack.enter_context(nodes.site(self._root)), host_bytes)
-            roomy = _roomy(spec) if address is None else spec
+            spec = self._timed(search, is_shared=address is not None).spec_by_now
+            roomy = with_all_cpus(spec) if address is None else spec
             work = partial(tasks.prepare, roomy, self._root, self._settings.cache_bytes, address is not None)
             where = nodes.here(roomy.resources, self._refused)
             prepared = self._work(roomy, work, where=where)
@@ -210,6 +209,17 @@ class _Run:
             logger.warning("not used: %s", line)
             self._report(Progress(stage=f"not used: {line}"))
         require_room(spec.resources, host_bytes=host_bytes, refused=self._refused, why="; ".join(told))
+
+    def _timed(self, search: Search, *, is_shared: bool) -> Search:
+        """Return the search with what its budget of latency needs, which is timed once in its life."""
+        asked = search.budget.latency
+        if asked is None or asked.table is not None:
+            return search
+        table = self._work(search.spec, partial(tasks.time_blocks, search.spec, self._root, is_shared))
+        timed = replace(self._ours(), latencies=table)
+        timed = replace(timed, num_feasible=len(search_space(timed.measured_spec)))
+        self._store.save_search(timed, self._lease)
+        return timed
 
     def _driven(self, search: Search, prepared: Prepared, spec: SearchSpec) -> Prepared:
         """Run the trials, and beside them what corrects their teacher, where that was asked for.
@@ -370,31 +380,3 @@ class _Run:
         if failure is not None:
             logger.error("search %s: %s", self._lease.search_id, failure.message)
         self._move(state, failure=failure)
-
-
-def _require_writable(root: Path) -> None:
-    """Raise InvalidSettings where nothing can be written below the artifact root."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            return
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise  # a full disk has an error of its own
-        raise InvalidSettings(
-            f"NAS_ARTIFACT_ROOT: {root}: cannot be written: {error.strerror}, allowed: a directory that workers "
-            "can write"
-        ) from error
-
-
-def _num_beside(spec: SearchSpec) -> int:
-    """Return for how many processes there is room beside the trials."""
-    return int(spec.correction is not None and spec.correction.mode == "alongside")
-
-
-def _roomy(spec: SearchSpec) -> SearchSpec:
-    """Return ``spec`` with the CPUs of all its trials for one task: on a local cluster nothing else runs yet."""
-    resources = spec.resources
-    trials = resources.cpus * resources.processes * spec.max_parallel
-    cpus = max(resources.cpus, min(os.cpu_count() or 1, trials))
-    return replace(spec, resources=replace(resources, cpus=cpus))

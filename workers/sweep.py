@@ -44,5 +44,5 @@ class Sweep:
 
     @cached_property
     def _drawn(self) -> frozenset[Architecture]:
-        spec = self._store.get_search(self._search_id).spec
+        spec = self._store.get_search(self._search_id).measured_spec
         return frozenset(random_draws(spec, search_space(spec)))

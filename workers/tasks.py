@@ -8,6 +8,7 @@ from typing import Any
 from minitron import hub
 from minitron.progress import Report
 from nas.finals import Evaluated
+from nas.latency_table import LatencyTable
 from nas.search import Search, SearchSpec
 from nas.settings import Settings
 from nas.trial import Trial
@@ -26,6 +27,14 @@ def prepare(
     _confine_hub()
     require_tasks(spec, report)
     return prepare(spec, root, report, cache_bytes=cache_bytes, is_shared=is_shared)
+
+
+def time_blocks(spec: SearchSpec, root: Path, is_shared: bool, report: Report) -> LatencyTable | None:
+    """See ``workers.latencies.block_latencies``."""
+    from workers.latencies import block_latencies
+
+    _confine_hub()
+    return block_latencies(spec, root, report, is_shared=is_shared)
 
 
 def make_evaluate(spec: SearchSpec, prepared: Prepared, root: Path, site: Site | None) -> Evaluate:

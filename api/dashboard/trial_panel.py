@@ -46,7 +46,7 @@ class TrialPanel:
                 with ui.column().classes("w-full gap-2"):
                     _shape(snapshot, trial)
                 with ui.column().classes("w-full gap-2"):
-                    _numbers(line, snapshot.search.spec.budget)
+                    _numbers(line, snapshot.search.budget)
                     _attempts(line, self._log)
 
 

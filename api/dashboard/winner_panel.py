@@ -36,7 +36,7 @@ class WinnerPanel:
         name = "Winner" if directory else "Best" if view.search.state.is_final else "Best so far"
         with self._body, panel(name):
             share = best.architecture.parameter_count / view.search.parent_parameters
-            costs = wording.costs(view.search.spec.budget, best.architecture)
+            costs = wording.costs(view.search.budget, best.architecture)
             ui.label(
                 f"Trial {best.number}, {best.architecture.name}: {best.architecture.parameter_count:,} "
                 f"parameters, {share:.1%} of the parent's"

@@ -43,7 +43,7 @@ def list_trials(
     asked = {"list": f"trials of {search_id}", "order_by": order_by, **dump(which)}
     after = place_in(page_token, asked, PLACES) if page_token else None
     records = service.list_trials(search_id, which, order=order_by, after=after, limit=size + 1)
-    links, budget = service.mlflow.of(search_id), service.search(search_id).spec.budget
+    links, budget = service.mlflow.of(search_id), service.search(search_id).budget
     return TrialPage(
         trials=[TrialRecordResource.of(record, links, budget) for record in records[:size]],
         next_page_token=token_of(place_of(records[size - 1].trial), asked) if len(records) > size else None,

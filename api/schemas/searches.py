@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.base import FailureResource, ProgressResource, Resource, WaitingResource
 from api.schemas.control import OrdersResource
+from api.schemas.latencies import LatencyTableResource
 from api.schemas.trials import TrialResource
 from nas.edits import MAX_NOTES_LENGTH, MAX_OWNER_LENGTH, MAX_TAG_LENGTH, MAX_TAGS
 from nas.frontier import Comparison
@@ -91,6 +92,8 @@ class SearchResource(Resource):
     """Of the searched axes; null until enough trials have completed."""
     num_priors: int | None
     """How many earlier measurements its proposals began from; null until that was settled."""
+    latencies: LatencyTableResource | None
+    """What its budget of latency goes by; null until measured, and where it has none or brings its own."""
     progress: ProgressResource | None
     winner: WinnerResource | None
     failure: FailureResource | None

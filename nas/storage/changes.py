@@ -107,13 +107,10 @@ def added_point(point: TrialPoint) -> TrialPoint:
 
 
 def search_event(search: Search) -> Mapping[str, Any]:
-    """Return the data of a search's event: all but the spec, which never changes, the notes and the orders."""
+    """Return the data of a search's event: all but the spec, which never changes, its latencies, the notes and the orders."""
     data = dump(search)
-    del (
-        data["spec"],
-        data["notes"],
-        data["orders"],
-    )  # they may be long, and a search has an event whenever it progresses
+    for name in ("spec", "latencies", "notes", "orders"):
+        del data[name]  # it may be long, and a search has an event whenever it progresses
     return data
 
 

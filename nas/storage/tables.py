@@ -76,6 +76,7 @@ searches = Table(
     _document("made_from"),
     _document("importance"),
     Column("num_priors", Integer),
+    _document("latencies"),
     _document("progress"),
     _document("winner"),
     _document("failure"),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from nas.edits import Edit, said
 from nas.errors import Conflict, FinalTrialChanged, KeyReused, LostLease, NotFound, StaleVersion
 from nas.finals import Evaluated
+from nas.latency_table import BlockRow, EndsLatency, LatencySetting, LatencyTable, Machine
 from nas.listing import SearchFilter, SearchOrder
 from nas.orders import Cancel
 from nas.search import AxisImportance, SearchState
@@ -35,6 +36,13 @@ from tests.searches import (
 )
 
 FAILURE = Failure(kind=FailureKind.ERROR, message="it broke", traceback="Traceback\n  ...")
+LATENCIES = LatencyTable(
+    setting=LatencySetting(phase="decode", context=16, batch=1, dtype="float32"),
+    machine=Machine(device="a processor", threads=1, software="torch"),
+    neurons=(16, 24),
+    rows=(BlockRow(hidden_size=8, num_attention_heads=2, num_key_value_heads=1, nanoseconds=(5, 7)),),
+    ends=(EndsLatency(hidden_size=8, nanoseconds=3),),
+)
 IMPORTANCE = AxisImportance(num_trials=9, shares={"num_layers": 0.25, "hidden_size": 0.75})
 by_law = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -325,6 +333,13 @@ def test_the_importance_of_axes_is_written_beside_the_runner(store, lease):
     num_events = store.last_sequence()
     store.save_importance(IMPORTANCE, lease)
     assert store.last_sequence() == num_events
+
+
+def test_what_was_measured_of_latency_is_stored_and_not_told_with_every_event(store, lease):
+    measured = replace(make_search(), latencies=LATENCIES)
+    store.save_search(measured, lease)
+    assert store.get_search("search-1").latencies == LATENCIES
+    assert "latencies" not in store.events(search_id="search-1")[-1].data
 
 
 def test_of_racing_edits_of_one_version_exactly_one_wins(store):
@@ -689,7 +704,9 @@ def test_every_change_is_told_in_order_with_what_changed(store, lease):
     assert {event.search_id for event in events} == {"search-1"}
     told_search, told_trial, told_attempt, told_point = (event.data for event in events)
     assert told_search == {
-        name: value for name, value in dump(search).items() if name not in {"spec", "notes", "orders"}
+        name: value
+        for name, value in dump(search).items()
+        if name not in {"spec", "latencies", "notes", "orders"}
     }
     assert load(type(trial), told_trial) == trial
     assert load(type(attempt), told_attempt) == attempt

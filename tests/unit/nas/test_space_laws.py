@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import product
 from random import Random
 
@@ -16,11 +16,12 @@ from minitron.families import family_named, read_architecture, resized
 from minitron.heads import check_heads
 from minitron.recipe import PruningRecipe
 from nas.axes import AXIS_NAMES, Axes, Multiples, Range
-from nas.budget import Budget, MemoryBudget, Span, WorkBudget
+from nas.budget import Budget, LatencyBudget, MemoryBudget, Span, WorkBudget
 from nas.errors import EmptySpace, InvalidSpec
+from nas.latency_costs import latency_of
 from nas.space import SearchSpace
 from tests.parity.configs import CONFIGS
-from tests.strategies import architectures
+from tests.strategies import architectures, latency_tables
 
 
 def choices(size):
@@ -44,6 +45,16 @@ def windows(draw, most):
 
 
 @st.composite
+def latency_budgets(draw, parent):
+    """A window somewhere around what a drawn table says of the parent, in whole nanoseconds."""
+    table = draw(latency_tables(parent))
+    whole = latency_of(table, parent)
+    most = draw(st.integers(whole // 2 + 1, 2 * whole))
+    least = draw(st.sampled_from((0, most // 4, most)))
+    return LatencyBudget(max_ms=most / 1e6, min_ms=least / 1e6, table=table, **asdict(table.setting))
+
+
+@st.composite
 def budgets(draw, parent):
     """Any mixture of costs, each bounded somewhere up to what the parent costs."""
     memory, work = draw(st.booleans()), draw(st.booleans())
@@ -56,7 +67,8 @@ def budgets(draw, parent):
     least_bytes, most_bytes = draw(windows(parent.weight_bytes(dtype) + cache))
     least_flops, most_flops = draw(windows(parent.flops_per_token(context=context)))
     low, high = draw(windows(parent.parameter_count))
-    if high is None and not (memory or work):
+    latency = draw(st.none() | latency_budgets(parent))
+    if high is None and not (memory or work or latency):
         high = parent.parameter_count
     return Budget(
         min_parameters=low,
@@ -70,6 +82,7 @@ def budgets(draw, parent):
         work=WorkBudget(min_flops=least_flops, max_flops=most_flops or 10**9, context=context)
         if work
         else None,
+        latency=latency,
     )
 
 
@@ -227,9 +240,9 @@ def test_an_impossible_budget_names_the_nearest_architecture_and_what_it_costs(p
     named = next(each for each in legal if f"the nearest is {each.name} with" in reason)
     assert missed(budget, named) == pytest.approx(min(missed(budget, each) for each in legal), rel=1e-12)
     for limit in budget.limits:
-        assert f"{limit.measure(named):,} {limit.unit}" in reason.partition("the nearest is")[2]
+        assert f"{limit.number(limit.measure(named))} {limit.unit}" in reason.partition("the nearest is")[2]
         costs = [limit.measure(each) for each in legal]
-        assert f"from {min(costs):,} to {max(costs):,} {limit.unit}" in reason
+        assert f"from {limit.number(min(costs))} to {limit.number(max(costs))} {limit.unit}" in reason
 
 
 @given(spaces())

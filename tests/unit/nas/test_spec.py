@@ -109,7 +109,7 @@ def test_all_problems_are_told_at_once_with_their_paths():
     assert found == {
         "parent": "found 3, allowed: text",
         "budget.min_parameters": "found true, allowed: a whole number",
-        "budget.max_params": "unknown, allowed: max_parameters, min_parameters, counting, memory, work",
+        "budget.max_params": "unknown, allowed: max_parameters, min_parameters, counting, memory, work, latency",
         "axes.num_layers.1": 'found "x", allowed: a whole number',
         "axes.depth": "unknown, allowed: num_layers, hidden_size, intermediate_size, num_attention_heads, "
         "num_key_value_heads",

@@ -1,0 +1,97 @@
+"""A search under a limit of measured latency: timed once, obeyed by every trial, and refused where nothing is fast enough."""
+
+from dataclasses import replace
+from statistics import median
+
+import pytest
+
+from nas.axes import Axes
+from nas.budget import Budget, LatencyBudget
+from nas.latency_costs import latency_of
+from nas.search import Comparisons, Rungs, SearchState
+from nas.space import search_space
+from nas.trial import TrialState
+from tests.home import new_home
+
+pytestmark = [
+    pytest.mark.searches,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),
+]
+
+SMALL = {
+    "axes": Axes(num_layers=(1, 2), hidden_size=(24, 48), intermediate_size=(16, 24)),
+    "rungs": Rungs(),
+    "num_trials": 8,
+    "sampler": "random",
+    "comparisons": Comparisons(),
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return new_home(tmp_path_factory)
+
+
+def budget(max_ms):
+    return Budget(latency=LatencyBudget(max_ms=max_ms, context=16, dtype="float32"))
+
+
+@pytest.fixture(scope="module")
+def unlimited(home):
+    """A search that all architectures are fast enough for, and that measures."""
+    search_id = home.create(**SMALL | {"budget": budget(10_000.0), "num_trials": 1})
+    assert home.run(search_id) == 0
+    return home.store.get_search(search_id)
+
+
+def test_what_was_measured_is_stored_with_the_search(home, unlimited):
+    assert unlimited.latencies.machine.threads == 1
+    assert unlimited.latencies.neurons == (16, 24)
+    assert unlimited.num_feasible == 8
+    stages = [
+        event.data["progress"]
+        for event in home.store.events(search_id=unlimited.id)
+        if event.kind == "search"
+    ]
+    assert any(each and each["stage"] == "block latencies" and not each["is_cached"] for each in stages)
+
+
+def test_every_trial_of_a_limited_search_obeys_what_was_measured_once(home, unlimited):
+    everything = search_space(unlimited.measured_spec).architectures
+    times = {each: latency_of(unlimited.latencies, each) for each in everything}
+    limit = median(times.values())
+    search_id = home.create(**SMALL | {"budget": budget(limit / 1e6)})
+    assert home.store.get_search(search_id).latencies is None
+    assert home.run(search_id) == 0
+    search, trials = home.store.get_search(search_id), home.store.trials(search_id)
+    assert search.latencies == unlimited.latencies
+    fast = {each for each, time in times.items() if time <= int(limit)}
+    assert {trial.architecture for trial in trials if trial.state is TrialState.COMPLETED} == fast
+    assert search.num_feasible == len(fast) < len(everything)
+
+
+def test_where_nothing_is_fast_enough_the_search_says_what_is_nearest(home, unlimited):
+    search_id = home.create(**SMALL | {"budget": budget(0.0001)})
+    assert home.run(search_id) == 1
+    search = home.store.get_search(search_id)
+    assert search.state is SearchState.FAILED
+    fastest = min(
+        search_space(unlimited.measured_spec).architectures,
+        key=lambda each: latency_of(unlimited.latencies, each),
+    )
+    assert f"the nearest is {fastest.name} with" in search.failure.message
+    assert home.store.trials(search_id) == []
+
+
+def test_a_table_that_a_spec_brings_is_taken_as_it_is(home, unlimited):
+    brought = budget(10_000.0).measured(
+        replace(
+            unlimited.latencies,
+            machine=replace(unlimited.latencies.machine, device="another one"),
+            rows=tuple(replace(row, nanoseconds=(10**6, 10**11)) for row in unlimited.latencies.rows),
+        )
+    )
+    search_id = home.create(**SMALL | {"budget": brought})
+    assert home.run(search_id) == 0
+    assert {trial.architecture.intermediate_size for trial in home.store.trials(search_id)} == {16}
+    assert home.store.get_search(search_id).latencies is None
