@@ -109,7 +109,7 @@ def heading(search: Search) -> Text:
     return Text.assemble(
         (f"search {search.id}{name}", "bold"), ": ", state_text(search.state),
         f"; {wording.visible(search.spec.parent)}, {wording.count(search.parent_parameters)} parameters, "
-        f"budget {wording.budget(search.spec.budget)}; {search.num_feasible:,} architectures fit",
+        f"budget {wording.budget(search.budget)}; {wording.fitting(search)}",
         f"; cloned from {search.cloned_from}" if search.cloned_from else "",
         *(f"; {part}" for part in wording.said(search)),
     )  # fmt: skip

@@ -138,7 +138,7 @@ def search_report(
         parent=spec.parent,
         parent_parameters=search.parent_parameters,
         parent_loss=search.parent_loss,
-        budget=wording.budget(spec.budget),
+        budget=wording.budget(search.budget),
         max_parameters=spec.budget.max_parameters,
         counting=spec.budget.counting,
         axes=tuple(_searched(search)),

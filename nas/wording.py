@@ -153,6 +153,13 @@ def machine(at: Machine) -> str:
     return f"{at.device}, {at.threads:,} thread{'s' * (at.threads > 1)}, {at.software}"
 
 
+def fitting(search: Search) -> str:
+    """Return how many architectures a search chooses from."""
+    latency = search.budget.latency
+    is_open = latency is not None and latency.table is None
+    return f"{search.num_feasible:,} architectures fit{' before latency is measured' * is_open}"
+
+
 def costs(window: Budget, architecture: Architecture) -> list[tuple[str, str]]:
     """Return what an architecture costs beside parameters, as far as a budget bounds it: names and numbers."""
     return [(COSTS[name].name, COSTS[name].number(cost)) for name, cost in window.costs(architecture).items()]
@@ -174,7 +181,8 @@ def budget(window: Budget) -> str:
         )
     if (latency := window.latency) is not None:
         at = f"{latency.dtype}, batch {latency.batch:,}, context {latency.context:,}"
-        parts.append(f"{_time_window(latency)} to {latency.phase} ({at})")
+        where = f", measured on {machine(latency.table.machine)}" if latency.table else ""
+        parts.append(f"{_time_window(latency)} to {latency.phase} ({at}){where}")
     return ", ".join(parts)
 
 

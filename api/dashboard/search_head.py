@@ -115,6 +115,6 @@ def _asked(search: Search) -> str:
     spec = search.spec
     return (
         f"Parent {spec.parent} with {wording.count(search.parent_parameters)} parameters. "
-        f"Budget: {wording.budget(spec.budget)}; {search.num_feasible:,} architectures fit. "
+        f"Budget: {wording.budget(search.budget)}; {wording.fitting(search)}. "
         f"Tried: {SAMPLERS[spec.sampler]}."
     )

@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_latency.py
 
 The table is timed as a search times it; then students drawn evenly from the space, which has more sizes than the table,
-are built whole and timed in three rounds, the median counted. One thread.
+are built whole and timed in three rounds, the median counted. One thread. A busy machine makes the figures worthless.
 """
 
 import statistics

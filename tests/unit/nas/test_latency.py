@@ -19,8 +19,10 @@ from nas.latency_table import BlockRow, EndsLatency, LatencySetting, LatencyTabl
 from nas.space import SearchSpace, search_space
 from nas.spec import dump, load, parse_spec, spec_to_json
 from nas.wording import budget as in_words
+from nas.wording import fitting
 from tests.fakes import small_spec
 from tests.parity.configs import CONFIGS
+from tests.searches import make_search
 from tests.strategies import architectures, latency_tables
 
 TINY = parent_architecture("builtin:tiny")
@@ -248,6 +250,17 @@ def test_a_spec_with_a_latency_is_read_and_told_in_words():
         "at most 12 ms and at least 100,000 tokens a second to prefill (bfloat16, batch 4, context 512)"
     )
     assert parse_spec(spec_to_json(spec)) == spec
+
+
+def test_people_are_told_whether_and_on_what_latency_was_measured():
+    spec = replace(small_spec(), budget=Budget(latency=latency()))
+    search = make_search(spec=spec)
+    assert fitting(search) == "12 architectures fit before latency is measured"
+    assert "measured" not in in_words(search.budget)
+    search = replace(search, latencies=table_of(spec))
+    assert fitting(search) == fitting(make_search()) == "12 architectures fit"
+    assert in_words(search.budget).endswith("context 64), measured on a formula, 1 thread, none")
+    assert search.spec == spec
 
 
 def test_a_spec_may_bring_its_table():
