@@ -292,8 +292,8 @@ class Budget:
 
 
 def in_milliseconds(nanoseconds: float) -> str:
-    """Return a time in milliseconds, without the unit."""
-    return f"{nanoseconds / 1e6:,.3f}"
+    """Return a time in milliseconds, to six digits and without the unit."""
+    return f"{nanoseconds / 1e6:,.6g}"
 
 
 def _window_problems(most_field: str, most: int | None, least_field: str, least: int) -> list[Problem]:

@@ -1,8 +1,9 @@
 """How long architectures take, of what a table says of some: arithmetic in whole nanoseconds, over arrays.
 
-Between two measured sizes, hidden or MLP, time is read on the line between them. It never falls as the MLP grows:
-a block that was timed faster than one with a smaller MLP, which is noise or a kernel's luck, counts as that one, so
-that the feasible MLP sizes stay an interval and no limit is passed on luck.
+Between two measured sizes, hidden or MLP, time is read on the line between them. It never falls as the MLP grows, so that
+the feasible MLP sizes stay an interval: a block that was timed slower than one with a larger MLP counts as that one.
+What disturbs a timing only adds to it, so that the faster of two that contradict one another is the more likely; a running
+maximum would spread one disturbed timing over all larger MLPs.
 Shapes: L depths, W widths, A measured MLP sizes, H measured hidden sizes.
 """
 
@@ -84,7 +85,10 @@ def _rows_by_heads(table: LatencyTable) -> HeadRows:
     for row in table.rows:
         found.setdefault(row.heads, []).append((row.hidden_size, *row.nanoseconds))
     arrays = {heads: np.array(rows, dtype=np.int64) for heads, rows in found.items()}
-    return {heads: (rows[:, 0], np.maximum.accumulate(rows[:, 1:], axis=1)) for heads, rows in arrays.items()}
+    return {
+        heads: (rows[:, 0], np.minimum.accumulate(rows[:, :0:-1], axis=1)[:, ::-1])
+        for heads, rows in arrays.items()
+    }
 
 
 def _nearest_heads(rows: HeadRows, width: Architecture) -> tuple[int, int]:

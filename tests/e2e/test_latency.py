@@ -7,6 +7,7 @@ import pytest
 
 from nas.axes import Axes
 from nas.budget import Budget, LatencyBudget
+from nas.errors import EmptySpace
 from nas.latency_costs import latency_of
 from nas.search import Comparisons, Rungs, SearchState
 from nas.space import search_space
@@ -32,8 +33,8 @@ def home(tmp_path_factory):
     return new_home(tmp_path_factory)
 
 
-def budget(max_ms):
-    return Budget(latency=LatencyBudget(max_ms=max_ms, context=16, dtype="float32"))
+def budget(max_ms, **changes):
+    return Budget(latency=LatencyBudget(max_ms=max_ms, context=16, dtype="float32", **changes))
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +71,19 @@ def test_every_trial_of_a_limited_search_obeys_what_was_measured_once(home, unli
     assert search.num_feasible == len(fast) < len(everything)
 
 
-def test_where_nothing_is_fast_enough_the_search_says_what_is_nearest(home, unlimited):
-    search_id = home.create(**SMALL | {"budget": budget(0.0001)})
+def test_where_nothing_is_known_to_be_fast_enough_the_search_is_refused(home, unlimited):
+    with pytest.raises(
+        EmptySpace, match=r"budget: found no architecture with 0 to 0\.0001 ms to decode .* measured on"
+    ):
+        home.create(**SMALL | {"budget": budget(0.0001)})
+
+
+def test_where_nothing_turns_out_to_be_fast_enough_the_search_says_what_is_nearest(home, unlimited):
+    search_id = home.create(**SMALL | {"budget": budget(0.0001, batch=2)})
     assert home.run(search_id) == 1
     search = home.store.get_search(search_id)
     assert search.state is SearchState.FAILED
-    fastest = min(
-        search_space(unlimited.measured_spec).architectures,
-        key=lambda each: latency_of(unlimited.latencies, each),
-    )
-    assert f"the nearest is {fastest.name} with" in search.failure.message
+    assert "the nearest is L1-" in search.failure.message
     assert home.store.trials(search_id) == []
 
 
