@@ -21,7 +21,7 @@ pytestmark = [
 
 SMALL = {
     "axes": Axes(num_layers=(1, 2), hidden_size=(24, 48), intermediate_size=(16, 24)),
-    "rungs": Rungs(),
+    "rungs": Rungs(fractions=()),
     "num_trials": 8,
     "sampler": "random",
     "comparisons": Comparisons(),
