@@ -126,8 +126,7 @@ def _problems(detail: ErrorDetails, plain: Mapping[str, Any]) -> list[Problem]:
         return [(path, f"found {shown(found.value)}, allowed: {allowed}")]
     match detail["type"]:
         case "value_error":
-            # The domain knows the field where pydantic knows the section; an axis is the other way round.
-            return [(max(field, path, key=len), reason) for field, reason in _told(detail["ctx"]["error"])]
+            return [(_joined(path, field), reason) for field, reason in _told(detail["ctx"]["error"])]
         case "json_invalid":  # half of a surrogate pair, which JSON can say and UTF-8 cannot
             return [("spec", detail["msg"])]
         case "missing":
@@ -218,6 +217,17 @@ def _told(error: Exception) -> Sequence[Problem]:
         return error.problems
     field, _, reason = str(error).partition(": ")
     return [(field, reason)]
+
+
+def _joined(path: str, field: str) -> str:
+    """Return the whole name of a field that the domain refused: it may not know in which section its own lies.
+
+    Mostly the domain knows the field where pydantic knows the section; an axis is the other way round.
+    """
+    sections, own = path.split("."), field.split(".", maxsplit=1)[0]
+    if own in sections:
+        field = ".".join((*sections[: sections.index(own)], field))
+    return max(field, path, key=len)
 
 
 def _path(location: Sequence[int | str]) -> str:

@@ -48,6 +48,7 @@ ROLES = {
     TrialRole.SEARCH: "search",
     TrialRole.RANDOM_ARCHITECTURE: "random architecture",
     TrialRole.RANDOM_INDICES: "random indices",
+    TrialRole.PROMOTION: "promotion",
 }
 
 

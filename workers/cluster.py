@@ -28,7 +28,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from minitron.progress import Progress, Report
 from nas.errors import InvalidSettings, InvalidSpec
-from nas.search import Resources
+from nas.resources import Resources
 from nas.trial import Failure, FailureKind
 from nas.waiting import WaitingKind, stage_of
 from nas.wording import in_bytes

@@ -22,7 +22,8 @@ from nas.history import HistoryFilter, keys_of
 from nas.log_ranges import LogRanges
 from nas.logs import log_path
 from nas.orders import Cancel, Extend, Kill, Pause, Resume
-from nas.search import Resources, Rungs, SearchState
+from nas.resources import Resources
+from nas.search import Rungs, SearchState
 from nas.settings import Settings
 from nas.storage.sql import open_store
 from nas.supervisor import NOT_OURS

@@ -13,8 +13,9 @@ from nas.errors import InvalidSpec
 from nas.estimate import MAX_SAMPLED, Rate, estimate, measured_rate, require_memory
 from nas.estimate_rows import estimate_rows
 from nas.finals import Evaluation
+from nas.resources import Resources
 from nas.rungs import expected_tokens, schedule
-from nas.search import Comparisons, Resources, Rungs
+from nas.search import Comparisons, Rungs
 from nas.space import search_space
 from nas.trial import Measurement
 from tests.searches import MEASUREMENT, after, make_spec, make_trial

@@ -20,7 +20,8 @@ from nas.report_figures import figures
 from nas.report_spending import SpentOn, spending
 from nas.report_tables import MOST_ROWS
 from nas.report_zones import LEAST_TRIALS, MOST_CHOICES, chance_of_all_behind, zones
-from nas.search import Resources, Rungs, SearchState
+from nas.resources import Resources
+from nas.search import Rungs, SearchState
 from nas.spec import dump, load
 from nas.standing import TrialRecord, view_of
 from nas.tally import tally_of
