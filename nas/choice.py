@@ -48,6 +48,13 @@ class Choice:
     """What the cost is, for people."""
     rivals: tuple[Rival, ...]
     """All of them, the lowest loss first."""
+    unpromoted: int | None = None
+    """A trial that was not promoted and whose loss is lower all the same: it wins the search. None: there is none."""
+
+    @property
+    def winner(self) -> int:
+        """The number of the trial that wins the search."""
+        return self.trial_number if self.unpromoted is None else self.unpromoted
 
     @property
     def tied(self) -> tuple[Rival, ...]:
@@ -70,6 +77,7 @@ def promoted_students(trials: Sequence[Trial]) -> list[tuple[Trial, Measurement]
 def chosen(
     trials: Sequence[Trial],
     *,
+    best: Trial | None = None,
     cost: Callable[[Architecture], float] | None = None,
     counted: str = "parameters",
 ) -> Choice | None:
@@ -77,6 +85,8 @@ def chosen(
 
     Args:
         trials: Of one search.
+        best: Of those that were not promoted; it wins where its loss is lower, since losses on the same held-out tokens
+            compare however long a student was trained.
         cost: What breaks ties, the less the better; None: parameters, counted on the real students.
         counted: What that is, for people.
     """
@@ -102,7 +112,13 @@ def chosen(
     winner = min(
         (each for each in rivals if each.is_tied), key=lambda each: (each.cost, each.loss, each.trial_number)
     )
-    return Choice(trial_number=winner.trial_number, counted=counted, rivals=rivals)
+    is_beaten = best is not None and best.measurement is not None and best.measurement.loss < winner.loss
+    return Choice(
+        trial_number=winner.trial_number,
+        counted=counted,
+        rivals=rivals,
+        unpromoted=best.number if best and is_beaten else None,
+    )
 
 
 def _difference(measured: Measurement, lowest: Measurement) -> tuple[float, float | None]:

@@ -16,7 +16,7 @@ from nas.rungs import schedule
 from nas.search import Event, Search
 from nas.spec import load
 from nas.standing import TrialRecord
-from nas.trial import TrialState
+from nas.trial import TrialRole, TrialState
 
 Tone = Literal["good", "bad", "plain"]
 _ENDS = {
@@ -46,7 +46,7 @@ def chronicle(
     rungs = schedule(search.spec).rungs[:-1]
     told = [*_of_search(search), *map(_of_order, orders)]
     for record in records:
-        told += _of_trial(record, rungs)
+        told += _of_trial(record, () if record.trial.role is TrialRole.PROMOTION else rungs)
     return heapq.nlargest(limit, told, key=lambda each: each.at)
 
 
@@ -75,6 +75,8 @@ def _of_order(event: Event) -> Happening:
             text = f"{load(Architecture, order['architecture']).name} enqueued{by}"
         case "stop_trial":
             text = f"trial {order['trial_number']} ordered to stop{by}"
+        case "promote":
+            text = f"trial {order['trial_number']} ordered to be promoted{by}"
         case name:
             text = f"{_ORDERED[name]}{by}"
     return Happening(at=event.at, text=text, trial_number=event.trial_number)
@@ -86,7 +88,10 @@ def _of_trial(record: TrialRecord, rungs: Sequence[int]) -> Iterator[Happening]:
     def told(at: datetime, text: str, tone: Tone = "plain") -> Happening:
         return Happening(at=at, text=f"trial {trial.number} {text}", trial_number=trial.number, tone=tone)
 
-    yield told(trial.created_at, f"is to try {trial.architecture.name} ({wording.ROLES[trial.role]})")
+    told_of = f"is to try {trial.architecture.name} ({wording.ROLES[trial.role]})"
+    if trial.promoted_from is not None:
+        told_of = f"is to retrain the student of trial {trial.promoted_from} ({wording.ROLES[trial.role]})"
+    yield told(trial.created_at, told_of)
     if trial.reused_from and trial.finished_at:
         with_loss = f" with loss {wording.loss(trial.measurement.loss)}" if trial.measurement else ""
         yield told(trial.finished_at, f"is reused from {trial.reused_from}{with_loss}", "good")

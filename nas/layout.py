@@ -11,6 +11,7 @@ from nas.trial import Trial
 SHARED = ("parents", "blocks", "scores", "corrections", "teachers", "losses", "evaluations")
 """Made once and found again; made or fetched anew when they are gone, if what they came from is still there."""
 USES = "uses.json"
+STUDENT = "student"
 
 
 def search_directory(root: Path, search_id: str) -> Path:
@@ -35,7 +36,13 @@ def states_directory(root: Path, trial: Trial) -> Path:
 
 def student_directory(root: Path, trial: Trial) -> Path:
     """Return where the checkpoint of a completed trial lies."""
-    return trial_directory(root, trial.search_id, trial.number) / "student"
+    return trial_directory(root, trial.search_id, trial.number) / STUDENT
+
+
+def source_directory(root: Path, promotion: Trial) -> Path:
+    """Return where the student of the trial that is promoted lies."""
+    assert promotion.promoted_from is not None, f"trial {promotion.number}: {promotion.role}"
+    return trial_directory(root, promotion.search_id, promotion.promoted_from) / STUDENT
 
 
 def student_of(root: Path, trial: Trial) -> Path:

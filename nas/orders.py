@@ -45,8 +45,7 @@ class Orders:
     stopped: tuple[int, ...] = ()
     """Numbers of trials to be ended."""
     promoted: tuple[Promoted, ...] = ()
-    """Trials to be promoted beside those of the spec; one that stands here twice is promoted twice, since the first
-    promotion failed."""
+    """Trials to be promoted beside those that the spec promotes."""
 
     @property
     def limits(self) -> Mapping[str, Any]:

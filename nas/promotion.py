@@ -85,3 +85,5 @@ class Promoted:
     promotion: Promotion
     by: str = ""
     """Who wants that; empty: not known."""
+    repeats: int | None = None
+    """The number of the promotion of the same that failed or was cancelled, in place of which this one is; None: none."""

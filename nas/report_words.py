@@ -16,6 +16,7 @@ SPENT_ON = {
     SpentOn.CANCELLED: "ended by people",
     SpentOn.UNDER_WAY: "under way",
     SpentOn.BASELINES: "baselines",
+    SpentOn.PROMOTIONS: "promotions",
 }
 TIE = 1e-4
 """Nats per token: less is no difference in the digits that are shown."""

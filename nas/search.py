@@ -168,7 +168,7 @@ class SearchSpec:
             resources=promotion.resources or self.resources,
             num_points=promotion.num_points,
             num_trials=promotion.top_k,
-            rungs=Rungs(),
+            rungs=Rungs(fractions=()),
             comparisons=Comparisons(),
             correction=None,
             evaluation=None,
@@ -203,12 +203,16 @@ LEGAL_MOVES: Mapping[SearchState, frozenset[SearchState]] = {
     # A search that is taken up after a crash prepares again (from caches), hence the moves back.
     SearchState.QUEUED: frozenset({SearchState.PREPARING, *_LEAVING}),
     SearchState.PAUSED: frozenset({SearchState.QUEUED, SearchState.CANCELLED}),
-    SearchState.PREPARING: frozenset({SearchState.PREPARING, SearchState.RUNNING, *_LEAVING}),
+    SearchState.PREPARING: frozenset(
+        # Whose trials were done before, and only promotions are left, completes at once.
+        {SearchState.PREPARING, SearchState.RUNNING, SearchState.COMPLETING, *_LEAVING}
+    ),
     SearchState.RUNNING: frozenset({SearchState.PREPARING, SearchState.COMPLETING, *_LEAVING}),
     SearchState.COMPLETING: frozenset({SearchState.PREPARING, SearchState.SUCCEEDED, *_LEAVING}),
-    SearchState.SUCCEEDED: frozenset(),
+    # Those two are queued again when somebody wants students of theirs promoted, and end as they had ended.
+    SearchState.SUCCEEDED: frozenset({SearchState.QUEUED}),
     SearchState.FAILED: frozenset(),
-    SearchState.CANCELLED: frozenset(),
+    SearchState.CANCELLED: frozenset({SearchState.QUEUED}),
 }
 
 
@@ -304,14 +308,22 @@ class Search:
         """What was asked, with the limits that were ordered since in place of its own."""
         return replace(self.spec, **self.orders.limits)
 
+    def ending(self, state: SearchState) -> SearchState:
+        """Return how this search ends where ``state`` is how one would that never had ended."""
+        return self.ended_as or state
+
     def moved(self, state: SearchState, at: datetime, **changes: Any) -> "Search":
-        """Return this search in another state.
+        """Return this search in another state; one that had ended remembers how.
 
         Raises:
             Conflict: The move is not in ``LEGAL_MOVES``.
         """
-        if state not in LEGAL_MOVES[self.state]:
+        ends_again = state is self.ended_as and not self.state.is_final
+        if state not in LEGAL_MOVES[self.state] and not ends_again:
             raise Conflict(f"search {self.id}: is {self.state} and cannot become {state}")
+        if self.state.is_final:
+            again = {"ended_as": self.state, "cancel_requested": False, "finished_at": None}
+            changes = again | changes
         if state is SearchState.PREPARING:
             changes["started_at"] = self.started_at or at
         if state.is_final:

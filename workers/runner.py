@@ -9,11 +9,9 @@ import errno
 import logging
 import os
 import socket
-import sys
 import tempfile
-import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -21,15 +19,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minitron.progress import Progress, Report
+from minitron.progress import Progress
+from nas.agenda import fail_promotions
 from nas.clock import utc_now
 from nas.disk import keep_in_use
 from nas.driver import Driver
-from nas.errors import InvalidSettings, LostLease, StoreUnavailable
+from nas.errors import InvalidSettings, LostLease, StaleOrders, StoreUnavailable
 from nas.estimate import estimate
-from nas.frontier import best_trial, finalists
 from nas.ledger import Ledger
-from nas.logs import log_path, tail_for_failure
+from nas.promoting import finalists, left_to_promote, lineage, missing_promotions, settled
+from nas.promotion import Promotion
 from nas.search import Search, SearchSpec, SearchState, Winner
 from nas.settings import Settings
 from nas.space import search_space
@@ -39,12 +38,13 @@ from nas.supervisor import NOT_NOW, NOT_OURS
 from nas.trial import Failure, FailureKind, Trial
 from nas.waiting import WaitingKind
 from workers import nodes, tasks
-from workers.background import Background, Log
-from workers.cluster import NotNow, WorkFailed, connected, no_place, require_room, run_task
+from workers.background import Background
+from workers.cluster import NotNow, WorkFailed, connected, no_place, require_room
 from workers.executor import TuneExecutor
 from workers.hints import hint_of
 from workers.nodes import Site
 from workers.report import Prepared, failure_of
+from workers.running import Cancelled, Interrupted, Paused, Running
 from workers.students import missing_students
 from workers.studies import StudyKeeper
 from workers.sweep import Sweep
@@ -57,22 +57,9 @@ SUCCESS = 0
 """Also of a search that was cancelled, and of one that is left for another process in good order."""
 FAILURE = 1
 LEASE_SECONDS = 30.0
-PROGRESS_SECONDS = 1.0
 STARTING = Progress(stage="starting workers")
 STUDY_SECONDS = 10.0
 """How long the end of a process may wait for its search's Optuna study."""
-
-
-class _Interrupted(Exception):
-    """The process must end before its search has; says why."""
-
-
-class _Paused(Exception):
-    """The user wants the search left alone for now."""
-
-
-class _Cancelled(Exception):
-    """The user has ended the search."""
 
 
 def run_search(search_id: str, settings: Settings, *, lease_seconds: float = LEASE_SECONDS) -> int:
@@ -96,25 +83,18 @@ def run_search(search_id: str, settings: Settings, *, lease_seconds: float = LEA
     return code
 
 
-class _Run:
-    """One search in one process."""
+class _Run(Running):
+    """One search, from its claim to its end."""
 
     def __init__(
         self, store: SearchStore, lease: Lease, settings: Settings, watch: Watch, sweep: Sweep
     ) -> None:
+        super().__init__(store, lease, settings, watch)
         self._sweep = sweep
-        self._store = store
-        self._lease = lease
-        self._settings = settings
-        self._root = settings.artifact_root
-        self._watch = watch
-        self._progress_at = 0.0
-        self._cancel_at = 0.0
-        self._is_stopping = False
-        """Whether work was ended because the user wanted that, who may want it otherwise by now."""
         self._site: Site | None = None
         """What the nodes of a cluster are held to; a local one has one node, which is this."""
-        self._refused: dict[str, str] = {}
+        self._num_cpus = 0.0
+        """That Ray was started for beside those of trials."""
         self._study = StudyKeeper(store, lease.search_id, url=settings.optuna_storage)
         self._axes = AxisWeigher(store, lease)
 
@@ -124,7 +104,7 @@ class _Run:
         self._axes.start()
         try:
             return self._ended()
-        except _Interrupted as error:
+        except Interrupted as error:
             logger.info("search %s: left as it is: %s", self._lease.search_id, error)
             return NOT_OURS if self._watch.reason in {Reason.LOST_LEASE, Reason.KILLED} else SUCCESS
         except NotNow as error:
@@ -142,11 +122,11 @@ class _Run:
         """Run, and make the search final."""
         try:
             self._run()
-        except (_Interrupted, LostLease, StoreUnavailable, NotNow):
+        except (Interrupted, LostLease, StoreUnavailable, NotNow):
             raise  # the search goes on, in another process or once what it needs is back
-        except _Cancelled:
+        except Cancelled:
             self._end(SearchState.CANCELLED)
-        except _Paused:
+        except Paused:
             Ledger(self._store, self._lease).interrupt(utc_now())
             self._move(SearchState.PAUSED)
         except WorkFailed as error:
@@ -169,8 +149,15 @@ class _Run:
         host_bytes = estimate(spec, search_space(spec)).trial.host_bytes
         with ExitStack() as stack:
             at_once = spec.max_parallel + _num_beside(spec)
+            self._num_cpus = _num_cpus(search)
             stack.enter_context(
-                connected(address, spec.resources, max_parallel=at_once, host_bytes=host_bytes)
+                connected(
+                    address,
+                    spec.resources,
+                    max_parallel=at_once,
+                    host_bytes=host_bytes,
+                    cpus=self._num_cpus,
+                )
             )
             self._watch.catch_signals()  # Ray has set its own
             self._report(STARTING)
@@ -180,26 +167,101 @@ class _Run:
             work = partial(tasks.prepare, roomy, self._root, self._settings.cache_bytes, address is not None)
             where = nodes.here(roomy.resources, self._refused)
             prepared = self._work(roomy, work, where=where)
-            root = self._root.resolve()  # a parent elsewhere is the user's: it is not touched
-            used = [path.resolve() for path in prepared.paths if path.resolve().is_relative_to(root)]
-            keep_in_use(root, search.id, used)
-            self._sweep.in_use = (*used, *([self._site.probe] if self._site else []))
-            search = self._move(
-                SearchState.RUNNING,
-                parent_loss=prepared.parent_loss,
-                corrected_loss=prepared.corrected_loss,
-                made_from=prepared.artifacts,
-                progress=STARTING,
-            )
-            prepared = self._driven(search, prepared, spec)
-            trials = self._store.trials(search.id)
-            winner = best_trial(trials)
-            assert winner is not None, "a driver without a completed trial gives up"
-            self._bring(spec, [winner, *finalists(spec, trials)[1:]], prepared)
-            search = self._evaluated(spec, finalists(spec, trials), prepared)
-            path = self._work(spec, partial(tasks.export, search, winner, prepared, self._root))
-        self._move(SearchState.SUCCEEDED, winner=Winner(trial_number=winner.number, path=path))
+            self._keep_in_use(prepared)
+            if search.ended_as is None:
+                known = {
+                    "parent_loss": prepared.parent_loss,
+                    "corrected_loss": prepared.corrected_loss,
+                    "made_from": prepared.artifacts,
+                }
+                search = self._move(SearchState.RUNNING, progress=STARTING, **known)
+                prepared = self._driven(search, prepared, spec)
+            else:
+                self._move(SearchState.COMPLETING, progress=STARTING)
+                prepared = self._corrected(prepared, spec)
+            while not self._is_completed(spec, prepared):
+                logger.info("search %s: a promotion was ordered meanwhile", search.id)
+
+    def _is_completed(self, spec: SearchSpec, prepared: Prepared) -> bool:
+        """Promote students, take the winner home and end the search; return False where more is to be promoted."""
+        while left := left_to_promote(search := self._ours(), self._store.trials(search.id)):
+            self._promote(search, left[0], spec, prepared)
+        trials = self._store.trials(search.id)
+        winner, choice = settled(spec, trials)
+        if winner is None:
+            assert search.ended_as is not None, "a driver without a completed trial gives up"
+            return self._is_final(search)
+        self._bring(spec, [winner, *finalists(spec, trials)[1:]], prepared)
+        evaluated = self._evaluated(spec, finalists(spec, trials), prepared)
+        line = lineage(winner, trials)
+        path = self._work(spec, partial(tasks.export, evaluated, line, prepared, self._root))
+        if not self._is_final(search, choice=choice, winner=Winner(trial_number=winner.number, path=path)):
+            return False
         logger.info("search %s: trial %d wins, %s", search.id, winner.number, self._root / path)
+        return True
+
+    def _is_final(self, decided: Search, **changes: Any) -> bool:
+        """End in good order; return False where more was ordered than when that was ``decided``."""
+        try:
+            self._move(decided.ending(SearchState.SUCCEEDED), orders=decided.orders, **changes)
+        except StaleOrders:
+            return False
+        return True
+
+    def _promote(self, search: Search, promotion: Promotion, spec: SearchSpec, prepared: Prepared) -> None:
+        """Run the promotions by one recipe; what hinders them is theirs alone, and the search goes on without them."""
+        promoted = spec.promoted_by(promotion)
+        if self._settings.ray_address is None and _num_cpus(search) > self._num_cpus:
+            raise Interrupted("promotions want more CPUs than Ray was started for")
+        try:
+            self._driven_promotions(search, promotion, promoted, spec, prepared)
+        except (Interrupted, Cancelled, Paused, LostLease, StoreUnavailable, NotNow):
+            raise
+        except Exception as error:
+            failure = error.failure if isinstance(error, WorkFailed) else failure_of(error)
+            if failure.kind is FailureKind.UNREACHABLE:
+                raise
+            logger.exception("search %s: its students cannot be promoted", search.id)
+            ledger = Ledger(self._store, self._lease)
+            failure = replace(failure, log_tail=self._log_tail())
+            fail_promotions(self._ours(), self._store, ledger, utc_now, failure=failure, promotion=promotion)
+
+    def _driven_promotions(
+        self,
+        search: Search,
+        promotion: Promotion,
+        promoted: SearchSpec,
+        spec: SearchSpec,
+        prepared: Prepared,
+    ) -> None:
+        address, resources = self._settings.ray_address, promoted.resources
+        host_bytes = estimate(promoted, search_space(promoted)).trial.host_bytes
+        require_room(resources, host_bytes=host_bytes, refused=self._refused, is_local=address is None)
+        if promotion.start == "student":
+            trials = self._store.trials(search.id)
+            begun = [each.promoted_from for each in trials if each.promotion and not each.state.is_final]
+            wanted = {*begun, *(each.trial_number for each in missing_promotions(search, trials))}
+            self._bring(spec, [trial for trial in trials if trial.number in wanted], prepared)
+        roomy = _roomy(promoted) if address is None else promoted
+        work = partial(tasks.prepare_promotions, roomy, prepared, self._root, address is not None)
+        made = self._work(roomy, work, where=nodes.here(roomy.resources, self._refused))
+        self._keep_in_use(prepared, made)
+        self._drive(self._ours(), made, promoted, promotion=promotion)
+
+    def _corrected(self, prepared: Prepared, spec: SearchSpec) -> Prepared:
+        """Return ``prepared`` with the teacher as it is once it was corrected alongside."""
+        if not prepared.stages:
+            return prepared
+        corrected_loss = self._work(spec, partial(tasks.correct, spec, prepared, self._root))
+        return replace(prepared, corrected_loss=corrected_loss)
+
+    def _keep_in_use(self, *prepared: Prepared) -> None:
+        """Note what must stay where it lies while the search runs."""
+        root = self._root.resolve()  # a parent elsewhere is the user's: it is not touched
+        paths = {path.resolve() for each in prepared for path in each.paths}
+        used = sorted(path for path in paths if path.is_relative_to(root))
+        keep_in_use(root, self._lease.search_id, used)
+        self._sweep.in_use = (*used, *([self._site.probe] if self._site else []))
 
     def _survey(self, spec: SearchSpec, site: Site, host_bytes: int) -> None:
         """Find out which nodes may run trials; those that may not are told of and not used."""
@@ -236,9 +298,16 @@ class _Run:
         return replace(prepared, corrected_loss=corrected_loss)
 
     def _drive(
-        self, search: Search, prepared: Prepared, spec: SearchSpec, beside: Background[float] | None = None
+        self,
+        search: Search,
+        prepared: Prepared,
+        spec: SearchSpec,
+        beside: Background[float] | None = None,
+        *,
+        promotion: Promotion | None = None,
     ) -> None:
-        driver = Driver(search, self._store, self._lease, utc_now, hint=hint_of(spec, prepared))
+        hint = hint_of(spec, prepared) if promotion is None else None
+        driver = Driver(search, self._store, self._lease, utc_now, hint=hint, promotion=promotion)
         has_room = self._settings.ray_address is not None
 
         def must_stop() -> bool:
@@ -258,10 +327,10 @@ class _Run:
         executor.run(driver)
         self._check()
         if driver.is_paused:
-            raise _Paused
+            raise Paused
         if not has_room and driver.max_parallel > spec.max_parallel:
             driver.leave()
-            raise _Interrupted("more trials are wanted at once than Ray was started for")
+            raise Interrupted("more trials are wanted at once than Ray was started for")
         if driver.failure is not None:
             raise WorkFailed(driver.failure)
 
@@ -281,95 +350,18 @@ class _Run:
             self._store.save_search(search, self._lease)
         return search
 
-    def _work(
-        self,
-        spec: SearchSpec,
-        work: Callable[[Report], Any],
-        *,
-        where: Mapping[str, str] | None = None,
-        processes: int = 1,
-    ) -> Any:
-        """Run work in a worker process, with the resources of a trial."""
-        result = run_task(
-            work,
-            resources=spec.resources,
-            max_attempts=spec.max_attempts,
-            report=self._report,
-            should_stop=self._must_stop,
-            where=nodes.elsewhere(self._refused) if where is None else where,
-            processes=processes,
-        )
-        self._check()
-        return result
-
-    def _background(self, spec: SearchSpec, work: Callable[[Report], float]) -> Background[float]:
-        """Return work that goes on beside trials, in a worker process with the resources of a trial's."""
-        return Background(
-            work,
-            resources=spec.resources,
-            report=Log(self._lease.search_id),
-            should_stop=self._must_stop,
-            where=nodes.elsewhere(self._refused),
-        )
-
-    def _must_stop(self) -> bool:
-        if self._is_stopping or self._watch.must_stop():
-            return True
-        if time.monotonic() < self._cancel_at:
-            return False
-        self._cancel_at = time.monotonic() + PROGRESS_SECONDS
-        search = self._store.get_search(self._lease.search_id)
-        self._is_stopping = search.cancel_requested or search.orders.is_paused
-        return self._is_stopping
-
-    def _check(self) -> None:
-        """Raise when the search or this process is to go no further."""
-        if self._watch.reason is not None:
-            raise _Interrupted(self._watch.reason.value)
-        search = self._ours()
-        if search.cancel_requested:
-            raise _Cancelled
-        if search.orders.is_paused or self._is_stopping:
-            raise _Paused
-
-    def _ours(self) -> Search:
-        """Return the search; raises LostLease where it was ended, or paused while nobody seemed to run it."""
-        search = self._store.get_search(self._lease.search_id)
-        if search.state.is_final or search.state is SearchState.PAUSED:
-            raise LostLease(f"search {search.id}: is {search.state}, which is not this runner's doing")
-        return search
-
-    def _report(self, progress: Progress) -> None:
-        """Store what work tells of itself, the first of each stage and then one a second."""
-        search = self._store.get_search(self._lease.search_id)
-        is_new = search.progress is None or search.progress.stage != progress.stage
-        if is_new or time.monotonic() >= self._progress_at:
-            self._progress_at = time.monotonic() + PROGRESS_SECONDS
-            self._store.save_search(replace(search, progress=progress), self._lease)
-        if is_new:
-            found = ": found from earlier work" if progress.is_cached else ""
-            logger.info("search %s: %s%s", search.id, progress.stage, found)
-
-    def _move(self, state: SearchState, **changes: Any) -> Search:
-        search = self._ours().moved(state, utc_now(), **changes)
-        self._store.save_search(search, self._lease)
-        logger.info("search %s: %s", search.id, state)
-        return search
-
-    def _log_tail(self) -> str | None:
-        """Return what was printed last, where this process prints into the log of its search."""
-        path = log_path(self._settings.log_directory, self._lease.search_id)
-        return tail_for_failure(path, printed_to=sys.stderr)
-
     def _end(self, state: SearchState, failure: Failure | None = None) -> None:
         """Make the search final, and its unfinished trials before it."""
         now = utc_now()
         if failure is not None:
             failure = replace(failure, log_tail=self._log_tail())
-        Ledger(self._store, self._lease).cancel(now, failure)
+        search, ledger = self._ours(), Ledger(self._store, self._lease)
+        if failure is not None and search.ended_as is not None:
+            fail_promotions(search, self._store, ledger, utc_now, failure=failure)
+        ledger.cancel(now, failure)
         if failure is not None:
             logger.error("search %s: %s", self._lease.search_id, failure.message)
-        self._move(state, failure=failure)
+        self._move(search.ending(state), failure=failure)
 
 
 def _require_writable(root: Path) -> None:
@@ -385,6 +377,14 @@ def _require_writable(root: Path) -> None:
             f"NAS_ARTIFACT_ROOT: {root}: cannot be written: {error.strerror}, allowed: a directory that workers "
             "can write"
         ) from error
+
+
+def _num_cpus(search: Search) -> float:
+    """Return how many CPUs the promotions that a search may come to ask for at once."""
+    spec, promotion = search.spec_by_now, search.spec.promotion
+    wanted = [each.promotion for each in search.orders.promoted] + ([promotion] if promotion else [])
+    resources = [each.resources or spec.resources for each in wanted]
+    return max((each.cpus * each.processes * spec.max_parallel for each in resources), default=0.0)
 
 
 def _num_beside(spec: SearchSpec) -> int:

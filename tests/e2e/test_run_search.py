@@ -17,11 +17,11 @@ from minitron.recipe import TrainingRecipe
 from minitron.stage_recipes import CorrectionRecipe
 from nas.clock import utc_now
 from nas.finals import Evaluation
-from nas.frontier import finalists
 from nas.history import HistoryFilter, keys_of
 from nas.log_ranges import LogRanges
 from nas.logs import log_path
 from nas.orders import Cancel, Extend, Kill, Pause, Resume
+from nas.promoting import finalists
 from nas.resources import Resources
 from nas.search import Rungs, SearchState
 from nas.settings import Settings
