@@ -3,8 +3,8 @@
 Ordinary statistics: the held-out blocks are cut into shards, each student has a loss on each, and what is judged is the
 difference between two students shard by shard. The losses of one shard rise and fall together, since its text is
 easy or hard for both, so the differences scatter far less than the losses do: unpaired, their errors would hide nearly
-every difference that is there. A difference below two standard errors of its mean is called a tie, which a chance
-deviation exceeds about once in twenty times.
+every difference that is there. A difference of at most two standard errors of its mean is called a tie; by chance alone
+one exceeds that once in twelve times with eight shards, and once in twenty with many (Student's t, two-sided).
 """
 
 import math
@@ -16,7 +16,7 @@ from minitron.architecture import Architecture
 from nas.trial import Measurement, Trial, TrialRole, TrialState
 
 STANDARD_ERRORS = 2.0
-"""Below so many a difference is a tie."""
+"""Up to so many a difference is a tie."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Choice:
     rivals: tuple[Rival, ...]
     """All of them, the lowest loss first."""
     unpromoted: int | None = None
-    """A trial that was not promoted and whose loss is lower all the same: it wins the search. None: there is none."""
+    """A trial that was not promoted and whose loss is lower than theirs all the same: it wins. None: there is none."""
 
     @property
     def winner(self) -> int:
@@ -85,8 +85,8 @@ def chosen(
 
     Args:
         trials: Of one search.
-        best: Of those that were not promoted; it wins where its loss is lower, since losses on the same held-out tokens
-            compare however long a student was trained.
+        best: Of those that were not promoted; it wins where its loss is lower than any of theirs, since losses on the
+            same held-out tokens compare however long a student was trained.
         cost: What breaks ties, the less the better; None: parameters, counted on the real students.
         counted: What that is, for people.
     """
@@ -105,14 +105,14 @@ def chosen(
             cost=cost(trial.architecture) if cost else measured.num_parameters,
             difference=difference,
             standard_error=error,
-            is_tied=measured is lowest or (error is not None and abs(difference) < STANDARD_ERRORS * error),
+            is_tied=measured is lowest or (error is not None and abs(difference) <= STANDARD_ERRORS * error),
         )
 
     rivals = tuple(rival(*student) for student in students)
     winner = min(
         (each for each in rivals if each.is_tied), key=lambda each: (each.cost, each.loss, each.trial_number)
     )
-    is_beaten = best is not None and best.measurement is not None and best.measurement.loss < winner.loss
+    is_beaten = best is not None and best.measurement is not None and best.measurement.loss < lowest.loss
     return Choice(
         trial_number=winner.trial_number,
         counted=counted,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from minitron.recipe import TrainingRecipe
+from minitron.recipe import DistillationRecipe, TrainingRecipe
 from nas.clock import utc_now
 from nas.orders import Cancel, Pause, Promote, Resume
 from nas.promotion import Promotion
@@ -25,9 +25,11 @@ pytestmark = [
 ]
 
 LONGER = TrainingRecipe(
-    num_tokens=16 * STEP_TOKENS, batch_tokens=STEP_TOKENS, precision="float32", peak_learning_rate=3e-3
+    num_tokens=16 * STEP_TOKENS, batch_tokens=STEP_TOKENS, precision="float32", peak_learning_rate=1e-2
 )
-PROMOTION = Promotion(training=LONGER, top_k=2, num_points=2, num_shards=4)
+# The micro parent knows nothing, so that only labels teach.
+LABELS = DistillationRecipe(top_k=16, label_weight=10.0)
+PROMOTION = Promotion(training=LONGER, distillation=LABELS, top_k=2, num_points=2, num_shards=4)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,8 @@ def test_the_best_go_on_from_their_students_and_one_of_them_wins(home, promoted)
         assert len(measured.shard_losses) == 4
         assert sum(measured.shard_losses) / 4 == pytest.approx(measured.loss, rel=1e-6)
         assert trial.kept_layers == source.kept_layers
-    assert search.choice.winner == search.winner.trial_number
+    assert all(trial.measurement.loss < trial.measurement.loss_before_retraining for trial in made)
+    assert search.choice.winner == search.winner.trial_number == search.choice.trial_number
     assert {rival.trial_number for rival in search.choice.rivals} == {trial.number for trial in made}
 
 
@@ -95,7 +98,7 @@ def test_the_card_says_both_recipes_and_all_losses(home, promoted):
     card = (home.settings.artifact_root / search.winner.path / "README.md").read_text(encoding="utf-8")
     assert "## Recipe: training" in card
     assert "## Recipe: promotion, training" in card
-    assert f"| num_tokens | {16 * STEP_TOKENS} |" in card
+    assert f"| {16 * STEP_TOKENS:,} |" in card.split("## Recipe: promotion, training")[1].split("##")[0]
     assert f"| student | {winner.measurement.loss:.4f} |" in card
     source = trials[winner.promoted_from]
     assert f"| student of trial {source.number} | {source.measurement.loss:.4f} |" in card
@@ -213,8 +216,6 @@ def test_two_processes_promote_what_one_process_searched(home, plain):
 
 def test_what_is_stored_of_it_is_json(home, promoted):
     event = next(
-        each
-        for each in reversed(home.store.events(search_id=promoted, kind="search"))
-        if each.data["choice"]
+        each for each in reversed(home.store.events(search_id=promoted, kind="search")) if each.data["choice"]
     )
     assert json.loads(json.dumps(event.data))["choice"]["rivals"]
