@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
+from nas.admission import admitted
 from nas.agreement import rank_agreement
 from nas.errors import InvalidSpec
 from nas.finals import Evaluation
@@ -223,3 +224,10 @@ def test_a_promotion_stands_for_nothing_and_is_listed_under_its_own_recipe():
     assert promoted.reuse is None
     assert len({own.recipe, promoted.recipe, longer.recipe}) == 3
     assert own.data == promoted.data
+
+
+def test_memory_that_is_stated_for_promotions_binds_them_alone(tmp_path):
+    tight = replace(PROMOTION, resources=Resources(memory_bytes=1))
+    with pytest.raises(InvalidSpec, match=r"promotion\.resources\.memory_bytes: found 1 B of memory stated"):
+        admitted(make_spec(promotion=tight), tmp_path)
+    assert admitted(make_spec(promotion=PROMOTION), tmp_path)
