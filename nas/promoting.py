@@ -5,8 +5,19 @@ from collections.abc import Sequence
 from nas.choice import Choice, chosen, promoted_students
 from nas.frontier import best_trial, ranked_trials
 from nas.promotion import Promoted, Promotion
-from nas.search import Search, SearchSpec
+from nas.search import Search, SearchSpec, SearchState
 from nas.trial import Trial, TrialRole
+
+
+def planned_promotions(search: Search) -> list[Promotion]:
+    """Return how each promotion that a search will have had at its end is run, as far as can be told before its trials are
+    done: one that is ordered and comes of itself counts twice.
+    """
+    spec, promotion = search.spec_by_now, search.spec.promotion
+    ordered = [each.promotion for each in search.orders.promoted]
+    if promotion is None or search.ended_as is SearchState.CANCELLED:
+        return ordered
+    return [promotion] * min(promotion.top_k, spec.num_trials, search.num_feasible) + ordered
 
 
 def wanted_promotions(search: Search, trials: Sequence[Trial]) -> list[Promoted]:

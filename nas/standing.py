@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from nas.frontier import gap_closed
+from nas.promoting import planned_promotions
 from nas.rungs import Schedule, assumed_share, losses_by_trial, schedule, shares
 from nas.search import Search, SearchSpec
 from nas.storage.store import TrialPoint
@@ -150,13 +151,10 @@ def _ahead(search: Search, groups: Iterable[TrialGroup]) -> _Ahead:
 
 
 def _promoted_plans(search: Search) -> list[Schedule]:
-    """Return how each promotion that the search is to have is trained, as far as can be told before its trials are done."""
-    spec, promotion = search.spec_by_now, search.spec.promotion
-    wanted = [each.promotion for each in search.orders.promoted]
-    if promotion is not None:
-        wanted = [promotion] * min(promotion.top_k, spec.num_trials, search.num_feasible) + wanted
-    plans = {each: schedule(spec.promoted_by(each)) for each in set(wanted)}
-    return [plans[each] for each in wanted]
+    """Return how each promotion of a search is trained."""
+    planned = planned_promotions(search)
+    plans = {each: schedule(search.spec.promoted_by(each)) for each in set(planned)}
+    return [plans[each] for each in planned]
 
 
 def _to_the_end(plan: Schedule, done: int, keep: float) -> float:
