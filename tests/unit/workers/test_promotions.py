@@ -99,7 +99,7 @@ def test_a_teacher_that_was_corrected_answers_promotions_too(micro):
 
 def test_too_few_data_for_so_long_a_training_is_refused_in_its_name(micro):
     spec, promotion, prepared, _, root, _ = micro
-    longer = replace(promotion, training=replace(promotion.training, num_tokens=10**8))
+    longer = replace(promotion, training=replace(promotion.training, num_tokens=10**6))
     with pytest.raises(DatasetTooSmall, match=r"training\.num_tokens"):
         prepare_promotions(spec.promoted_by(longer), prepared, root, lambda _: None)
 
