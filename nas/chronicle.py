@@ -13,7 +13,7 @@ from typing import Literal
 from minitron.architecture import Architecture
 from nas import wording
 from nas.rungs import schedule
-from nas.search import Event, Search
+from nas.search import Event, Search, SearchState
 from nas.spec import load
 from nas.standing import TrialRecord
 from nas.trial import TrialRole, TrialState
@@ -56,11 +56,16 @@ def _of_search(search: Search) -> Iterator[Happening]:
         yield Happening(at=search.started_at, text="taken up by a worker process")
     if search.finished_at:
         told = f"ended: it was {'killed' if search.orders.is_killed else 'cancelled'}"
+        wins = f"trial {search.winner.trial_number} wins" if search.winner else ""
+        match search.state:
+            case SearchState.SUCCEEDED:
+                told = f"succeeded: {wins}"
+            case SearchState.CANCELLED if wins:
+                told += f"; {wins}, promoted since"
         if search.failure:
-            told = f"failed: {search.failure.message}"
-        elif search.winner:
-            told = f"succeeded: trial {search.winner.trial_number} wins"
-        tone: Tone = "good" if search.winner else "bad" if search.failure else "plain"
+            is_later = search.state is not SearchState.FAILED
+            told = f"{f'{told}; promotion ' if is_later else ''}failed: {search.failure.message}"
+        tone: Tone = "bad" if search.failure else "good" if search.winner else "plain"
         yield Happening(at=search.finished_at, text=told, tone=tone)
 
 

@@ -3,19 +3,21 @@
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
+from nas import display
 from nas.admission import admitted
 from nas.agreement import rank_agreement
 from nas.errors import InvalidSpec
 from nas.finals import Evaluation
-from nas.frontier import best_trial, pareto_front, trained_architectures
+from nas.frontier import Comparison, best_trial, pareto_front, trained_architectures
 from nas.history import keys_of
 from nas.promoting import finalists, left_to_promote, lineage, missing_promotions, settled
 from nas.promotion import Promoted, Promotion
 from nas.resources import Resources
 from nas.rungs import decide, schedule
-from nas.search import Artifacts, Comparisons, Rungs, SearchState
+from nas.search import Artifacts, Comparisons, Rungs, SearchState, Winner
 from nas.spec import dump, parse_spec
 from nas.standing import TrialRecord, view_of
 from nas.tally import tally_of
@@ -231,3 +233,31 @@ def test_memory_that_is_stated_for_promotions_binds_them_alone(tmp_path):
     with pytest.raises(InvalidSpec, match=r"promotion\.resources\.memory_bytes: found 1 B of memory stated"):
         admitted(make_spec(promotion=tight), tmp_path)
     assert admitted(make_spec(promotion=PROMOTION), tmp_path)
+
+
+def test_the_report_says_who_was_promoted_which_tied_and_who_won():
+    def measured(number, source, losses, num_parameters):
+        made = promotion_of(number, source, sum(losses) / len(losses))
+        sized = replace(made.measurement, num_parameters=num_parameters, shard_losses=losses)
+        return replace(made, measurement=sized)
+
+    trials = [
+        *TRIALS[:3],
+        measured(4, 1, (0.5, 0.6), 9),
+        measured(5, 2, (0.66, 0.46), 5),
+        measured(6, 0, (0.8, 0.9), 1),
+    ]
+    _, choice = settled(SEARCH.spec, trials)
+    won = replace(SEARCH, choice=choice, winner=Winner(trial_number=5, path="w"), state=SearchState.SUCCEEDED)
+    records = [TrialRecord(trial=trial, points=(), attempts=()) for trial in trials]
+    comparison = Comparison(winner_loss=1.0, parent_loss=0.4, random_architectures=(), random_indices=())
+    console = Console(width=200)
+    with console.capture() as printed:
+        view = view_of(won, tally_of((trial, (), ()) for trial in trials))
+        display.report(console, view, records, comparison)
+    text = printed.get()
+    assert "best before promotion: trial 1" in text
+    assert "winner: trial 5" in text
+    assert "trial 4, promoted from trial 1: loss 0.5500\n" in text
+    assert "trial 5, promoted from trial 2: loss 0.5600, +0.0100 +- 0.1500, a tie" in text
+    assert "trial 6, promoted from trial 0: loss 0.8500, +0.3000 +- 0.0000, no tie" in text
