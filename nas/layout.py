@@ -56,9 +56,13 @@ def attempt_log(root: Path, search_id: str, trial_number: int, number: int) -> P
     return trial_directory(root, search_id, trial_number) / "attempts" / f"{number}.log"
 
 
-def winner_directory(root: Path, search_id: str) -> Path:
-    """Return where the winner is exported to."""
-    return search_directory(root, search_id) / "winner"
+def winner_directory(root: Path, search_id: str, promotion: int | None = None) -> Path:
+    """Return where the winner is exported to; where a ``promotion`` won, to a place of that trial's.
+
+    So that whoever won before stays where it is found until the search says that another has.
+    """
+    name = "winner" if promotion is None else f"winner-{promotion}"
+    return search_directory(root, search_id) / name
 
 
 def trial_directory(root: Path, search_id: str, number: int) -> Path:

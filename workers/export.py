@@ -30,8 +30,6 @@ def export_winner(
 ) -> str:
     """Write the winner's checkpoint, prove it, and return its path below ``root``.
 
-    What was exported before stays in its place until the new one is proved.
-
     Args:
         search: Whose winner.
         line: The trials that made it, see ``nas.promoting.lineage``; the winner is the last.
@@ -45,10 +43,11 @@ def export_winner(
     """
     use_threads(search.spec)
     report(Progress(stage="exporting the winner"))
-    winner, directory = line[-1], winner_directory(root, search.id)
-    unproved = directory.with_name(f".{directory.name}.unproved")
-    shutil.rmtree(unproved, ignore_errors=True)  # what an earlier process left
-    with new_directory(unproved) as scratch:
+    winner = line[-1]
+    directory = winner_directory(root, search.id, winner.number if winner.promotion else None)
+    # What an earlier process left may be complete, or not have been proved.
+    shutil.rmtree(directory, ignore_errors=True)
+    with new_directory(directory) as scratch:
         for path in student_of(root, winner).iterdir():
             # The weights take no space twice; what people may edit does.
             (link_or_copy if path.suffix == ".safetensors" else shutil.copyfile)(path, scratch / path.name)
@@ -56,11 +55,9 @@ def export_winner(
         plan = plan_pruning(scores, winner.architecture, search.spec.pruning)
         (scratch / PLAN_FILE).write_text(json.dumps(plan.as_json()), encoding="utf-8")
         (scratch / "README.md").write_text(_card(search, line, prepared, plan), encoding="utf-8")
-    student = load_parent(unproved)
+    student = load_parent(directory)
     report(Progress(stage="reloading the winner in a fresh process"))
-    verify_reload(unproved, student, expected_parameters=winner.architecture.parameter_count)
-    shutil.rmtree(directory, ignore_errors=True)
-    unproved.rename(directory)
+    verify_reload(directory, student, expected_parameters=winner.architecture.parameter_count)
     return directory.relative_to(root).as_posix()
 
 
