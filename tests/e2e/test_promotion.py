@@ -63,7 +63,7 @@ def order(home, search_id, number, promotion=PROMOTION):
 
 
 def once(condition, process):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, "the process ended too early"
         assert time.monotonic() < deadline
@@ -153,7 +153,7 @@ def test_a_promotion_that_fails_leaves_all_as_it_was_and_may_be_ordered_again(ho
 
 
 def test_a_student_that_is_gone_is_made_again_and_promoted_by_any_recipe(home, promoted):
-    """Three orders in one run: from the student as before, pruned anew, and by two processes."""
+    """Two orders in one run: from the student as before, and pruned anew."""
     trials, first = home.store.trials(promoted), promotions(home, promoted)[0]
     number = first.promoted_from
     student = home.settings.artifact_root / trials[number].checkpoint
@@ -161,8 +161,7 @@ def test_a_student_that_is_gone_is_made_again_and_promoted_by_any_recipe(home, p
     shutil.rmtree(student)
     again = replace(PROMOTION, num_points=1)
     anew = replace(PROMOTION, start="pruned")
-    together = replace(PROMOTION, resources=Resources(cpus=1, processes=2))
-    for promotion in (again, anew, together):
+    for promotion in (again, anew):
         order(home, promoted, number, promotion)
     assert home.run(promoted) == 0
     found = load_file(student / "model.safetensors")
@@ -172,8 +171,15 @@ def test_a_student_that_is_gone_is_made_again_and_promoted_by_any_recipe(home, p
     before = trials[number].measurement.loss_before_retraining
     assert made[anew].measurement.loss_before_retraining == pytest.approx(before, rel=1e-6)
     assert made[anew].kept_layers == trials[number].kept_layers
-    assert made[together].measurement.loss == pytest.approx(first.measurement.loss, rel=1e-4)
-    assert made[together].measurement.shard_losses == pytest.approx(first.measurement.shard_losses, rel=1e-4)
+
+
+def test_two_processes_promote_what_one_process_searched(home, promoted):
+    first = promotions(home, promoted)[0]
+    order(home, promoted, first.promoted_from, replace(PROMOTION, resources=Resources(processes=2)))
+    assert home.run(promoted) == 0
+    together = promotions(home, promoted)[-1].measurement
+    assert together.loss == pytest.approx(first.measurement.loss, rel=1e-4)
+    assert together.shard_losses == pytest.approx(first.measurement.shard_losses, rel=1e-4)
 
 
 def test_a_cancelled_search_ends_cancelled_again_with_a_winner(home):
