@@ -131,7 +131,7 @@ def _cost(report: SearchReport) -> Figure:
 def _spent(report: SearchReport) -> Figure:
     spent = report.spending
     parts = [part for part in spent.parts if part.num_tokens or part.compute_seconds]
-    colours = [BLUE, PALE, RED, AMBER, "#74c0fc", PINK]
+    colours = [BLUE, PALE, RED, AMBER, "#74c0fc", PINK, GREEN]
     by_part = dict(zip(SPENT_ON, colours, strict=True))
     tokens, seconds = max(spent.num_tokens, 1), spent.compute_seconds or 1.0
     data = [
