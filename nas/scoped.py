@@ -232,6 +232,7 @@ USES: Mapping[str, Callable[..., Any]] = {
     "log_ranges.of_attempt": _READ,
     "log_ranges.of_search": _READ,
     "mlflow.of": _READ,
+    "mlflow.registered": _READ,
     "mlflow.of_searches": _of_searches,
     "mlflow.behind_seconds": _signed_in,
     "events": _events,

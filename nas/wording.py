@@ -11,7 +11,7 @@ from minitron.hub import PREFIX
 from minitron.progress import Progress
 from nas.budget import Budget, CostName
 from nas.finals import ScoreRow
-from nas.mlflow_links import MlflowStanding
+from nas.mlflow_links import MlflowStanding, ModelVersion
 from nas.orders import Orders
 from nas.search import Search
 from nas.trial import Trial, TrialRole
@@ -199,9 +199,17 @@ def behind(seconds: float) -> str:
     )
 
 
+def registered(found: ModelVersion) -> str:
+    """Return what a winner is in MLflow's model registry."""
+    return f"{found.name}, version {found.version} (trial {found.trial_number})"
+
+
 def in_mlflow(standing: MlflowStanding) -> list[str]:
     """Return where a search is in MLflow, and that this is old: nothing where there is nothing to say."""
     lines = [f"in MLflow: {standing.mlflow_url}"] if standing.mlflow_url else []
+    if standing.registered_model is not None:
+        found = standing.registered_model
+        lines.append(f"registered as {registered(found)}" + (f": {found.url}" if found.url else ""))
     late = standing.mlflow_behind_seconds
     return lines if late is None else [*lines, behind(late)]
 

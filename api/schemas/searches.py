@@ -11,6 +11,7 @@ from api.schemas.control import OrdersResource
 from api.schemas.trials import TrialResource
 from nas.edits import MAX_NOTES_LENGTH, MAX_OWNER_LENGTH, MAX_TAG_LENGTH, MAX_TAGS
 from nas.frontier import Comparison
+from nas.mlflow_links import ModelVersion
 from nas.search import SearchState
 from nas.spec import dump
 from nas.standing import SearchView
@@ -22,6 +23,17 @@ class WinnerResource(Resource):
 
     trial_number: int
     path: str
+
+
+class ModelVersionResource(Resource):
+    """What a winner is in MLflow's model registry."""
+
+    trial_number: int
+    name: str
+    """Of the registered model."""
+    version: int
+    url: str | None
+    """Its page in MLflow, where browsers can reach that."""
 
 
 class ComparisonResource(Resource):
@@ -137,6 +149,8 @@ class SearchResource(Resource):
     """Its page in MLflow, where browsers can reach that and it was told of the search."""
     mlflow_behind_seconds: float | None = None
     """How long MLflow has not been told all, once that is long; only where one search is asked for."""
+    registered_model: ModelVersionResource | None = None
+    """What its winner is registered as in MLflow, once it is; only where one search is asked for."""
 
     @classmethod
     def of(
@@ -147,6 +161,7 @@ class SearchResource(Resource):
         *,
         mlflow_url: str | None = None,
         mlflow_behind_seconds: float | None = None,
+        registered_model: ModelVersion | None = None,
     ) -> "SearchResource":
         """Return the resource of a view."""
         standing = {name: getattr(view, name) for name in VIEW_FIELDS}
@@ -156,6 +171,7 @@ class SearchResource(Resource):
             "disk_bytes": disk_bytes,
             "mlflow_url": mlflow_url,
             "mlflow_behind_seconds": mlflow_behind_seconds,
+            "registered_model": registered_model,
         }
         return cls.model_validate({**dump(view.search), **standing, **beside})
 

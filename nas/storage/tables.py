@@ -330,3 +330,14 @@ tracked_runs = Table(
     Column("run_id", String, nullable=False),
 )
 """Which run of MLflow shows what; both numbers are -1 where it is a search."""
+
+registered_versions = Table(
+    "registered_versions",
+    metadata,
+    Column("outbox_id", ForeignKey("outboxes.id"), primary_key=True),
+    Column("search_id", ForeignKey("searches.id"), primary_key=True),
+    Column("trial_number", Integer, primary_key=True, autoincrement=False),
+    Column("name", String, nullable=False),
+    Column("version", Integer, nullable=False),
+)
+"""Which version of a registered model a winner is."""
