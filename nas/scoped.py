@@ -229,6 +229,7 @@ USES: Mapping[str, Callable[..., Any]] = {
     "control.extend": _ordered,
     "control.enqueue": _ordered,
     "control.stop_trial": _ordered,
+    "control.promote": _ordered,
     "log_ranges.of_attempt": _READ,
     "log_ranges.of_search": _READ,
     "mlflow.of": _READ,

@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 
 from nas.errors import InvalidSpec, Problem
 from nas.search import SearchSpec
-from nas.text import read_text
+from nas.text import read_text, text_in
 
 T = TypeVar("T")
 
@@ -70,13 +70,7 @@ def load_spec(path: Path) -> SearchSpec:
     Raises:
         InvalidSpec: The file cannot be read, or what it describes is wrong.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InvalidSpec(((str(path), f"cannot be read: {error.strerror}"),)) from None
-    except UnicodeDecodeError:
-        raise InvalidSpec(((str(path), "found bytes that are not UTF-8, allowed: YAML or JSON"),)) from None
-    return parse_spec(text)
+    return parse_spec(text_in(path))
 
 
 def spec_to_json(spec: SearchSpec) -> dict[str, Any]:

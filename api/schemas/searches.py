@@ -36,6 +36,37 @@ class ModelVersionResource(Resource):
     """Its page in MLflow, where browsers can reach that."""
 
 
+class RivalResource(Resource):
+    """A promoted student beside the one of the lowest loss; losses in nats per held-out token."""
+
+    trial_number: int
+    """Of the promotion."""
+    promoted_from: int
+    """The trial that was promoted."""
+    loss: float
+    cost: float
+    """What the one that wins has least of among those that tie."""
+    difference: float
+    """The mean over the shards of its loss minus the lowest's."""
+    standard_error: float | None
+    """Of that mean; null where the two were not measured on the same shards."""
+    is_tied: bool
+    """Whether the difference is noise."""
+
+
+class ChoiceResource(Resource):
+    """Who won among the promoted students, and why."""
+
+    trial_number: int
+    """The promotion that won."""
+    counted: str
+    """What the cost is, in words."""
+    rivals: list[RivalResource]
+    """The lowest loss first."""
+    unpromoted: int | None
+    """A trial that was not promoted and whose loss is lower than theirs all the same: it wins the search."""
+
+
 class ComparisonResource(Resource):
     """The winner beside what it is judged by, at equal tokens; nats per held-out token."""
 
@@ -105,6 +136,10 @@ class SearchResource(Resource):
     """How many earlier measurements its proposals began from; null until that was settled."""
     progress: ProgressResource | None
     winner: WinnerResource | None
+    choice: ChoiceResource | None
+    """Which of its promoted students won; null while none has completed."""
+    ended_as: SearchState | None
+    """The final state that it had when it was queued again for promotions, and will have again."""
     failure: FailureResource | None
     cancel_requested: bool
     orders: OrdersResource
