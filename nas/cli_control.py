@@ -9,10 +9,11 @@ from nas.answers import FoundSearch
 from nas.axes import AXIS_NAMES
 from nas.cli_options import SearchId, Server, connected
 from nas.cli_output import Json, print_json
-from nas.control import parse_limits, parse_sizes, read_order
+from nas.control import parse_limits, parse_sizes
 from nas.enqueue import asked_architecture
 from nas.errors import InvalidOrder
 from nas.patch import merge, patch_of
+from nas.promotion_asked import read_promotion
 from nas.search import SearchState
 from nas.settings import Settings
 from nas.space import search_space
@@ -128,7 +129,7 @@ def promote(
     server: Server = None,
 ) -> None:
     """Retrain a trial's student for longer, also after its search: as the spec says, or as is said here."""
-    patch = read_order(text_in(recipe)) if recipe is not None else {}
+    patch = read_promotion(text_in(recipe)) if recipe is not None else {}
     if tokens is not None:
         patch = merge(patch, patch_of([f"training.num_tokens={tokens}"]))
     with connected(server) as client:

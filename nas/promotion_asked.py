@@ -8,6 +8,22 @@ from nas.patch import merge
 from nas.promotion import LEAST_SHARDS, Promotion
 from nas.search import SearchSpec
 from nas.spec import parse_spec, shown, spec_to_json
+from nas.text import read_text
+
+
+def read_promotion(text: str) -> Mapping[str, Any]:
+    """Return the merge patch that a text in YAML or JSON is; an empty one changes nothing.
+
+    Raises:
+        InvalidOrder: It is none.
+    """
+    try:
+        found = read_text(text) if text.strip() else {}
+    except InvalidSpec as error:
+        raise InvalidOrder([("recipe", reason) for _, reason in error.problems]) from None
+    if not isinstance(found, Mapping):
+        raise InvalidOrder((("promotion", f"found {shown(found)}, allowed: a mapping of fields"),))
+    return found
 
 
 def asked_promotion(spec: SearchSpec, patch: Any) -> Promotion | None:

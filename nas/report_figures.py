@@ -27,6 +27,7 @@ from nas.report_marks import (
     tokens_and_hours,
     value_range,
 )
+from nas.report_promoted import promotions_figure
 from nas.report_tables import curves_table, spending_table, trials_table
 from nas.report_words import SPENT_ON, cost_words, listed, trials_words
 
@@ -38,6 +39,7 @@ def figures(report: SearchReport) -> list[Figure]:
         _cost(report),
         _spent(report),
         _curves(report),
+        *([promotions_figure(report)] if report.promotions else []),
         agreement_figure(report),
         parallel_figure(report),
         importance_figure(report),

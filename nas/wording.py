@@ -88,6 +88,11 @@ def loss(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.4f}"
 
 
+def with_error(value: str, standard_error: float | None) -> str:
+    """Return a value with its standard error, where there is one."""
+    return value if standard_error is None else f"{value} ± {standard_error:.4f}"
+
+
 def percent(share: float | None) -> str:
     """Return a share in whole percent."""
     return NOTHING if share is None else f"{share:.0%}"
