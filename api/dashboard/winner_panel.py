@@ -63,7 +63,7 @@ class WinnerPanel:
             ).classes("font-medium")
             _comparison(comparison, name, corrected=view.search.corrected_loss)
             if view.search.evaluated:
-                _scores(view.search.evaluated, best.number)
+                _scores(view.search.evaluated, promoted.record.trial.number if promoted else best.number)
             if directory:
                 _take_home(view.search.id, directory)
 
