@@ -218,7 +218,8 @@ def test_promotions_that_make_no_sense_are_refused_with_their_field(fresh, done,
 
 def test_what_is_not_done_or_not_there_is_not_promoted(fresh, done, search, post):
     Played(fresh.store, ManualClock(NOW, step=timedelta(seconds=1)), search.id).train(num_points=3)
-    problem = problem_in(post(f"{search.id}/trials/0:promote", json=LONGER), 409, "conflict")
+    running = next(each.number for each in fresh.store.trials(search.id) if each.state == "RUNNING")
+    problem = problem_in(post(f"{search.id}/trials/{running}:promote", json=LONGER), 409, "conflict")
     assert "is RUNNING and cannot be promoted" in problem["detail"]
     problem_in(post(f"{done.id}/trials/999:promote", json=LONGER), 404, "not_found")
     problem_in(post(f"{done.id}/trials/-1:promote", json=LONGER), 422, "invalid_request")

@@ -6,7 +6,7 @@ import pytest
 
 from minitron.recipe import TrainingRecipe
 from nas.promotion import Promotion
-from nas.search import SearchState
+from nas.search import Rungs, SearchState
 from nas.service import SearchService
 from nas.trial import TrialRole
 from tests.fakes import ManualClock
@@ -36,7 +36,7 @@ def browser(tmp_path_factory):
 
 def played(server, **changes):
     service = SearchService(server.store, artifact_root=server.artifact_root)
-    made = service.create(demo_spec(promotion=PROMOTION, **changes))
+    made = service.create(demo_spec(promotion=PROMOTION, rungs=Rungs(fractions=(0.75,), keep=0.5), **changes))
     return Played(server.store, ManualClock(NOW), made.id).train()
 
 

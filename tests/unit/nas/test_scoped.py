@@ -162,7 +162,8 @@ def test_whoever_is_nobody_by_now_is_told_nothing(service, path):
 
 
 def test_who_orders_is_who_asks_whatever_is_said_of_that(store, service):
-    made = service.create(small_spec(data=DataRecipe(sequence_length=8, validation_tokens=16)))
+    data = DataRecipe(sequence_length=8, validation_tokens=16)
+    made = service.create(small_spec(data=data, sampler="exhaustive"))
     Played(store, ManualClock(), made.id).train(num_points=16)  # trial 0 waits at a rung, 1 has completed
     for path in ORDERS:
         ask(of(service, default=Role.CONTRIBUTOR), path, made.id, by="somebody else")
