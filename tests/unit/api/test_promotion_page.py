@@ -49,7 +49,6 @@ def test_the_promoted_stand_with_their_errors_and_who_wins(server, browser):
         "Promoted students",
         f"Trial {winner.number} is the student of trial {winner.promoted_from}, retrained for 399 k tokens more",
         "wins",
-        "tie: between them the losses on 8 shards",
         f"Trial {winner.number}, the student of trial {winner.promoted_from} retrained for longer",
         f"± {search.choice.rivals[1].standard_error:.4f}",
     )
