@@ -161,6 +161,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             schemas[model["title"]] = model
         spec = {"$ref": COMPONENTS.format(model="SearchSpec")}
         schemas["SearchResource"]["properties"]["spec"] = spec
+        promotion = {"$ref": COMPONENTS.format(model="Promotion")}
+        schemas["PromotedResource"]["properties"]["promotion"] = promotion
+        for name in ("TrialResource", "TrialRecordResource"):
+            schemas[name]["properties"]["promotion"]["anyOf"][0] = promotion
         document["paths"]["/api/v1/searches"]["post"]["requestBody"] = {
             "required": True,
             "content": {media_type: {"schema": spec} for media_type in SPEC_TYPES},
@@ -179,6 +183,12 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
                 "required": True,
                 "content": {media_type: {"schema": asked} for media_type in SPEC_TYPES},
             }
+        promotion = {"type": "object", "description": "Fields of a Promotion; null takes a field's default."}
+        document["paths"]["/api/v1/searches/{search_id}/trials/{trial_number}:promote"]["post"][
+            "requestBody"
+        ] = {
+            "content": {media_type: {"schema": promotion} for media_type in SPEC_TYPES},
+        }
         for path in document["paths"].values():
             for method, operation in path.items():
                 guarded = (421,) if method.upper() in READING else (403, 413, 421)

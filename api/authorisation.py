@@ -75,6 +75,7 @@ RULES: Mapping[str, Rule] = {
     "extend_search": CHANGES,
     "enqueue_architecture": CHANGES,
     "stop_trial": CHANGES,
+    "promote_trial": CHANGES,
     "read_attempt_log": READS,
     "read_search_log": READS,
     "get_front": READS,

@@ -14,10 +14,11 @@ from minitron.narrowing import shapes_between
 from minitron.parents import BUILTIN_PREFIX, is_gguf
 from minitron.sources import pinned, with_absolute_paths
 from nas.errors import HubUnavailable, InvalidSpec, SearchError
-from nas.estimate import estimate, require_memory
+from nas.estimate import estimate
 from nas.finals import Evaluation
 from nas.latency_admission import timed_space
 from nas.parent import described
+from nas.room import require_memory
 from nas.search import SearchSpec
 from nas.space import SearchSpace
 
@@ -102,11 +103,14 @@ def _sized(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpace, list[str
         )
     space, untimed = timed_space(spec, artifact_root)
     shapes_between(space.parent, space.least, spec.calibration.steps)
-    trial = estimate(spec, space).trial
-    if spec.resources.memory_bytes is not None:
-        require_memory(
-            trial, spec.resources.memory_bytes, field="resources.memory_bytes", what="memory stated"
-        )
+    found = estimate(spec, space)
+    needed = [(found.trial, spec.resources, "resources.memory_bytes")]
+    if spec.promotion is not None and found.promotion is not None:
+        resources = spec.promotion.resources or spec.resources
+        needed.append((found.promotion.trial, resources, "promotion.resources.memory_bytes"))
+    for trial, resources, field in needed:
+        if resources.memory_bytes is not None:
+            require_memory(trial, resources.memory_bytes, field=field, what="memory stated")
     return space, untimed
 
 

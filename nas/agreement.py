@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.standing import TrialRecord
-from nas.trial import TrialRole
 
 # M token counts, N trials
 
@@ -37,12 +36,12 @@ class Agreement:
 def rank_agreement(records: Iterable[TrialRecord]) -> list[Agreement]:
     """Return the agreement of each pair of evaluated token counts, by ``earlier``, then ``later``.
 
-    Trials with random indices are left out: they repeat an architecture.
+    Trials with random indices and promotions are left out: they repeat an architecture.
     """
     found = [
         {point.num_tokens: point.loss for point in record.points}
         for record in records
-        if record.trial.role is not TrialRole.RANDOM_INDICES
+        if record.trial.role.tells_of_architecture
     ][-MAX_TRIALS:]
     counts = _spaced(sorted({count for losses in found for count in losses}))
     losses_MN = np.array([[losses.get(count, np.nan) for losses in found] for count in counts])

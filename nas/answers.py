@@ -14,7 +14,7 @@ from pydantic import WrapSerializer
 from minitron.architecture import Architecture
 from nas.budget import CostName
 from nas.frontier import Comparison
-from nas.mlflow_links import MlflowStanding
+from nas.mlflow_links import MlflowStanding, ModelVersion
 from nas.search import Search
 from nas.standing import SearchView, TrialRecord
 from nas.trial import Attempt, Point, Trial, TrialState
@@ -94,6 +94,8 @@ class FoundSearch(Search):
     """Where browsers find it in MLflow; None where that is not served."""
     mlflow_behind_seconds: float | None = None
     """How long MLflow has not been told all, once that is long; only where one search is asked for."""
+    registered_model: ModelVersion | None = None
+    """What its winner is in MLflow's model registry; only where one search is asked for."""
 
     @property
     def etag(self) -> str:
@@ -103,7 +105,11 @@ class FoundSearch(Search):
     @property
     def mlflow_standing(self) -> MlflowStanding:
         """Where it is in MLflow, and whether that is behind."""
-        return MlflowStanding(mlflow_url=self.mlflow_url, mlflow_behind_seconds=self.mlflow_behind_seconds)
+        return MlflowStanding(
+            mlflow_url=self.mlflow_url,
+            mlflow_behind_seconds=self.mlflow_behind_seconds,
+            registered_model=self.registered_model,
+        )
 
     @property
     def view(self) -> SearchView:

@@ -13,10 +13,10 @@ from typing import Literal
 from minitron.architecture import Architecture
 from nas import wording
 from nas.rungs import schedule
-from nas.search import Event, Search
+from nas.search import Event, Search, SearchState
 from nas.spec import load
 from nas.standing import TrialRecord
-from nas.trial import TrialState
+from nas.trial import TrialRole, TrialState
 
 Tone = Literal["good", "bad", "plain"]
 _ENDS = {
@@ -46,7 +46,7 @@ def chronicle(
     rungs = schedule(search.spec).rungs[:-1]
     told = [*_of_search(search), *map(_of_order, orders)]
     for record in records:
-        told += _of_trial(record, rungs)
+        told += _of_trial(record, () if record.trial.role is TrialRole.PROMOTION else rungs)
     return heapq.nlargest(limit, told, key=lambda each: each.at)
 
 
@@ -56,11 +56,16 @@ def _of_search(search: Search) -> Iterator[Happening]:
         yield Happening(at=search.started_at, text="taken up by a worker process")
     if search.finished_at:
         told = f"ended: it was {'killed' if search.orders.is_killed else 'cancelled'}"
+        wins = f"trial {search.winner.trial_number} wins" if search.winner else ""
+        match search.state:
+            case SearchState.SUCCEEDED:
+                told = f"succeeded: {wins}"
+            case SearchState.CANCELLED if wins:
+                told += f"; {wins}, promoted since"
         if search.failure:
-            told = f"failed: {search.failure.message}"
-        elif search.winner:
-            told = f"succeeded: trial {search.winner.trial_number} wins"
-        tone: Tone = "good" if search.winner else "bad" if search.failure else "plain"
+            is_later = search.state is not SearchState.FAILED
+            told = f"{f'{told}; promotion ' if is_later else ''}failed: {search.failure.message}"
+        tone: Tone = "bad" if search.failure else "good" if search.winner else "plain"
         yield Happening(at=search.finished_at, text=told, tone=tone)
 
 
@@ -75,6 +80,8 @@ def _of_order(event: Event) -> Happening:
             text = f"{load(Architecture, order['architecture']).name} enqueued{by}"
         case "stop_trial":
             text = f"trial {order['trial_number']} ordered to stop{by}"
+        case "promote":
+            text = f"trial {order['trial_number']} ordered to be promoted{by}"
         case name:
             text = f"{_ORDERED[name]}{by}"
     return Happening(at=event.at, text=text, trial_number=event.trial_number)
@@ -86,7 +93,10 @@ def _of_trial(record: TrialRecord, rungs: Sequence[int]) -> Iterator[Happening]:
     def told(at: datetime, text: str, tone: Tone = "plain") -> Happening:
         return Happening(at=at, text=f"trial {trial.number} {text}", trial_number=trial.number, tone=tone)
 
-    yield told(trial.created_at, f"is to try {trial.architecture.name} ({wording.ROLES[trial.role]})")
+    told_of = f"is to try {trial.architecture.name} ({wording.ROLES[trial.role]})"
+    if trial.promoted_from is not None:
+        told_of = f"is to retrain the student of trial {trial.promoted_from} ({wording.ROLES[trial.role]})"
+    yield told(trial.created_at, told_of)
     if trial.reused_from and trial.finished_at:
         with_loss = f" with loss {wording.loss(trial.measurement.loss)}" if trial.measurement else ""
         yield told(trial.finished_at, f"is reused from {trial.reused_from}{with_loss}", "good")

@@ -1,5 +1,6 @@
 """The commands of ``nas`` for searches under way; ``cli.py`` joins them to the others."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,9 +11,11 @@ from nas.cli_options import SearchId, Server, connected
 from nas.cli_output import Json, print_json
 from nas.control import parse_limits, parse_sizes
 from nas.errors import InvalidOrder
-from nas.patch import patch_of
+from nas.patch import merge, patch_of
+from nas.promotion_asked import read_promotion
 from nas.search import SearchState
 from nas.settings import Settings
+from nas.text import text_in
 
 control = typer.Typer()
 
@@ -104,6 +107,39 @@ def stop_trial(
     with connected(server) as client:
         found = client.stop_trial(search_id, number, by=_by())
     _print(found, f"trial {number} is stopped, or will be at its next report", as_json=as_json)
+
+
+@control.command()
+def promote(
+    search_id: SearchId,
+    number: Annotated[int, typer.Argument(metavar="TRIAL", min=0, help="The number of a completed trial.")],
+    *,
+    tokens: Annotated[
+        str | None, typer.Option(metavar="TOKENS", help="How long it is trained, such as 2_000_000 or 2e6.")
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Changes to how the spec promotes, in YAML or JSON: training, distillation, ...",
+        ),
+    ] = None,
+    as_json: Json = False,
+    server: Server = None,
+) -> None:
+    """Retrain a trial's student for longer, also after its search: as the spec says, or as is said here."""
+    patch = read_promotion(text_in(recipe)) if recipe is not None else {}
+    if tokens is not None:
+        patch = merge(patch, patch_of([f"training.num_tokens={tokens}"]))
+    with connected(server) as client:
+        found = client.promote_trial(search_id, number, patch or None, by=_by())
+    _print(found, f"trial {number} is promoted: {_when(found)}", as_json=as_json)
+
+
+def _when(found: FoundSearch) -> str:
+    if found.waiting:
+        return found.waiting.text
+    return "once the search's own trials are done" if not found.ended_as else "next"
 
 
 def _by() -> str:

@@ -61,6 +61,17 @@ class ControlCalls(Calls):
         """End one trial; the search goes on without it."""
         return self._order(f"{search_id}/trials/{trial_number}:stop", by)
 
+    def promote_trial(
+        self,
+        search_id: SearchId,
+        trial_number: TrialNumber,
+        promotion: Mapping[str, Any] | None = None,
+        *,
+        by: By = "",
+    ) -> FoundSearch:
+        """Have the student of a completed trial retrained for longer, as the spec says, changed by a merge patch."""
+        return self._order(f"{search_id}/trials/{trial_number}:promote", by, promotion)
+
     def read_attempt_log(
         self,
         search_id: SearchId,

@@ -11,7 +11,8 @@ from nas.axes import AXIS_NAMES
 from nas.clock import Clock
 from nas.enqueue import asked_architecture
 from nas.errors import InvalidOrder, InvalidSpec
-from nas.orders import EXTENDABLE, Cancel, Enqueue, Extend, Kill, Order, Pause, Resume, StopTrial
+from nas.orders import EXTENDABLE, Cancel, Enqueue, Extend, Kill, Order, Pause, Promote, Resume, StopTrial
+from nas.promotion_asked import asked_promotion
 from nas.search import Search, SearchState
 from nas.space import search_space
 from nas.spec import shown
@@ -76,6 +77,21 @@ class SearchControl:
     def stop_trial(self, search_id: str, trial_number: int, *, by: str = "") -> Search:
         """End one trial, wherever it stands; the search goes on without it."""
         return self._give(search_id, StopTrial(trial_number=trial_number), by)
+
+    def promote(self, search_id: str, trial_number: int, patch: Any = None, *, by: str = "") -> Search:
+        """Have the student of a completed trial retrained for longer; a search that is over is queued again for that.
+
+        Args:
+            search_id: Of the search.
+            trial_number: Of the trial.
+            patch: Changes what the search's spec says of promotions; nothing: as it says.
+            by: Who wants it.
+
+        Raises:
+            InvalidOrder: The spec says nothing of promotions and the patch too little, or it makes no promotion.
+        """
+        promotion = asked_promotion(self._store.get_search(search_id).spec, {} if patch is None else patch)
+        return self._give(search_id, Promote(trial_number=trial_number, promotion=promotion), by)
 
     def waiting(self, searches: Sequence[Search]) -> dict[str, Waiting]:
         """Return why each of some searches waits that does."""

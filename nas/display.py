@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from minitron.progress import Progress as Stage
 from nas import wording
+from nas.choice import Choice, Rival
 from nas.clock import utc_now
 from nas.disk import Item, Usage
 from nas.finals import overtaking
@@ -246,7 +248,10 @@ class Narrator:
 def _verdict(view: SearchView, comparison: Comparison) -> list[str]:
     assert view.best
     best = view.best
-    name = "winner" if view.search.winner else "best" if view.search.state.is_final else "best so far"
+    winner, choice = view.search.winner, view.search.choice
+    name = "winner" if winner else "best" if view.search.state.is_final else "best so far"
+    if winner and winner.trial_number != best.number:
+        name = "best before promotion"
     budget = view.search.budget
     share = best.architecture.parameter_count / view.search.parent_parameters
     standing = (
@@ -274,8 +279,19 @@ def _verdict(view: SearchView, comparison: Comparison) -> list[str]:
             lines.append(
                 f"  {label}: mean {mean:.4f}, best {min(losses):.4f}; {name} {_against(mean, comparison)} than the mean; each: {each}"
             )
-    higher = overtaking(view.search.evaluated, best.number)
+    if choice:
+        lines += [f"winner: trial {choice.winner}", *map(partial(_rival, choice), choice.rivals)]
+    higher = overtaking(view.search.evaluated, choice.winner if choice else best.number)
     return [*lines, f"  {higher}"] if higher else lines
+
+
+def _rival(choice: Choice, rival: Rival) -> str:
+    """Return how a promoted student stands beside the one of the lowest loss."""
+    told = f"  trial {rival.trial_number}, promoted from trial {rival.promoted_from}: loss {rival.loss:.4f}"
+    if rival is not choice.rivals[0]:
+        error = f" +- {rival.standard_error:.4f}" if rival.standard_error is not None else ""
+        told += f", {rival.difference:+.4f}{error}, {'a tie' if rival.is_tied else 'no tie'}"
+    return told
 
 
 def _against(loss: float, comparison: Comparison) -> str:

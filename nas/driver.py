@@ -1,34 +1,25 @@
-"""What to run next, and what to do with what comes back. Knows no Ray and trains nothing.
+"""How the trials of a search are run, and what is done with what comes back. Knows no Ray and trains nothing.
 
-A driver remembers nothing that the store does not: made anew on the same store it goes on, and decides
-the same. Whatever runs trials implements ``nas.executor.Executor`` and obeys; it decides nothing itself.
+What is run next, an agenda says. A driver remembers nothing that the store does not: made anew on the same store it goes
+on, and decides the same. Whatever runs trials implements ``nas.executor.Executor`` and obeys; it decides nothing itself.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
-from minitron.architecture import Architecture
 from minitron.progress import Progress
-from nas import rungs
+from nas.agenda import Agenda, PromotionAgenda, SearchAgenda
 from nas.clock import Clock
-from nas.comparisons import missing_baselines
-from nas.errors import LostLease, StaleOrders
-from nas.frontier import best_trial
-from nas.hopeless import failure_of_all, first_hopeless
+from nas.errors import LostLease
 from nas.ledger import Ledger
-from nas.orders import Enqueued
-from nas.priors import prior_measurements
-from nas.proposer import next_number, propose
-from nas.reuse import measured_before
+from nas.promotion import Promotion
 from nas.samplers.sampler import Hint
-from nas.search import Search, SearchState
+from nas.search import Search
 from nas.space import search_space
 from nas.storage.store import Lease, SearchStore
-from nas.trial import RUNNER_LOST, Failure, FailureKind, Point, Trial, TrialRole, TrialState
+from nas.trial import RUNNER_LOST, Failure, FailureKind, Point, Trial
 from nas.verdicts import Failed, Finished, Next, Verdict
 
 HEARTBEAT = timedelta(seconds=1)
@@ -36,7 +27,7 @@ HEARTBEAT = timedelta(seconds=1)
 
 
 class Driver:
-    """Decides for one search. Not thread-safe: one executor's loop calls it.
+    """Runs one search, or the promotions of its students by one recipe. Not thread-safe: one executor's loop calls it.
 
     A row exists before its trial is handed out. Trials that another driver left unfinished are handed
     out first. News of a trial that is not handed out (late, or sent twice) is ignored. What the store
@@ -44,43 +35,57 @@ class Driver:
     """
 
     def __init__(
-        self, search: Search, store: SearchStore, lease: Lease, clock: Clock, *, hint: Hint | None = None
+        self,
+        search: Search,
+        store: SearchStore,
+        lease: Lease,
+        clock: Clock,
+        *,
+        hint: Hint | None = None,
+        promotion: Promotion | None = None,
     ) -> None:
         self.search_id = search.id
-        self._search = search
-        self.spec = search.spec
         self.space = search_space(search.measured_spec)
-        self.schedule = rungs.schedule(search.spec)
+        self.spec = search.spec if promotion is None else search.spec.promoted_by(promotion)
+        """By which what it hands out is run."""
         self.is_cancelled = False
         """Whether the user's wish to end the search was seen; its trials are CANCELLED then."""
         self.is_paused = False
         """Whether the user's wish to pause it was seen; what ran is to be gone on with by another driver."""
         self.hindrance: str | None = None
         """Why trials that were handed out find no place, in the words of ``nas.waiting``; the executor's to say."""
-        self.failure: Failure | None = None
-        """Why the search was given up, once it was."""
         self._store = store
         self._lease = lease
         self._clock = clock
-        self._hint = hint
-        self._orders = search.orders
         self._ledger = Ledger(store, lease)
+        self._agenda: Agenda = (
+            SearchAgenda(search, store, self._ledger, clock, space=self.space, lease=lease, hint=hint)
+            if promotion is None
+            else PromotionAgenda(search, store, self._ledger, clock, promotion=promotion)
+        )
+        self.schedule = self._agenda.schedule
         self._num_tokens = {
             number: max(losses)
             for number, losses in self._ledger.losses.items()
-            if self._ledger.trial(number).reused_from is None
+            if self._agenda.owns(trial := self._ledger.trial(number)) and trial.reused_from is None
         }
         self._handed_out: set[int] = set()
         self._num_lost: Counter[int] = Counter()
         """Workers that each trial lost under this driver; a lost runner is no fault of its trials."""
         self._beat_at: datetime | None = None
-        self._take_over()
-        self._settle_priors()
+        for number in list(self._ledger.open_attempts):  # a lost driver left them open
+            self._ledger.close_attempt(number, clock(), RUNNER_LOST)
+        self._agenda.take_over()
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the search was given up, once it was."""
+        return self._agenda.failure
 
     @property
     def max_parallel(self) -> int:
         """How many trials may run at once, as far as was ordered when that was looked for last."""
-        return self._orders.max_parallel or self.spec.max_parallel
+        return self._agenda.orders.max_parallel or self.spec.max_parallel
 
     @property
     def is_leaving(self) -> bool:
@@ -106,92 +111,18 @@ class Driver:
     def _next(self) -> Trial | Next:
         """Return as ``next_trial`` does, or a trial that was taken over."""
         self.beat()
-        self._give_up_if_hopeless()
         if self.is_leaving:
             return Next.DONE
-        self._apply(self._decide())
+        self._agenda.decide()
         if len(self._handed_out) >= self.max_parallel:
             return Next.WAIT
-        trial = self._unfinished() or self._proposal() or self._baseline()
+        trial = self._agenda.next(self._handed_out)
+        if self.failure is not None:
+            self.finish_cancelled()
         if trial is None:
             return Next.WAIT if self._handed_out else Next.DONE
         if not trial.state.is_final:
             self._handed_out.add(trial.number)
-        return trial
-
-    def _unfinished(self) -> Trial | None:
-        """Return a trial that a lost process left, or that has advanced, if there is one."""
-        ready = [
-            trial
-            for trial in self._ledger.trials
-            if not trial.state.is_final
-            and trial.number not in self._handed_out
-            and not (trial.state is TrialState.WAITING and self._is_measured(trial))
-        ]
-        return min(
-            ready,
-            key=lambda trial: (trial.state is TrialState.WAITING, -trial.rung, trial.number),
-            default=None,
-        )
-
-    def _proposal(self) -> Trial | None:
-        # Read anew, so that what was enqueued before a proposal is tried before it.
-        self._orders = self._store.get_search(self.search_id).orders
-        if enqueued := next(self._enqueued(), None):
-            return self._add(enqueued.architecture, TrialRole.SEARCH, enqueued_by=enqueued.by)
-        if not self._more_to_come():
-            return None
-        architecture = propose(
-            self.spec,
-            self.space,
-            self._ledger.trials,
-            self._ledger.points,
-            priors=self._ledger.priors,
-            hint=self._hint,
-        )
-        assert architecture is not None, "_more_to_come counts the architectures of the space"
-        return self._add(architecture, TrialRole.SEARCH)
-
-    def _baseline(self) -> Trial | None:
-        searched = self._ledger.searched
-        if not all(trial.state.is_final for trial in searched):
-            return None
-        winner = best_trial(searched)
-        if winner is None:
-            self._give_up("no trial completed", searched)
-            return None
-        if not self._is_completing():
-            return self._proposal() or self._baseline()
-        missing = missing_baselines(self.spec, self.space, self._ledger.trials, winner)
-        if not missing:
-            return None
-        first = missing[0]
-        return self._add(first.architecture, first.role, checkpoint=first.checkpoint, rung=first.rung)
-
-    def _is_completing(self) -> bool:
-        """Settle that no further trial competes; return False where one was ordered meanwhile."""
-        search = self._store.get_search(self.search_id)
-        if search.state is SearchState.RUNNING:
-            completing = replace(search.moved(SearchState.COMPLETING, self._clock()), orders=self._orders)
-            try:
-                self._store.save_search(completing, self._lease)
-            except StaleOrders:
-                return False
-        return True
-
-    def _add(self, architecture: Architecture, role: TrialRole, **known: Any) -> Trial:
-        trial = Trial(
-            search_id=self.search_id,
-            number=next_number(self._ledger.trials),
-            architecture=architecture,
-            role=role,
-            created_at=self._clock(),
-            **known,
-        )
-        earlier = measured_before(self._search, self._store, architecture, role)
-        if earlier is not None:
-            trial = trial.reused(earlier.trial, rung=len(self.schedule.rungs) - 1, at=self._clock())
-        self._ledger.save(trial, earlier.points if earlier else ())
         return trial
 
     # What comes back
@@ -242,7 +173,7 @@ class Driver:
             trial = trial.saved(checkpoint)
             self._ledger.save(trial)
         self._ledger.add_point(trial_number, point)
-        if self._is_measured(trial) and not self._is_at_last_rung(trial):
+        if self._agenda.is_measured(trial) and not self._agenda.is_at_last_rung(trial):
             self._compare(trial)
         return self._verdict(trial_number)
 
@@ -277,86 +208,18 @@ class Driver:
 
     def _compare(self, trial: Trial) -> None:
         """Record what becomes of a running trial that was measured at a rung before the last."""
-        if trial.role is not TrialRole.SEARCH:
-            self._ledger.save(trial.advanced())
-            return
-        waiting = trial.parked()
-        decisions = self._decide(waiting)
-        if trial.number in decisions.advance:
-            self._ledger.save(trial.advanced())
+        parked = self._agenda.parked(trial)
+        if parked is None:
             return
         self._handed_out.remove(trial.number)
         self._ledger.close_attempt(trial.number, self._clock())
-        self._ledger.save(waiting)
-        self._apply(decisions)
-
-    def _decide(self, changed: Trial | None = None) -> rungs.Decisions:
-        trials = {trial.number: trial for trial in self._ledger.trials}
-        if changed:
-            trials[changed.number] = changed
-        return rungs.decide(
-            list(trials.values()),
-            self._ledger.losses,
-            self.schedule,
-            asked=self.spec.rungs,
-            more_to_come=self._more_to_come(),
-        )
-
-    def _apply(self, decisions: rungs.Decisions) -> None:
-        for number in decisions.advance:
-            self._ledger.save(self._ledger.trial(number).advanced())
-        for number in decisions.stop:
-            self._ledger.save(self._ledger.trial(number).stopped(self._clock()))
-
-    def _enqueued(self) -> Iterator[Enqueued]:
-        """Yield what people want tried and nobody has yet, in their order."""
-        tried = {trial.architecture for trial in self._ledger.searched}
-        return (each for each in self._orders.enqueued if each.architecture not in tried)
-
-    def _more_to_come(self) -> bool:
-        """Return whether there will be further SEARCH trials.
-
-        One that is enqueued takes the place of a proposal as long as there are any; after the last it is one more.
-        """
-        num_trials = self._orders.num_trials or self.spec.num_trials
-        return len(self._ledger.searched) < min(num_trials, len(self.space)) or any(self._enqueued())
-
-    def _is_measured(self, trial: Trial) -> bool:
-        return self.schedule.rungs[trial.rung] in self._ledger.losses.get(trial.number, {})
-
-    def _is_at_last_rung(self, trial: Trial) -> bool:
-        return trial.rung == len(self.schedule.rungs) - 1
+        self._ledger.save(parked)
+        self._agenda.decide()
 
     def _verdict(self, trial_number: int) -> Verdict:
         if trial_number in self._handed_out:
             return Verdict.CONTINUE
         return Verdict.STOP if self._ledger.trial(trial_number).state.is_final else Verdict.WAIT_AT_RUNG
-
-    def _give_up_if_hopeless(self) -> None:
-        if first := first_hopeless(self._ledger.searched, self._ledger.losses, self.schedule):
-            self._give_up(f"the first {len(first)} trials to end all failed", first)
-
-    def _give_up(self, reason: str, trials: Sequence[Trial]) -> None:
-        self.failure = failure_of_all(reason, trials)
-        self.finish_cancelled()
-
-    # Coming and going
-
-    def _take_over(self) -> None:
-        """Close what a lost driver left open; its running trials are handed out again."""
-        for number in list(self._ledger.open_attempts):
-            self._ledger.close_attempt(number, self._clock(), RUNNER_LOST)
-        for trial in self._ledger.searched:
-            was_running = trial.state in {TrialState.RUNNING, TrialState.PROPOSED}
-            if was_running and self._is_measured(trial) and not self._is_at_last_rung(trial):
-                self._ledger.save(trial.parked())
-
-    def _settle_priors(self) -> None:
-        """Settle once what proposals begin from: later they would begin from something else after a restart."""
-        search = self._store.get_search(self.search_id)
-        if search.num_priors is None:
-            is_new = not self._ledger.trials
-            self._ledger.settle(prior_measurements(search, self.space, self._store) if is_new else ())
 
     def beat(self) -> None:
         """Obey what was ordered and store the progress, now and then; to be called also while nothing comes back."""
@@ -367,24 +230,23 @@ class Driver:
         search = self._store.get_search(self.search_id)
         self._obey(search)
         done = sum(self._num_tokens.values())
-        expected = rungs.expected_tokens(search.spec_by_now, self.schedule, len(self.space))
-        total = max(done, expected - self._ledger.saved_tokens)
-        progress = Progress(stage=self.hindrance or "trials", done=done, total=total, unit="tokens")
+        total = max(done, self._agenda.expected_tokens(search))
+        progress = Progress(stage=self.hindrance or self._agenda.stage, done=done, total=total, unit="tokens")
         if progress != search.progress:
             self._store.save_search(replace(search, progress=progress), self._lease)
 
     def _obey(self, search: Search) -> None:
         if search.state.is_final:
             raise LostLease(f"search {search.id}: is {search.state}, ended by somebody else")
-        self._orders = search.orders
+        self._agenda.orders = search.orders
         if search.cancel_requested and not self.is_cancelled:
             self.is_cancelled = True
             self.finish_cancelled()
-        elif self._orders.is_paused and not self.is_paused:
+        elif search.orders.is_paused and not self.is_paused:
             self.is_paused = True
             self.leave()
         stopped = {trial.number for trial in self._ledger.trials if not trial.state.is_final}
-        for number in stopped.intersection(self._orders.stopped):
+        for number in stopped.intersection(search.orders.stopped):
             self._ledger.close_attempt(number, self._clock())
             self._ledger.save(self._ledger.trial(number).cancelled(self._clock()))
             self._handed_out.discard(number)

@@ -5,8 +5,8 @@ how fast a device is must be stated or have been measured.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean, median
+from dataclasses import dataclass, replace
+from statistics import fmean
 
 from minitron.architecture import Architecture
 from minitron.costs import (
@@ -20,28 +20,18 @@ from minitron.costs import (
     training_flops,
     training_memory,
 )
+from minitron.errors import InvalidRecipe
 from minitron.recipe import State, TrainingRecipe
 from nas import rungs
 from nas.axes import AxisName, Sizes
 from nas.budget import CostName, Span
-from nas.errors import InvalidSpec
+from nas.rates import Rate, is_teacher_live
 from nas.search import SearchSpec
 from nas.space import SearchSpace
-from nas.trial import Trial
-from nas.wording import in_bytes
 
 MAX_SAMPLED = 2_000
 """Architectures that bounds and means are taken over: all of a small space, evenly spaced ones of a large."""
 TOKEN_BYTES = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rate:
-    """What one process of a trial computes."""
-
-    flops_per_second: float
-    source: str
-    """Where it is known from, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +94,29 @@ class Estimate:
     """Caches, resumable states, students and the winner at their most."""
     rate: Rate | None
     hours: float | None
+    promotion: "PromotionEstimate | None" = None
+    """Of the best students, after all of the above and counted in none of it; None where none are promoted."""
     unchecked: tuple[str, ...] = ()
     """What could not be looked at, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionEstimate:
+    """The students that a search retrains for longer at its end."""
+
+    num_students: int
+    trial: TrialEstimate
+    """One of them."""
+    num_tokens: int
+    """That they are trained on in all."""
+    is_teacher_live: bool
+    teacher_cache_bytes: int
+    """0 when the teacher is asked live."""
+    flops: int
+    """Of their training, and of the teacher's answers to more blocks."""
+    disk_bytes: int
+    hours: float | None
+    """None without a rate."""
 
 
 def estimate(spec: SearchSpec, space: SearchSpace, *, rate: Rate | None = None) -> Estimate:
@@ -114,61 +125,14 @@ def estimate(spec: SearchSpec, space: SearchSpace, *, rate: Rate | None = None) 
     Raises:
         InvalidRecipe: Teacher answers that were asked for do not fit ``max_cache_bytes``.
     """
-    return _Costing(spec, space).estimate(rate)
-
-
-def require_memory(trial: TrialEstimate, available: int, *, field: str, what: str) -> None:
-    """Raise InvalidSpec, naming ``field``, when a trial takes more than ``available`` bytes of ``what``."""
-    if trial.memory_bytes <= available:
-        return
-    if trial.memory_bytes == trial.correction_bytes:
-        reason = (
-            f"found {in_bytes(available)} of {what}, needed to correct the teacher: "
-            f"{in_bytes(trial.correction_bytes)}; lower training.micro_batch_size, or leave correction out"
-        )
-        raise InvalidSpec(((field, reason),))
-    if trial.memory_bytes == trial.preparation_bytes:
-        reason = (
-            f"found {in_bytes(available)} of {what}, needed to prepare: {in_bytes(trial.preparation_bytes)}, of which "
-            f"{in_bytes(trial.parent_bytes)} are the parent's; lower calibration.batch_size or data.sequence_length"
-        )
-        raise InvalidSpec(((field, reason),))
-    reason = (
-        f"found {in_bytes(available)} of {what}, needed by a trial: {in_bytes(trial.memory_bytes)}, of which "
-        f"{in_bytes(trial.memory.activations)} grow with training.micro_batch_size and data.sequence_length; "
-        "lower these or the budget"
-    )
-    raise InvalidSpec(((field, reason),))
-
-
-def measured_rate(finished: Iterable[tuple[SearchSpec, Architecture, Sequence[Trial]]]) -> Rate | None:
-    """Return what the completed trials of other searches computed a second, or None without any.
-
-    Args:
-        finished: Specs of searches with the same resources, their parents' shapes and their trials.
-    """
-    rates, parents = [], set()
-    for spec, parent, trials in finished:
-        is_live = _is_live(spec, parent)
-        for trial in trials:
-            measured = trial.measurement
-            if measured and measured.train_seconds > 0:
-                work = training_flops(
-                    trial.architecture,
-                    parent,
-                    num_tokens=measured.num_tokens,
-                    sequence_length=spec.data.sequence_length,
-                    is_live=is_live,
-                    is_checkpointed=spec.training.activation_checkpointing,
-                )
-                rates.append(work / measured.train_seconds / spec.resources.processes)
-                parents.add(spec.parent)
-    if not rates:
-        return None
-    return Rate(
-        flops_per_second=median(rates),
-        source=f"the median of {len(rates)} trials of {', '.join(sorted(parents))}",
-    )
+    found = _Costing(spec, space).estimate(rate)
+    if spec.promotion is None:
+        return found
+    try:
+        promotion = _Costing(spec.promoted_by(spec.promotion), space).promotion(rate)
+    except InvalidRecipe as error:
+        raise InvalidRecipe(f"promotion.{error.field}", error.reason) from None
+    return replace(found, promotion=promotion)
 
 
 class _Costing:
@@ -179,7 +143,7 @@ class _Costing:
         self._space = space
         self._parent = space.parent
         self._schedule = rungs.schedule(spec)
-        self._is_live = _is_live(spec, space.parent)
+        self._is_live = is_teacher_live(spec, space.parent)
         self._correction = spec.correction.training(spec.training) if spec.correction else None
         step = -(-len(space) // MAX_SAMPLED)
         self._sample = [*map(space.at, range(0, len(space), step)), space.largest]
@@ -226,6 +190,24 @@ class _Costing:
             + self._trials_bytes(trial, num_trials, num_baselines),
             rate=rate,
             hours=None if seconds is None else seconds / 3600,
+        )
+
+    def promotion(self, rate: Rate | None) -> PromotionEstimate:
+        """Return what promotions cost, where this is the spec that they are run by."""
+        found = self.estimate(rate)
+        answered = 0 if self._is_live else self._schedule.num_tokens
+        asked = answered * self._parent.flops_per_token(context=self._spec.data.sequence_length)
+        trained = found.flops - found.preparation_flops
+        at_once = min(self._spec.max_parallel, found.num_trials) * found.trial.processes
+        return PromotionEstimate(
+            num_students=found.num_trials,
+            trial=found.trial,
+            num_tokens=found.num_tokens,
+            is_teacher_live=found.is_teacher_live,
+            teacher_cache_bytes=found.teacher_cache_bytes,
+            flops=trained + asked,
+            disk_bytes=found.disk_bytes,
+            hours=(trained / at_once + asked) / rate.flops_per_second / 3600 if rate else None,
         )
 
     def _trial(self, work: Sequence[int], rate: Rate | None) -> TrialEstimate:
@@ -387,12 +369,6 @@ class _Costing:
         waiting = num_trials if len(self._schedule.rungs) > 1 else 0
         states = 2 * self._spec.max_parallel + waiting
         return trial.state_bytes.most * states + trial.student_bytes.most * (num_trials + num_baselines + 1)
-
-
-def _is_live(spec: SearchSpec, parent: Architecture) -> bool:
-    return spec.distillation.asks_live(
-        num_tokens=rungs.schedule(spec).num_tokens, hidden_size=parent.hidden_size
-    )
 
 
 def _span(values: Iterable[int]) -> Span:

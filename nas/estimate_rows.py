@@ -5,7 +5,7 @@ from datetime import timedelta
 from nas import wording
 from nas.axes import Sizes
 from nas.budget import Span
-from nas.estimate import Estimate
+from nas.estimate import Estimate, PromotionEstimate
 
 Row = tuple[str, str]
 
@@ -68,6 +68,7 @@ def estimate_rows(found: Estimate) -> list[Row]:
             f"the best {found.num_finalists} students" if found.num_finalists > 1 else "the best student"
         )
         rows.append(("search: tasks", f"for the teacher and {students}, not counted above"))
+    rows += _promotion_rows(found.promotion) if found.promotion else []
     rows += [("not checked", what) for what in found.unchecked]
     if found.rate is None or found.hours is None or trial.seconds is None:
         return [*rows, ("time", "not known: state --device-flops, or let a first search measure it")]
@@ -77,6 +78,20 @@ def estimate_rows(found: Estimate) -> list[Row]:
         ("trial: time", f"about {wording.duration(timedelta(seconds=trial.seconds))}"),
         ("search: time", f"about {wording.duration(timedelta(hours=found.hours))}"),
     ]
+
+
+def _promotion_rows(found: PromotionEstimate) -> list[Row]:
+    """Return what the promotion of the best takes beside all else."""
+    trial, students = found.trial, f"{found.num_students} student{'s' if found.num_students > 1 else ''}"
+    answers = "a live teacher" if found.is_teacher_live else wording.in_bytes(found.teacher_cache_bytes)
+    each = f" in each of {trial.processes} processes" if trial.processes > 1 else ""
+    time = f", about {wording.duration(timedelta(hours=found.hours))}" if found.hours is not None else ""
+    tokens = f"{students} for {trial.num_tokens:,} each, {wording.count(found.num_tokens)} in all{time}"
+    cost = (
+        f"about {wording.work(found.flops)}, at most {wording.in_bytes(trial.memory.total)} of memory{each}, "
+        f"{wording.in_bytes(found.disk_bytes)} of disk, answers: {answers}"
+    )
+    return [("promotion: tokens", tokens), ("promotion: cost", cost)]
 
 
 def _span(span: Span | Sizes, words: "wording.Words") -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from minitron.architecture import Architecture
 from nas.sampling import Objective
-from nas.search import Search, SearchSpec
+from nas.search import Search
 from nas.trial import Measurement, Trial, TrialRole, TrialState
 
 
@@ -38,20 +38,13 @@ def ranked_trials(trials: Sequence[Trial]) -> list[Trial]:
     return [trial for trial, _ in ranked]
 
 
-def finalists(spec: SearchSpec, trials: Sequence[Trial]) -> list[Trial]:
-    """Return the students to put to tasks, the best first; none where a search has no evaluation."""
-    return ranked_trials(trials)[: spec.evaluation.finalists] if spec.evaluation else []
-
-
 def trained_architectures(trials: Iterable[Trial]) -> list[Trial]:
-    """Return the trials that tell of architectures: trained to the last rung, and not from random indices.
+    """Return the trials that tell of architectures: trained to the last rung, not from random indices and not promoted.
 
     Baselines drawn evenly from the space are among them: they tell where the search did not look.
     """
     return [
-        trial
-        for trial in trials
-        if trial.state is TrialState.COMPLETED and trial.role is not TrialRole.RANDOM_INDICES
+        trial for trial in trials if trial.state is TrialState.COMPLETED and trial.role.tells_of_architecture
     ]
 
 

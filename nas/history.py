@@ -15,6 +15,7 @@ from typing import Any
 from minitron.architecture import Architecture
 from nas.axes import AxisName
 from nas.listing import EVERY_SEARCH, SearchFilter
+from nas.promotion import Promotion
 from nas.search import Artifacts, Search, SearchSpec
 from nas.trial import Point, Trial, TrialRole, TrialState
 
@@ -34,10 +35,16 @@ class Keys:
     """Of how importance is measured and students are pruned, taught and trained; the same for every parent."""
     reuse: str | None
     """Of all that decides a result besides the architecture, by content: a measurement with this key stands for a
-    trial that has it too. None where content is not known, or where the trial's number decides too."""
+    trial that has it too. None where content is not known, or where the trial's number decides too or
+    the trial went on from another's student."""
 
 
-def keys_of(spec: SearchSpec, artifacts: Artifacts | None, role: TrialRole = TrialRole.SEARCH) -> Keys:
+def keys_of(
+    spec: SearchSpec,
+    artifacts: Artifacts | None,
+    role: TrialRole = TrialRole.SEARCH,
+    promotion: Promotion | None = None,
+) -> Keys:
     """Return the keys of what trials of a spec measure, from ``artifacts`` as a worker found them.
 
     Number of trials, rungs, sampler, budget and axes decide which students there are, not what becomes of one: where
@@ -52,9 +59,10 @@ def keys_of(spec: SearchSpec, artifacts: Artifacts | None, role: TrialRole = Tri
         asdict(spec.correction) if spec.correction else None,
         # Sums are rounded in another order where several processes, or another kind of device, make them.
         {"processes": spec.resources.processes, "accelerator": spec.resources.gpus > 0},
+        *([_without(asdict(promotion), "top_k")] if promotion else []),
     ]
     recipe = _digest("recipe", asked)
-    is_known = artifacts is not None and role is not TrialRole.RANDOM_INDICES
+    is_known = artifacts is not None and role.tells_of_architecture
     return Keys(
         parent=_digest("parent", artifacts.parent if artifacts else [spec.parent]),
         data=_digest("data", asdict(spec.data), artifacts.validation if artifacts else None),
@@ -122,7 +130,7 @@ def measured(
     found = trial.measurement
     if found is None and last is None:
         return None
-    keys = keys_of(spec, artifacts, trial.role)
+    keys = keys_of(spec, artifacts, trial.role, trial.promotion)
     before = points[0].loss if points and points[0].num_tokens == 0 else None
     if found:
         num_tokens, loss, before = found.num_tokens, found.loss, found.loss_before_retraining

@@ -11,6 +11,7 @@ from nas.trial import Trial
 SHARED = ("parents", "blocks", "scores", "corrections", "teachers", "losses", "evaluations", "latencies")
 """Made once and found again; made or fetched anew when they are gone, if what they came from is still there."""
 USES = "uses.json"
+STUDENT = "student"
 
 
 def search_directory(root: Path, search_id: str) -> Path:
@@ -40,7 +41,13 @@ def states_directory(root: Path, trial: Trial) -> Path:
 
 def student_directory(root: Path, trial: Trial) -> Path:
     """Return where the checkpoint of a completed trial lies."""
-    return trial_directory(root, trial.search_id, trial.number) / "student"
+    return trial_directory(root, trial.search_id, trial.number) / STUDENT
+
+
+def source_directory(root: Path, promotion: Trial) -> Path:
+    """Return where the student of the trial that is promoted lies."""
+    assert promotion.promoted_from is not None, f"trial {promotion.number}: {promotion.role}"
+    return trial_directory(root, promotion.search_id, promotion.promoted_from) / STUDENT
 
 
 def student_of(root: Path, trial: Trial) -> Path:
@@ -54,9 +61,13 @@ def attempt_log(root: Path, search_id: str, trial_number: int, number: int) -> P
     return trial_directory(root, search_id, trial_number) / "attempts" / f"{number}.log"
 
 
-def winner_directory(root: Path, search_id: str) -> Path:
-    """Return where the winner is exported to."""
-    return search_directory(root, search_id) / "winner"
+def winner_directory(root: Path, search_id: str, promotion: int | None = None) -> Path:
+    """Return where the winner is exported to; where a ``promotion`` won, to a place of that trial's.
+
+    So that whoever won before stays where it is found until the search says that another has.
+    """
+    name = "winner" if promotion is None else f"winner-{promotion}"
+    return search_directory(root, search_id) / name
 
 
 def trial_directory(root: Path, search_id: str, number: int) -> Path:

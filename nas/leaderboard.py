@@ -8,6 +8,7 @@ from minitron.architecture import Architecture
 from minitron.errors import MinitronError
 from nas.comparisons import random_draws
 from nas.frontier import Comparison, compare
+from nas.promoting import planned_promotions
 from nas.search import Search, SearchSpec
 from nas.space import search_space
 from nas.standing import TrialRecord
@@ -78,7 +79,7 @@ def num_planned(search: Search) -> int:
     """Return how many trials a search will have at its end; a draw tried already is no trial of its own."""
     spec = search.spec_by_now
     baselines = spec.comparisons.random_architectures + spec.comparisons.random_indices
-    return min(spec.num_trials, search.num_feasible) + baselines
+    return min(spec.num_trials, search.num_feasible) + baselines + len(planned_promotions(search))
 
 
 @lru_cache(maxsize=512)

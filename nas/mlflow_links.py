@@ -3,12 +3,25 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from urllib.parse import quote
 
-from nas.outbox import Backlog, Outbox, OutboxStore, TrackedRun, target_of
+from nas.outbox import Backlog, Outbox, OutboxStore, RegisteredVersion, TrackedRun, target_of
 from nas.settings import Settings
 
 LATE_SECONDS = 120.0
 """What was not sent for longer is told of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """What a winner is in MLflow's model registry."""
+
+    trial_number: int
+    name: str
+    """Of the registered model."""
+    version: int
+    url: str | None
+    """Its page; None where no browser could reach that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +33,8 @@ class SearchLinks:
     """By trial number and attempt number."""
     run_ids: Mapping[tuple[int, int], str] = field(default_factory=dict)
     """By the same, also where no address is known."""
+    registered: ModelVersion | None = None
+    """The winner, the newest where there were several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +44,8 @@ class MlflowStanding:
     mlflow_url: str | None = None
     mlflow_behind_seconds: float | None = None
     """How long MLflow has not been told all, once that is long."""
+    registered_model: ModelVersion | None = None
+    """What its winner is registered as."""
 
 
 class MlflowLinks:
@@ -59,7 +76,12 @@ class MlflowLinks:
             search=next((self._link(outbox, run) for run in runs if run.trial_number is None), None),
             attempts={key: link for key, link in links.items() if link is not None},
             run_ids={key: run.run_id for key, run in of_attempts.items()},
+            registered=self._registered(outbox, search_id),
         )
+
+    def registered(self, search_id: str) -> ModelVersion | None:
+        """Return what a search's winner is registered as; None where MLflow was told of none."""
+        return self._registered(self._outboxes.at(self._target), search_id)
 
     def of_searches(self, search_ids: Collection[str]) -> dict[str, str]:
         """Return the links of searches by id; those that are not shown anywhere are left out."""
@@ -79,6 +101,18 @@ class MlflowLinks:
         outbox = self._outboxes.at(self._target)
         return self._outboxes.backlog(outbox) if outbox else None
 
+    def _registered(self, outbox: Outbox | None, search_id: str) -> ModelVersion | None:
+        versions = self._outboxes.versions(outbox.id, search_id) if outbox else []
+        return self._version(versions[-1]) if versions else None
+
+    def _version(self, found: RegisteredVersion) -> ModelVersion:
+        return ModelVersion(
+            trial_number=found.trial_number,
+            name=found.name,
+            version=found.version,
+            url=version_address(self._address, found.name, found.version) if self._address else None,
+        )
+
     def _link(self, outbox: Outbox | None, run: TrackedRun) -> str | None:
         if outbox is None or self._address is None:
             return None
@@ -88,6 +122,11 @@ class MlflowLinks:
 def run_address(address: str, experiment_id: str, run_id: str) -> str:
     """Return the page of a run at the address of an MLflow."""
     return f"{address.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def version_address(address: str, name: str, version: int) -> str:
+    """Return the page of a version of a registered model at the address of an MLflow."""
+    return f"{address.rstrip('/')}/#/models/{quote(name)}/versions/{version}"
 
 
 def links_of(settings: Settings, outboxes: OutboxStore, beside: str | None = None) -> MlflowLinks:

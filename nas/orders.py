@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from minitron.architecture import Architecture
+from nas.promotion import Promoted, Promotion
 
 MAX_ENQUEUED = 100
 """Architectures at a time that are enqueued and not tried yet."""
+MAX_PROMOTED = 100
+"""Promotions that may be ordered of one search."""
 EXTENDABLE = ("num_trials", "max_parallel")
 """Fields of a spec that may be changed later: none of them changes what a trial is."""
 
@@ -41,6 +44,8 @@ class Orders:
     """In the order to be tried; those that were tried since are dropped when others are added."""
     stopped: tuple[int, ...] = ()
     """Numbers of trials to be ended."""
+    promoted: tuple[Promoted, ...] = ()
+    """Trials to be promoted beside those that the spec promotes."""
 
     @property
     def limits(self) -> Mapping[str, Any]:
@@ -91,7 +96,16 @@ class StopTrial:
     trial_number: int
 
 
-Order = Cancel | Kill | Pause | Resume | Extend | Enqueue | StopTrial
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promote:
+    """Retrain the student of a completed trial for longer; a search that had ended is queued again for that."""
+
+    trial_number: int
+    promotion: Promotion | None = None
+    """How; None: as the spec says, which must say so then. How many are the best is of no account here."""
+
+
+Order = Cancel | Kill | Pause | Resume | Extend | Enqueue | StopTrial | Promote
 
 NAMES: Mapping[type, str] = {
     Cancel: "cancel",
@@ -101,5 +115,6 @@ NAMES: Mapping[type, str] = {
     Extend: "extend",
     Enqueue: "enqueue",
     StopTrial: "stop_trial",
+    Promote: "promote",
 }
 """What events call orders."""

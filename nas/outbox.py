@@ -1,4 +1,4 @@
-"""How far MLflow has been told of the store's events, and which of its runs show what.
+"""How far MLflow has been told of the store's events, and which of its runs and versions show what.
 
 The event log is the outbox: a cursor into it says what was sent. Cursor and runs are stored beside the
 searches, so that nothing needs MLflow to know them. Knows no MLflow; the projector in ``workers`` does.
@@ -22,6 +22,17 @@ class TrackedRun:
     trial_number: int | None = None
     attempt_number: int | None = None
     run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredVersion:
+    """The version of a registered model that a winner is."""
+
+    search_id: str
+    trial_number: int
+    name: str
+    """Of the model."""
+    version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +71,16 @@ class OutboxStore(Protocol):
         ...
 
     def advance(
-        self, outbox: Outbox, cursor: int, runs: Sequence[TrackedRun], *, owner: str, until: datetime
+        self,
+        outbox: Outbox,
+        cursor: int,
+        runs: Sequence[TrackedRun],
+        versions: Sequence[RegisteredVersion] = (),
+        *,
+        owner: str,
+        until: datetime,
     ) -> Outbox | None:
-        """Record that all up to ``cursor`` was sent, and by which runs it is shown; renew the turn.
+        """Record that all up to ``cursor`` was sent, by which runs and versions it is shown; renew the turn.
 
         None, and nothing is recorded, where the outbox is gone or its cursor is no longer ``outbox``'s.
         """
@@ -82,6 +100,10 @@ class OutboxStore(Protocol):
 
     def runs(self, outbox_id: str, search_ids: Collection[str], *, attempts: bool) -> list[TrackedRun]:
         """Return the runs of searches, with or without those of attempts."""
+        ...
+
+    def versions(self, outbox_id: str, search_id: str) -> list[RegisteredVersion]:
+        """Return the versions of registered models that winners of a search are, the newest last."""
         ...
 
     def backlog(self, outbox: Outbox) -> Backlog:

@@ -21,7 +21,7 @@ from nas.listing import SearchFilter
 from nas.search import Search, SearchSpec
 from nas.space import SearchSpace
 from nas.storage.store import SearchStore
-from nas.trial import Origin, TrialRole
+from nas.trial import Origin
 
 MOST_PRIORS = 50
 """Of one search, and never more than it has trials, so that what it measures itself soon outweighs them."""
@@ -56,7 +56,7 @@ def prior_measurements(search: Search, space: SearchSpace, store: SearchStore) -
         each
         for each in entries
         if each.search_id != search.id
-        and each.role is not TrialRole.RANDOM_INDICES
+        and each.role.tells_of_architecture
         and _is_on_axes(each.architecture, space, choices)
     ]
     limit = min(MOST_PRIORS, search.spec.num_trials)

@@ -14,6 +14,7 @@ from nas.axes import AXIS_NAMES
 from nas.budget import Counting
 from nas.frontier import Comparison, pareto_front
 from nas.leaderboard import Line, leaderboard
+from nas.report_promotions import Promotions, promotions
 from nas.report_spending import Spending, spending
 from nas.report_words import verdict
 from nas.report_zones import Zones, zones
@@ -104,6 +105,8 @@ class SearchReport:
     """None while too few trials are trained to the end."""
     zones: Zones
     spending: Spending
+    promotions: Promotions | None
+    """What was retrained for longer; None where nothing is."""
 
 
 def search_report(
@@ -123,7 +126,7 @@ def search_report(
     best = told[view.best.number] if view.best else None
     trials = [record.trial for record in records]
     points = {record.trial.number: record.points for record in records}
-    spent = spending(search, records)
+    spent, promoted = spending(search, records), promotions(search, records)
     return SearchReport(
         search_id=search.id,
         name=spec.name,
@@ -134,7 +137,7 @@ def search_report(
         at=at,
         created_at=search.created_at,
         finished_at=search.finished_at,
-        verdict=verdict(view, comparison, spent),
+        verdict=verdict(view, comparison, spent, promoted),
         parent=spec.parent,
         parent_parameters=search.parent_parameters,
         parent_loss=search.parent_loss,
@@ -161,6 +164,7 @@ def search_report(
         importance=search.importance,
         zones=zones(search, records),
         spending=spent,
+        promotions=promoted,
     )
 
 

@@ -27,6 +27,7 @@ from nas.report_marks import (
     tokens_and_hours,
     value_range,
 )
+from nas.report_promoted import promotions_figure
 from nas.report_tables import curves_table, spending_table, trials_table
 from nas.report_words import SPENT_ON, cost_words, listed, trials_words
 
@@ -38,6 +39,7 @@ def figures(report: SearchReport) -> list[Figure]:
         _cost(report),
         _spent(report),
         _curves(report),
+        *([promotions_figure(report)] if report.promotions else []),
         agreement_figure(report),
         parallel_figure(report),
         importance_figure(report),
@@ -131,7 +133,7 @@ def _cost(report: SearchReport) -> Figure:
 def _spent(report: SearchReport) -> Figure:
     spent = report.spending
     parts = [part for part in spent.parts if part.num_tokens or part.compute_seconds]
-    colours = [BLUE, PALE, RED, AMBER, "#74c0fc", PINK]
+    colours = [BLUE, PALE, RED, AMBER, "#74c0fc", PINK, GREEN]
     by_part = dict(zip(SPENT_ON, colours, strict=True))
     tokens, seconds = max(spent.num_tokens, 1), spent.compute_seconds or 1.0
     data = [

@@ -77,12 +77,9 @@ def agreement_figure(report: SearchReport) -> Figure:
 
 def parallel_figure(report: SearchReport) -> Figure:
     """Return sizes, parameters and loss of the trials of equal tokens."""
-    most = max((trial.num_tokens for trial in report.trials if kind_of(trial)), default=0)
-    drawn = [
-        trial
-        for trial in report.trials
-        if kind_of(trial) and trial.num_tokens == most and trial.role is not TrialRole.RANDOM_INDICES
-    ]
+    compared = [trial for trial in report.trials if kind_of(trial) and trial.role.tells_of_architecture]
+    most = max((trial.num_tokens for trial in compared), default=0)
+    drawn = [trial for trial in compared if trial.num_tokens == most]
     drawn = sorted(drawn, key=lambda trial: trial.loss or 0.0)[:MOST_LINES]
     columns = {wording.AXES[name]: [float(trial.sizes[name]) for trial in drawn] for name in report.axes}
     columns["parameters"] = [float(trial.num_parameters) for trial in drawn]

@@ -30,6 +30,7 @@ KINDS: dict[str, Options] = {
     "under way": {"symbol": "circle-open", "size": 8, "color": BLUE},
     "random architecture": {"symbol": "diamond", "size": 10, "color": AMBER},
     "random indices": {"symbol": "triangle-up", "size": 10, "color": PINK},
+    "promotion": {"symbol": "star-diamond", "size": 11, "color": GREEN},
 }
 """What a trial's mark stands for; shapes differ as well as colours."""
 

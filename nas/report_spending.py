@@ -27,6 +27,8 @@ class SpentOn(StrEnum):
     UNDER_WAY = "under_way"
     BASELINES = "baselines"
     """Trained to judge the winner by, whatever became of them."""
+    PROMOTIONS = "promotions"
+    """The best, retrained for longer, whatever became of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,8 @@ class Spending:
     exhaustive_seconds: float | None
     """The same at the pace of what was spent; None while nothing is trained."""
     saved_tokens: int
-    """``exhaustive_tokens`` less what was spent; below 0 where baselines cost more than was left out."""
+    """``exhaustive_tokens`` less what was spent but on promotions, which follow any search; below 0 where baselines cost
+    more than was left out."""
     saved_share: float
     """Of ``exhaustive_tokens``."""
 
@@ -89,18 +92,21 @@ def spending(search: Search, records: Sequence[TrialRecord]) -> Spending:
     num_tokens = sum(part.num_tokens for part in parts)
     compute_seconds = sum(part.compute_seconds for part in parts)
     exhaustive = search.num_feasible * schedule(search.spec).num_tokens
+    searching = sum(part.num_tokens for part in parts if part.on is not SpentOn.PROMOTIONS)
     return Spending(
         parts=parts,
         num_tokens=num_tokens,
         compute_seconds=compute_seconds,
         exhaustive_tokens=exhaustive,
         exhaustive_seconds=compute_seconds * exhaustive / num_tokens if num_tokens else None,
-        saved_tokens=exhaustive - num_tokens,
-        saved_share=1 - num_tokens / exhaustive,
+        saved_tokens=exhaustive - searching,
+        saved_share=1 - searching / exhaustive,
     )
 
 
 def _spent_on(trial: Trial) -> SpentOn:
+    if trial.role is TrialRole.PROMOTION:
+        return SpentOn.PROMOTIONS
     if trial.role is not TrialRole.SEARCH:
         return SpentOn.BASELINES
     return SpentOn[trial.state] if trial.state.is_final else SpentOn.UNDER_WAY

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from nas import wording
 from nas.frontier import Comparison
+from nas.report_promotions import Promotions, promotion_words
 from nas.report_spending import Spending, SpentOn
 from nas.report_zones import Sizes, Zone
 from nas.search import SearchState
@@ -16,14 +17,18 @@ SPENT_ON = {
     SpentOn.CANCELLED: "ended by people",
     SpentOn.UNDER_WAY: "under way",
     SpentOn.BASELINES: "baselines",
+    SpentOn.PROMOTIONS: "promotions",
 }
 TIE = 1e-4
 """Nats per token: less is no difference in the digits that are shown."""
 
 
-def verdict(view: SearchView, comparison: Comparison | None, spent: Spending) -> tuple[str, ...]:
+def verdict(
+    view: SearchView, comparison: Comparison | None, spent: Spending, promoted: Promotions | None = None
+) -> tuple[str, ...]:
     """Return the best student against budget, parent and baselines, and what it cost to find it, in sentences."""
-    return tuple(_verdict(view, comparison, spent))
+    told = tuple(_verdict(view, comparison, spent))
+    return told if promoted is None else (*told[:-1], *promotion_words(promoted), told[-1])
 
 
 def sizes_words(sizes: Sizes) -> str:
@@ -72,7 +77,10 @@ def _verdict(view: SearchView, comparison: Comparison | None, spent: Spending) -
         return
     budget = search.spec.budget
     parameters, room = budget.count(best.architecture), budget.max_parameters
-    called = "The winner is" if search.winner else f"{_standing(search.state)}The best so far is"
+    called = f"{_standing(search.state)}The best so far is"
+    if search.winner is not None:
+        is_best = search.winner.trial_number == best.number
+        called = "The winner is" if is_best else "The best before promotion is"
     below = "within" if room is None else "exactly"
     if room is not None and parameters != room:
         below = f"{(room - parameters) / room:.1%} below"

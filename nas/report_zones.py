@@ -27,7 +27,7 @@ from nas.axes import AXIS_NAMES, AxisName
 from nas.rungs import schedule
 from nas.search import Search
 from nas.standing import TrialRecord
-from nas.trial import FailureKind, TrialRole
+from nas.trial import FailureKind
 
 MOST_CHOICES = 6
 LEAST_TRIALS = 3
@@ -141,7 +141,7 @@ def _tried(records: Sequence[TrialRecord], first_rung: int, last_rung: int) -> l
         losses = {point.num_tokens: point.loss for point in record.points}
         diverged = trial.failure is not None and trial.failure.kind is FailureKind.NON_FINITE
         loss = losses.get(first_rung, inf if diverged else None)
-        if trial.role is not TrialRole.RANDOM_INDICES and loss is not None:
+        if trial.role.tells_of_architecture and loss is not None:
             compared.append((trial.architecture, loss, losses.get(last_rung, inf)))
     ends = [end for _, _, end in compared if isfinite(end)]
     good_end = median(ends) if ends else -inf

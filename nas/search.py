@@ -22,11 +22,14 @@ from minitron.stage_recipes import CorrectionRecipe
 from nas.accounts import DEFAULT_WORKSPACE
 from nas.axes import Axes
 from nas.budget import Budget
+from nas.choice import Choice
 from nas.earlier import HistoryUse
 from nas.errors import Conflict, InvalidSpec
 from nas.finals import Evaluated, Evaluation
 from nas.latency_table import LatencyTable
 from nas.orders import Orders
+from nas.promotion import Promotion
+from nas.resources import Resources, not_together
 from nas.sampling import Objective, Order, PriorName, SamplerName, not_sampled
 from nas.trial import Failure
 
@@ -35,7 +38,6 @@ MAX_NAME_LENGTH = 200
 MOST = {"num_points": 1000, "num_trials": 100_000, "max_parallel": 10_000, "max_attempts": 1000}
 """Far more than anyone needs: where a search stands is counted again and again, also for searches to come."""
 MOST_BASELINES = 1000
-MOST_PROCESSES = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,37 +64,6 @@ class Rungs:
             raise InvalidSpec((("rungs.fractions", f"found {found}, allowed: ascending, from 0 to below 1"),))
         if not 0 < self.keep < 1:
             raise InvalidSpec((("rungs.keep", f"found {self.keep}, allowed: between 0 and 1"),))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """What one trial gets from Ray: ``processes`` times the rest."""
-
-    cpus: float = 1
-    gpus: float = 0
-    processes: int = 1
-    """Processes that train one student together, each with its share of weights and blocks, for students that are
-    too large for one device. Each gets ``cpus`` and ``gpus``, also on several nodes."""
-    memory_bytes: int | None = None
-    """What one process may take where it trains; a spec that needs more is refused. None asks nothing."""
-    threads: int = 0
-    """Torch threads of a worker; 0 takes as many as ``cpus``, and one for models below 10 M parameters."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("cpus", 0), ("gpus", 0), ("threads", 0)):
-            value = getattr(self, name)
-            if value < least:
-                raise InvalidSpec(((f"resources.{name}", f"found {value}, allowed: at least {least}"),))
-        if not 1 <= self.processes <= MOST_PROCESSES:
-            reason = f"found {self.processes}, allowed: 1 to {MOST_PROCESSES}"
-            raise InvalidSpec((("resources.processes", reason),))
-        if self.processes > 1 and self.gpus not in (0, 1):
-            reason = f"found {self.gpus:g}, allowed with several processes: 1 for each, or 0"
-            raise InvalidSpec((("resources.gpus", reason),))
-        if self.memory_bytes is not None and self.memory_bytes < 1:
-            raise InvalidSpec(
-                (("resources.memory_bytes", f"found {self.memory_bytes}, allowed: at least 1"),)
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +106,8 @@ class SearchSpec:
     students are pruned from are the parent's in either case."""
     evaluation: Evaluation | None = None
     """Tasks that teacher and best students are put to after the trials; None: none."""
+    promotion: Promotion | None = None
+    """How the best are retrained for longer at the end, of which one wins; None: the best trial wins as it is."""
     num_points: int = 4
     """Held-out evaluations on the way to the last rung, evenly spaced in tokens, the last included."""
     num_trials: int = 60
@@ -176,28 +149,32 @@ class SearchSpec:
                 self.correction.training(self.training)
             except InvalidRecipe as error:
                 problems.append((error.field, error.reason))
-        if self.resources.processes > 1:
-            problems += self._not_together()
+        problems += not_together(
+            self.resources, self.training, self.distillation, sequence_length=self.data.sequence_length
+        )
+        if self.promotion is not None:
+            problems += self.promotion.refusals(self.data, self.distillation, self.resources)
         if problems:
             raise InvalidSpec(tuple(problems))
 
-    def _not_together(self) -> list[tuple[str, str]]:
-        """Return what several processes cannot do together."""
-        problems, processes = [], self.resources.processes
-        blocks = self.training.blocks_per_step(self.data.sequence_length)
-        if blocks % processes:
-            reason = (
-                f"found {processes}, allowed: what divides the {blocks} blocks of a step, "
-                "training.batch_tokens / data.sequence_length"
-            )
-            problems.append(("resources.processes", reason))
-        if self.training.weights != "float32":
-            reason = f"found {self.training.weights}, allowed with several processes: float32"
-            problems.append(("training.weights", reason))
-        if self.distillation.cache_form != "top_k":
-            reason = f"found {self.distillation.cache_form}, allowed with several processes: top_k"
-            problems.append(("distillation.cache_form", reason))
-        return problems
+    def promoted_by(self, promotion: Promotion) -> "SearchSpec":
+        """Return the spec by which promotions are run: one of trials that are trained to the end, each by itself.
+
+        The teacher that the search corrected is given to them; they correct none.
+        """
+        return replace(
+            self,
+            training=promotion.training,
+            distillation=promotion.distillation or self.distillation,
+            resources=promotion.resources or self.resources,
+            num_points=promotion.num_points,
+            num_trials=promotion.top_k,
+            rungs=Rungs(fractions=()),
+            comparisons=Comparisons(),
+            correction=None,
+            evaluation=None,
+            promotion=None,
+        )
 
 
 class SearchState(StrEnum):
@@ -227,12 +204,16 @@ LEGAL_MOVES: Mapping[SearchState, frozenset[SearchState]] = {
     # A search that is taken up after a crash prepares again (from caches), hence the moves back.
     SearchState.QUEUED: frozenset({SearchState.PREPARING, *_LEAVING}),
     SearchState.PAUSED: frozenset({SearchState.QUEUED, SearchState.CANCELLED}),
-    SearchState.PREPARING: frozenset({SearchState.PREPARING, SearchState.RUNNING, *_LEAVING}),
+    SearchState.PREPARING: frozenset(
+        # Whose trials were done before, and only promotions are left, completes at once.
+        {SearchState.PREPARING, SearchState.RUNNING, SearchState.COMPLETING, *_LEAVING}
+    ),
     SearchState.RUNNING: frozenset({SearchState.PREPARING, SearchState.COMPLETING, *_LEAVING}),
     SearchState.COMPLETING: frozenset({SearchState.PREPARING, SearchState.SUCCEEDED, *_LEAVING}),
-    SearchState.SUCCEEDED: frozenset(),
+    # Those two are queued again when somebody wants students of theirs promoted, and end as they had ended.
+    SearchState.SUCCEEDED: frozenset({SearchState.QUEUED}),
     SearchState.FAILED: frozenset(),
-    SearchState.CANCELLED: frozenset(),
+    SearchState.CANCELLED: frozenset({SearchState.QUEUED}),
 }
 
 
@@ -300,7 +281,11 @@ class Search:
     latencies: LatencyTable | None = None
     """What was measured for a budget of latency, once, before its first trial: its space never changes afterwards."""
     progress: Progress | None = None
+    choice: Choice | None = None
+    """Which of its promoted students won, and against which; None while none has completed."""
     winner: Winner | None = None
+    ended_as: SearchState | None = None
+    """The final state that it had when it was queued again for promotions, and will have again; None: it never was."""
     failure: Failure | None = None
     cancel_requested: bool = False
     """This and the orders are people's: no runner writes them."""
@@ -336,14 +321,22 @@ class Search:
         """That, with the limits that were ordered since in place of its own."""
         return replace(self.measured_spec, **self.orders.limits)
 
+    def ending(self, state: SearchState) -> SearchState:
+        """Return how this search ends where ``state`` is how one would that never had ended."""
+        return self.ended_as or state
+
     def moved(self, state: SearchState, at: datetime, **changes: Any) -> "Search":
-        """Return this search in another state.
+        """Return this search in another state; one that had ended remembers how.
 
         Raises:
             Conflict: The move is not in ``LEGAL_MOVES``.
         """
-        if state not in LEGAL_MOVES[self.state]:
+        ends_again = state is self.ended_as and not self.state.is_final
+        if state not in LEGAL_MOVES[self.state] and not ends_again:
             raise Conflict(f"search {self.id}: is {self.state} and cannot become {state}")
+        if self.state.is_final:
+            again = {"ended_as": self.state, "cancel_requested": False, "finished_at": None}
+            changes = again | changes
         if state is SearchState.PREPARING:
             changes["started_at"] = self.started_at or at
         if state.is_final:

@@ -21,7 +21,7 @@ from nas.control import SearchControl
 from nas.disk import tree_bytes
 from nas.edits import Edit
 from nas.errors import Conflict, InvalidRequest, LogUnavailable, NotFound, UnknownCursor
-from nas.estimate import Estimate, Rate, estimate, measured_rate
+from nas.estimate import Estimate, estimate
 from nas.frontier import Comparison
 from nas.layout import search_directory
 from nas.leaderboard import comparison_of
@@ -41,6 +41,7 @@ from nas.parent import architecture_of
 from nas.patch import patched_spec
 from nas.people import People
 from nas.priors import require_sources
+from nas.rates import Rate, measured_rate
 from nas.retrospect import Retrospect
 from nas.search import MOST, Event, Search, SearchSpec, SearchState
 from nas.standing import SearchView, TrialRecord, records_of, view_of, with_waits

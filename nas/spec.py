@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 
 from nas.errors import InvalidSpec, Problem
 from nas.search import SearchSpec
-from nas.text import read_text
+from nas.text import read_text, text_in
 
 T = TypeVar("T")
 
@@ -70,13 +70,7 @@ def load_spec(path: Path) -> SearchSpec:
     Raises:
         InvalidSpec: The file cannot be read, or what it describes is wrong.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InvalidSpec(((str(path), f"cannot be read: {error.strerror}"),)) from None
-    except UnicodeDecodeError:
-        raise InvalidSpec(((str(path), "found bytes that are not UTF-8, allowed: YAML or JSON"),)) from None
-    return parse_spec(text)
+    return parse_spec(text_in(path))
 
 
 def spec_to_json(spec: SearchSpec) -> dict[str, Any]:
@@ -126,8 +120,7 @@ def _problems(detail: ErrorDetails, plain: Mapping[str, Any]) -> list[Problem]:
         return [(path, f"found {shown(found.value)}, allowed: {allowed}")]
     match detail["type"]:
         case "value_error":
-            # The domain knows the field where pydantic knows the section; an axis is the other way round.
-            return [(max(field, path, key=len), reason) for field, reason in _told(detail["ctx"]["error"])]
+            return [(_joined(path, field), reason) for field, reason in _told(detail["ctx"]["error"])]
         case "json_invalid":  # half of a surrogate pair, which JSON can say and UTF-8 cannot
             return [("spec", detail["msg"])]
         case "missing":
@@ -218,6 +211,17 @@ def _told(error: Exception) -> Sequence[Problem]:
         return error.problems
     field, _, reason = str(error).partition(": ")
     return [(field, reason)]
+
+
+def _joined(path: str, field: str) -> str:
+    """Return the whole name of a field that the domain refused: it may not know in which section its own lies.
+
+    Mostly the domain knows the field where pydantic knows the section; an axis is the other way round.
+    """
+    sections, own = path.split("."), field.split(".", maxsplit=1)[0]
+    if own in sections:
+        field = ".".join((*sections[: sections.index(own)], field))
+    return max(field, path, key=len)
 
 
 def _path(location: Sequence[int | str]) -> str:

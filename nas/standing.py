@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from nas.frontier import gap_closed
+from nas.promoting import planned_promotions
 from nas.rungs import Schedule, assumed_share, losses_by_trial, schedule, shares
 from nas.search import Search, SearchSpec
 from nas.storage.store import TrialPoint
@@ -121,18 +122,25 @@ class _Ahead:
 
 
 def _ahead(search: Search, groups: Iterable[TrialGroup]) -> _Ahead:
-    """Return about how many tokens the trials that are not final are still to train on, baselines included."""
+    """Return about how many tokens the trials that are not final are still to train on, baselines and promotions included."""
     if search.state.is_final:
         return _Ahead(num_trials=0, num_tokens=0.0)
     spec, plan = search.spec_by_now, schedule(search.spec)
     num_trials, num_tokens = 0, 0.0
     roles: Counter[TrialRole] = Counter()
+    promoted = _promoted_plans(search)
     for group in groups:
         roles[group.role] += group.size
         if not group.state.is_final:
             keep = assumed_share(spec.rungs) if group.role is TrialRole.SEARCH else 1.0
+            own = promoted[0] if promoted and group.role is TrialRole.PROMOTION else plan
             num_trials += group.size
-            num_tokens += group.size * _to_the_end(plan, group.num_tokens, keep)
+            num_tokens += group.size * _to_the_end(own, group.num_tokens, keep)
+    promotions_to_come = promoted[roles.pop(TrialRole.PROMOTION, 0) :]
+    num_tokens += sum(own.num_tokens for own in promotions_to_come)
+    num_trials += len(promotions_to_come)
+    if search.ended_as is not None:
+        return _Ahead(num_trials=num_trials, num_tokens=num_tokens)
     to_come = max(0, min(spec.num_trials, search.num_feasible) - roles.pop(TrialRole.SEARCH, 0))
     baselines = spec.comparisons.random_architectures + spec.comparisons.random_indices
     baselines_to_come = max(0, baselines - roles.total())
@@ -140,6 +148,13 @@ def _ahead(search: Search, groups: Iterable[TrialGroup]) -> _Ahead:
         to_come * _to_the_end(plan, 0, assumed_share(spec.rungs)) + baselines_to_come * plan.num_tokens
     )
     return _Ahead(num_trials=num_trials + to_come + baselines_to_come, num_tokens=num_tokens)
+
+
+def _promoted_plans(search: Search) -> list[Schedule]:
+    """Return how each promotion of a search is trained."""
+    planned = planned_promotions(search)
+    plans = {each: schedule(search.spec.promoted_by(each)) for each in set(planned)}
+    return [plans[each] for each in planned]
 
 
 def _to_the_end(plan: Schedule, done: int, keep: float) -> float:

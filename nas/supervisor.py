@@ -251,7 +251,7 @@ class Supervisor:
             f"its log: {log}",
             log_tail=tail,
         )
-        self._store.save_search(search.moved(SearchState.FAILED, now, failure=failure), lease)
+        self._store.save_search(search.moved(search.ending(SearchState.FAILED), now, failure=failure), lease)
         self._store.release(lease)
         self._records.pop(search.id, None)
 

@@ -6,6 +6,7 @@ Knows nothing of specs but the error that tells what is wrong with one.
 import json
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -232,3 +233,13 @@ def yaml_of(content: Any) -> str:
     """Return plain data as YAML from which ``read_text`` makes the same."""
     text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text
+
+
+def text_in(path: Path) -> str:
+    """Return what a file says; raises InvalidSpec where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidSpec(((str(path), f"cannot be read: {error.strerror}"),)) from None
+    except UnicodeDecodeError:
+        raise InvalidSpec(((str(path), "found bytes that are not UTF-8, allowed: YAML or JSON"),)) from None

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from minitron.architecture import Architecture
 from nas.errors import FinalTrialChanged
+from nas.promotion import Promotion
 
 
 class TrialState(StrEnum):
@@ -35,13 +36,22 @@ class TrialState(StrEnum):
 
 
 class TrialRole(StrEnum):
-    """Why a trial is run. Only SEARCH trials are proposed from, stopped at rungs and can win."""
+    """Why a trial is run. Only SEARCH trials are proposed from and stopped at rungs; the best one wins, unless students
+    were promoted.
+    """
 
     SEARCH = "SEARCH"
     RANDOM_ARCHITECTURE = "RANDOM_ARCHITECTURE"
     """Baseline: an architecture drawn evenly from the space, retrained to the last rung."""
     RANDOM_INDICES = "RANDOM_INDICES"
     """Baseline: the winner's architecture with randomly kept indices, retrained to the last rung."""
+    PROMOTION = "PROMOTION"
+    """The student of another trial, retrained for longer by a recipe of its own."""
+
+    @property
+    def tells_of_architecture(self) -> bool:
+        """Whether its loss compares with the search's own: by the same recipe, of the indices that importance keeps."""
+        return self in {TrialRole.SEARCH, TrialRole.RANDOM_ARCHITECTURE}
 
 
 class FailureKind(StrEnum):
@@ -103,11 +113,14 @@ class Measurement:
     loss: float
     """Nats per held-out token."""
     loss_before_retraining: float
+    """Of the student that this training began from."""
     num_parameters: int
     """Counted on the real student."""
     train_seconds: float
     peak_memory_bytes: int | None = None
     """Of the accelerator, since its worker last took the trial up; None on a CPU."""
+    shard_losses: tuple[float, ...] = ()
+    """Of a promotion: the loss on each of the equal shards of the held-out tokens, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +172,10 @@ class Trial:
     """Of the parent, ascending from 0; None until a worker has pruned it."""
     reused_from: Origin | None = None
     """The trial whose measurement and student stand for this one's, which was never run; None: it was run itself."""
+    promoted_from: int | None = None
+    """Of a promotion: the number of the trial of the same search whose student is retrained."""
+    promotion: Promotion | None = None
+    """Of a promotion: how."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -12,7 +12,7 @@ from minitron.progress import Progress
 from nas.budget import Budget, CostName, LatencyBudget
 from nas.finals import ScoreRow
 from nas.latency_table import Machine
-from nas.mlflow_links import MlflowStanding
+from nas.mlflow_links import MlflowStanding, ModelVersion
 from nas.orders import Orders
 from nas.search import Search
 from nas.trial import Trial, TrialRole
@@ -49,6 +49,7 @@ ROLES = {
     TrialRole.SEARCH: "search",
     TrialRole.RANDOM_ARCHITECTURE: "random architecture",
     TrialRole.RANDOM_INDICES: "random indices",
+    TrialRole.PROMOTION: "promotion",
 }
 
 
@@ -86,6 +87,11 @@ def _in_units(number: float, units: Iterable[tuple[float, str]], one: str = "") 
 def loss(value: float | None) -> str:
     """Return nats per token."""
     return NOTHING if value is None else f"{value:.4f}"
+
+
+def with_error(value: str, standard_error: float | None) -> str:
+    """Return a value with its standard error, where there is one."""
+    return value if standard_error is None else f"{value} ± {standard_error:.4f}"
 
 
 def percent(share: float | None) -> str:
@@ -230,9 +236,17 @@ def behind(seconds: float) -> str:
     )
 
 
+def registered(found: ModelVersion) -> str:
+    """Return what a winner is in MLflow's model registry."""
+    return f"{found.name}, version {found.version} (trial {found.trial_number})"
+
+
 def in_mlflow(standing: MlflowStanding) -> list[str]:
     """Return where a search is in MLflow, and that this is old: nothing where there is nothing to say."""
     lines = [f"in MLflow: {standing.mlflow_url}"] if standing.mlflow_url else []
+    if standing.registered_model is not None:
+        found = standing.registered_model
+        lines.append(f"registered as {registered(found)}" + (f": {found.url}" if found.url else ""))
     late = standing.mlflow_behind_seconds
     return lines if late is None else [*lines, behind(late)]
 

@@ -32,7 +32,7 @@ def _same_start():
 @pytest.fixture(scope="session")
 def ray_cluster():
     """One local Ray cluster for all tests that run trials in this process; its start takes seconds."""
-    from nas.search import Resources
+    from nas.resources import Resources
     from workers.cluster import connected
 
     with connected(None, Resources(), max_parallel=2):

@@ -224,6 +224,8 @@ class SimulatedTrial:
         student = self.trial.architecture.name
         if self.trial.role is TrialRole.RANDOM_INDICES:
             student += f"-random-{self.trial.number}"
+        if self.trial.role is TrialRole.PROMOTION:
+            student += f"-promoted-{self.trial.number}"
         with (self.simulation.directory / f"trained-{self.trial.number:03}").open(
             "a", encoding="utf-8"
         ) as file:
@@ -240,7 +242,13 @@ class SimulatedTrial:
         (self.simulation.directory / self.checkpoint).write_text(state, encoding="utf-8")
 
     def _loss(self, num_tokens: int) -> float:
+        if self.trial.promotion is not None and self.trial.promotion.start == "student":
+            num_tokens += 80  # that it was trained on before
         return simulated_loss(self.trial.architecture, num_tokens, self.trial.role)
+
+    def _shard_losses(self) -> tuple[float, ...]:
+        promotion, loss = self.trial.promotion, self._loss(self.num_tokens)
+        return tuple(loss + shard / 100 for shard in range(promotion.num_shards)) if promotion else ()
 
     def _measurement(self) -> Measurement:
         return Measurement(
@@ -249,6 +257,7 @@ class SimulatedTrial:
             loss_before_retraining=self._loss(0),
             num_parameters=self.trial.architecture.parameter_count,
             train_seconds=0.0,
+            shard_losses=self._shard_losses(),
         )
 
 

@@ -14,7 +14,8 @@ from nas.budget import Budget
 from nas.earlier import HistoryUse
 from nas.finals import Evaluated, Evaluation
 from nas.orders import Enqueued, Orders
-from nas.search import AxisImportance, Comparisons, Resources, Rungs, Search, SearchSpec, SearchState, Winner
+from nas.resources import Resources
+from nas.search import AxisImportance, Comparisons, Rungs, Search, SearchSpec, SearchState, Winner
 from nas.storage.store import TrialPoint
 from nas.trial import Attempt, Failure, FailureKind, Measurement, Origin, Point, Trial, TrialRole, TrialState
 from tests.strategies import architectures, latency_tables

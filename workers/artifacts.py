@@ -73,6 +73,30 @@ def prepare(
     return prepared
 
 
+def prepare_promotions(
+    spec: SearchSpec, base: Prepared, root: Path, report: Report, *, is_shared: bool = False
+) -> Prepared:
+    """Make what promotions need beside what their search prepared, ``base``: more blocks, and the answers to them.
+
+    Args:
+        spec: By which they are run.
+        base: Of the search, with the teacher that answers at the end of its correction.
+        root: The artifact root.
+        report: Told how far that is.
+        is_shared: As ``prepare``.
+
+    Raises:
+        ArtifactMismatch: With so many training tokens other text would be held out, so that losses would not compare.
+        MinitronError: Too little data, a full disk.
+        InvalidSpec: A device with less memory than a promotion takes.
+    """
+    require_library(spec.training.optimizer_state)
+    use_threads(spec)
+    require_device_memory(spec)
+    with alone(root / "locks" / f"{digest(spec.parent)}.lock", report):
+        return _Preparation(spec, root, report, is_shared=is_shared).run_on(base)
+
+
 def _evict(root: Path, max_bytes: int) -> None:
     """Keep house; a search does not fail because this does."""
     try:
@@ -142,6 +166,25 @@ class _Preparation:
             teacher_fingerprint=teacher,
             corrected_dir=corrected_dir,
             corrected_loss=self._loss(answering) if corrected_dir else None,
+        )
+
+    def run_on(self, base: Prepared) -> Prepared:
+        """Return ``base`` with these blocks, and the answers of its teacher to them, in place of its own."""
+        if content(self._blocks.validation_NT) != base.validation_fingerprint:
+            found, asked = self._spec.training.num_tokens, "as many as leave the same text to be held out"
+            raise ArtifactMismatch(
+                f"promotion.training.num_tokens: found {found}, allowed with these data: {asked}"
+            )
+        self._corrected_dir = base.corrected_dir
+        answering = fingerprint(base.answering_dir)
+        teacher = digest(answering, self._blocks.fingerprint, self._answers)
+        return replace(
+            base,
+            blocks_dir=self._blocks_dir,
+            blocks_fingerprint=self._blocks.fingerprint,
+            teacher_dir=self._teacher(teacher),
+            teacher_fingerprint=teacher,
+            stages=(),
         )
 
     @property

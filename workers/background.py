@@ -8,7 +8,7 @@ from typing import Generic, Self, TypeVar
 
 from minitron.progress import Progress, Report
 from nas import wording
-from nas.search import Resources
+from nas.resources import Resources
 from nas.trial import FailureKind
 from workers.cluster import WorkFailed, run_task
 

@@ -28,7 +28,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from minitron.progress import Progress, Report
 from nas.errors import InvalidSettings, InvalidSpec
-from nas.search import Resources
+from nas.resources import Resources
 from nas.trial import Failure, FailureKind
 from nas.waiting import WaitingKind, stage_of
 from nas.wording import in_bytes
@@ -79,7 +79,7 @@ class WorkFailed(Exception):
 
 @contextmanager
 def connected(
-    address: str | None, resources: Resources, *, max_parallel: int, host_bytes: int = 0
+    address: str | None, resources: Resources, *, max_parallel: int, host_bytes: int = 0, cpus: float = 0
 ) -> Iterator[None]:
     """Start a local cluster, or connect to the one at ``address``, for as long as the context lasts.
 
@@ -94,6 +94,7 @@ def connected(
         resources: What each trial gets.
         max_parallel: Trials at once.
         host_bytes: What each process of a trial takes of its node's memory.
+        cpus: Logical CPUs that a local cluster offers at least, for what comes after the trials.
 
     Raises:
         InvalidSettings: No cluster answers at ``address``.
@@ -114,7 +115,9 @@ def connected(
             _require_room(resources, [{"CPU": cores, "GPU": math.inf}])
             ray.init(
                 address="local",
-                num_cpus=max(cores, math.ceil(max_parallel * resources.processes * resources.cpus)),
+                num_cpus=max(
+                    cores, math.ceil(max(cpus, max_parallel * resources.processes * resources.cpus))
+                ),
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 _temp_dir=str(stack.enter_context(scratch_directory("nas-ray-"))),

@@ -3,9 +3,11 @@
 import torch
 
 from minitron.device import SMALL_MODEL_PARAMETERS, pick_device
-from nas.estimate import estimate, require_memory
+from nas.estimate import estimate
 from nas.parent import architecture_of
-from nas.search import Resources, SearchSpec
+from nas.resources import Resources
+from nas.room import require_memory
+from nas.search import SearchSpec
 from nas.space import search_space
 
 

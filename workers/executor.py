@@ -22,7 +22,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from nas.driver import Driver
-from nas.search import Resources
+from nas.resources import Resources
 from nas.trial import Failure, FailureKind, Trial
 from nas.verdicts import Failed, Finished, Next, Verdict
 from workers.cluster import PATIENCE_SECONDS

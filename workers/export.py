@@ -5,9 +5,10 @@ Knows no Ray; runs in a worker process.
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from minitron.card import PLAN_FILE, model_card, pruning_facts
+from minitron.card import PLAN_FILE, Recipe, model_card, pruning_facts
 from minitron.checkpoint import load_parent
 from minitron.files import link_or_copy, new_directory
 from minitron.importance import ImportanceScores
@@ -16,15 +17,25 @@ from minitron.plan import PruningPlan, plan_pruning
 from minitron.progress import Progress, Report
 from minitron.verify import verify_reload
 from nas.layout import student_of, winner_directory
-from nas.search import Search
+from nas.promotion import Promotion
+from nas.search import Search, SearchSpec
 from nas.trial import Trial
 from nas.wording import model
 from workers.device import use_threads
 from workers.report import Prepared
 
 
-def export_winner(search: Search, winner: Trial, prepared: Prepared, root: Path, report: Report) -> str:
+def export_winner(
+    search: Search, line: Sequence[Trial], prepared: Prepared, root: Path, report: Report
+) -> str:
     """Write the winner's checkpoint, prove it, and return its path below ``root``.
+
+    Args:
+        search: Whose winner.
+        line: The trials that made it, see ``nas.promoting.lineage``; the winner is the last.
+        prepared: What the search's own trials are made from.
+        root: The artifact root.
+        report: Told how far that is.
 
     Raises:
         ArtifactMismatch: It does not come back as what it was saved from.
@@ -32,7 +43,8 @@ def export_winner(search: Search, winner: Trial, prepared: Prepared, root: Path,
     """
     use_threads(search.spec)
     report(Progress(stage="exporting the winner"))
-    directory = winner_directory(root, search.id)
+    winner = line[-1]
+    directory = winner_directory(root, search.id, winner.number if winner.promotion else None)
     # What an earlier process left may be complete, or not have been proved.
     shutil.rmtree(directory, ignore_errors=True)
     with new_directory(directory) as scratch:
@@ -42,16 +54,16 @@ def export_winner(search: Search, winner: Trial, prepared: Prepared, root: Path,
         scores = ImportanceScores.load(prepared.scores_path, expected_fingerprint=prepared.scores_fingerprint)
         plan = plan_pruning(scores, winner.architecture, search.spec.pruning)
         (scratch / PLAN_FILE).write_text(json.dumps(plan.as_json()), encoding="utf-8")
-        (scratch / "README.md").write_text(_card(search, winner, prepared, plan), encoding="utf-8")
+        (scratch / "README.md").write_text(_card(search, line, prepared, plan), encoding="utf-8")
     student = load_parent(directory)
     report(Progress(stage="reloading the winner in a fresh process"))
     verify_reload(directory, student, expected_parameters=winner.architecture.parameter_count)
     return directory.relative_to(root).as_posix()
 
 
-def _card(search: Search, winner: Trial, prepared: Prepared, plan: PruningPlan) -> str:
-    spec, measurement = search.spec, winner.measurement
-    assert measurement is not None
+def _card(search: Search, line: Sequence[Trial], prepared: Prepared, plan: PruningPlan) -> str:
+    spec, first, winner = search.spec, line[0], line[-1]
+    promotions = [trial.promotion for trial in line if trial.promotion]
     return model_card(
         title=f"{spec.name or search.id}: {winner.architecture.name}",
         parent=spec.parent,
@@ -65,15 +77,20 @@ def _card(search: Search, winner: Trial, prepared: Prepared, plan: PruningPlan) 
             "distillation": spec.distillation,
             "training": spec.training,
             **({"correction": spec.correction.training(spec.training)} if spec.correction else {}),
+            **_promoted_by(promotions, spec),
         },
         losses={
             "parent": prepared.parent_loss,
             **({"corrected parent": prepared.corrected_loss} if prepared.corrected_loss else {}),
-            "student before retraining": measurement.loss_before_retraining,
-            "student": measurement.loss,
+            **_losses(line),
         },
         origin={"search": search.id, "trial": str(winner.number)}
-        | ({"trained by": str(winner.reused_from)} if winner.reused_from else {})
+        | {
+            f"promotion, trial {each.number}": f"the student of trial {each.promoted_from}, {_STARTS[each.promotion.start]}"
+            for each in line
+            if each.promotion
+        }
+        | ({"trained by": str(first.reused_from)} if first.reused_from else {})
         | (
             {"teacher": f"corrected alongside, in {len(prepared.stages) - 1} stages"}
             if prepared.stages
@@ -82,3 +99,27 @@ def _card(search: Search, winner: Trial, prepared: Prepared, plan: PruningPlan) 
         | pruning_facts(plan, scores=prepared.scores_fingerprint),
         scores={model(each.trial_number): each.scores for each in search.evaluated},
     )
+
+
+_STARTS = {"student": "retrained further", "pruned": "pruned anew and retrained"}
+
+
+def _promoted_by(promotions: Sequence[Promotion], spec: SearchSpec) -> dict[str, Recipe]:
+    """Return the recipes of the promotions of a line, by what the card calls them."""
+    recipes: dict[str, Recipe] = {}
+    for number, promotion in enumerate(promotions, start=1):
+        name = "promotion" if len(promotions) == 1 else f"promotion {number}"
+        recipes[f"{name}, training"] = promotion.training
+        recipes[f"{name}, distillation"] = promotion.distillation or spec.distillation
+    return recipes
+
+
+def _losses(line: Sequence[Trial]) -> dict[str, float]:
+    """Return the held-out losses of a student on its way, in its order."""
+    losses: dict[str, float] = {}
+    for trial in line:
+        assert trial.measurement is not None, f"trial {trial.number}: {trial.state}"
+        losses.setdefault("student before retraining", trial.measurement.loss_before_retraining)
+        name = "student" if trial is line[-1] else f"student of trial {trial.number}"
+        losses[name] = trial.measurement.loss
+    return losses

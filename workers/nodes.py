@@ -20,7 +20,7 @@ import ray
 from ray.exceptions import RayError
 
 from nas.layout import probes
-from nas.search import Resources
+from nas.resources import Resources
 
 logger = logging.getLogger(__name__)
 

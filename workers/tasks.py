@@ -37,6 +37,16 @@ def time_blocks(spec: SearchSpec, root: Path, is_shared: bool, report: Report) -
     return block_latencies(spec, root, report, is_shared=is_shared)
 
 
+def prepare_promotions(
+    spec: SearchSpec, base: Prepared, root: Path, is_shared: bool, report: Report
+) -> Prepared:
+    """See ``workers.artifacts.prepare_promotions``."""
+    from workers.artifacts import prepare_promotions
+
+    _confine_hub()
+    return prepare_promotions(spec, base, root, report, is_shared=is_shared)
+
+
 def make_evaluate(spec: SearchSpec, prepared: Prepared, root: Path, site: Site | None) -> Evaluate:
     """Return what evaluates trials in this process, on a node that may run them."""
     _require_fit(site)
@@ -93,8 +103,8 @@ def put_tasks(
     return evaluate_finals(spec, students, prepared, root, report)
 
 
-def export(search: Search, winner: Trial, prepared: Prepared, root: Path, report: Report) -> str:
+def export(search: Search, line: Sequence[Trial], prepared: Prepared, root: Path, report: Report) -> str:
     """See ``workers.export.export_winner``."""
     from workers.export import export_winner
 
-    return export_winner(search, winner, prepared, root, report)
+    return export_winner(search, line, prepared, root, report)

@@ -22,7 +22,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # torch do
 from minitron.device import pick_device
 from minitron.errors import MinitronError
 from minitron.sharding import Group, joined
-from nas.search import Resources
+from nas.resources import Resources
 from nas.trial import Trial
 from workers.cluster import PLACES
 from workers.report import Evaluate, LostProcess, TrialReport

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
@@ -24,12 +26,12 @@ from minitron.device import forget_peak_memory, peak_memory_bytes
 from minitron.evaluate import held_out_loss
 from minitron.files import new_directory
 from minitron.importance import ImportanceScores
-from minitron.plan import PruningPlan, plan_pruning, random_plan
+from minitron.plan import PruningPlan, plan_pruning, random_plan, whole_plan
 from minitron.prune import prune
 from minitron.sharding import ALONE, Group
 from minitron.streamed_prune import gathered, prune_checkpoint
 from minitron.train import Retraining
-from nas.layout import states_directory, student_directory
+from nas.layout import source_directory, states_directory, student_directory
 from nas.rungs import schedule
 from nas.search import SearchSpec
 from nas.trial import Measurement, Point, Trial, TrialRole
@@ -70,6 +72,19 @@ class History:
         return cls(points=tuple(Point(**point) for point in points), **data)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Origin:
+    """What a student begins from."""
+
+    model_dir: Path
+    plan: PruningPlan
+    """What is taken of that model."""
+    kept_layers: tuple[int, ...] | None
+    """Of the parent; None where the trial that made the model did not tell."""
+    told: str
+    """In words."""
+
+
 class TrialEvaluator:
     """Evaluates trials of one search one after another, in one process or with others.
 
@@ -77,7 +92,7 @@ class TrialEvaluator:
     says when a trial ends early; what the others report holds nothing new.
 
     Args:
-        spec: Of the search.
+        spec: Of the search, or by which its promotions are run.
         prepared: Its shared artifacts; loaded with the first trial, kept for the others.
         root: The artifact root.
         group: The processes that evaluate each trial together.
@@ -112,11 +127,11 @@ class TrialEvaluator:
         states = states_directory(self._root, trial)
         stops = schedule(self._spec)
         yield from self._waits(0)
-        plan = self._plan(trial)
-        retraining, history = self._taken_up(trial, plan, states)
+        origin = self._origin(trial)
+        retraining, history = self._taken_up(trial, origin, states)
         for point in history.points:
             # The runner may have died before it heard of these; hearing twice changes nothing.
-            yield self._reached(point, plan, states)
+            yield self._reached(point, origin, states)
         saved_at = time.monotonic()
         for target in stops.points[len(history.points) :]:
             while retraining.num_tokens < target:
@@ -136,7 +151,7 @@ class TrialEvaluator:
                 self._save(retraining, history, states)
                 saved_at = time.monotonic()
             if target < stops.num_tokens:
-                yield self._reached(history.points[-1], plan, states)
+                yield self._reached(history.points[-1], origin, states)
         yield self._finished(trial, retraining.student, history)
 
     def _waits(self, num_tokens: int) -> Iterator[TrialReport]:
@@ -145,10 +160,10 @@ class TrialEvaluator:
             yield TrialReport(num_tokens=num_tokens)
             time.sleep(WAIT_SECONDS)
 
-    def _taken_up(self, trial: Trial, plan: PruningPlan, states: Path) -> tuple[Retraining, History]:
-        """Return the trial's student at its latest state, or freshly pruned."""
+    def _taken_up(self, trial: Trial, origin: "_Origin", states: Path) -> tuple[Retraining, History]:
+        """Return the trial's student at its latest state, or as it begins."""
         retraining = Retraining(
-            self._student(plan),
+            self._student(origin),
             self._blocks.training_NT,
             self._teachers.first(),
             training=self._spec.training,
@@ -159,9 +174,7 @@ class TrialEvaluator:
         state = self._state_of(trial, states)
         if state is None:
             learnt = self._spec.distillation.described(retraining.states)
-            logger.info(
-                "trial %d: pruned to %s, learns from %s", trial.number, trial.architecture.name, learnt
-            )
+            logger.info("trial %d: %s, learns from %s", trial.number, origin.told, learnt)
             return retraining, History()
         retraining.load(state)
         logger.info("trial %d: goes on from %s", trial.number, state)
@@ -181,10 +194,29 @@ class TrialEvaluator:
         found = states / str(num_tokens)
         return found if found.exists() or trial.checkpoint is None else self._root / trial.checkpoint
 
-    def _student(self, plan: PruningPlan) -> PreTrainedModel:
-        if self._is_alone:
-            return prune(self._parent, plan)
-        return prune_checkpoint(self._prepared.parent_dir, plan, self._group, device=self._device)
+    def _origin(self, trial: Trial) -> "_Origin":
+        """Return what the student of a trial begins from: the parent, or what another trial made of it."""
+        if trial.promotion is not None and trial.promotion.start == "student":
+            return _Origin(
+                model_dir=source_directory(self._root, trial),
+                plan=whole_plan(trial.architecture),
+                kept_layers=trial.kept_layers,
+                told=f"goes on from the student of trial {trial.promoted_from}",
+            )
+        plan = self._plan(trial)
+        return _Origin(
+            model_dir=self._prepared.parent_dir,
+            plan=plan,
+            kept_layers=plan.layers,
+            told=f"pruned to {trial.architecture.name}",
+        )
+
+    def _student(self, origin: "_Origin") -> PreTrainedModel:
+        if not self._is_alone:
+            return prune_checkpoint(origin.model_dir, origin.plan, self._group, device=self._device)
+        if origin.model_dir == self._prepared.parent_dir:
+            return prune(self._parent, origin.plan)
+        return load_parent(origin.model_dir)
 
     def _plan(self, trial: Trial) -> PruningPlan:
         if trial.role is TrialRole.RANDOM_INDICES:
@@ -197,32 +229,38 @@ class TrialEvaluator:
     def _measured(self, retraining: Retraining, history: History) -> History:
         """Return the history with a point at the present tokens."""
         num_tokens = retraining.num_tokens
-        training = self._spec.training
         trained = num_tokens - history.points[-1].num_tokens if history.points else 0
         point = Point(
             num_tokens=num_tokens,
-            loss=held_out_loss(
-                retraining.student,
-                self._blocks.validation_NT,
-                batch_size=training.blocks_at_once(self._spec.data.sequence_length, self._group.count),
-                group=self._group,
-            ),
+            loss=self._held_out_loss(retraining.student, self._blocks.validation_NT),
             train_loss=history.loss_sum / trained if trained else None,
             seconds=history.seconds,
             at=datetime.now(UTC),
         )
         return History(points=(*history.points, point))
 
-    def _reached(self, point: Point, plan: PruningPlan, states: Path) -> TrialReport:
+    def _held_out_loss(self, student: PreTrainedModel, blocks_NT: npt.NDArray[np.int32]) -> float:
+        at_once = self._spec.training.blocks_at_once(self._spec.data.sequence_length, self._group.count)
+        return held_out_loss(student, blocks_NT, batch_size=at_once, group=self._group)
+
+    def _shard_losses(self, trial: Trial, student: PreTrainedModel) -> tuple[float, ...]:
+        """Return the losses of a promotion's student on shards of neighbouring blocks, which differ by a block at most."""
+        if trial.promotion is None:
+            return ()
+        shards = np.array_split(self._blocks.validation_NT, trial.promotion.num_shards)
+        return tuple(self._held_out_loss(student, shard_NT) for shard_NT in shards)
+
+    def _reached(self, point: Point, origin: "_Origin", states: Path) -> TrialReport:
         state = _latest_state(states)
         checkpoint = state.relative_to(self._root).as_posix() if state else None
         return TrialReport(
-            num_tokens=point.num_tokens, point=point, checkpoint=checkpoint, kept_layers=plan.layers
+            num_tokens=point.num_tokens, point=point, checkpoint=checkpoint, kept_layers=origin.kept_layers
         )
 
     def _finished(self, trial: Trial, student: PreTrainedModel, history: History) -> TrialReport:
         """Save the student, without its optimiser, and return the last report."""
         first, last = history.points[0], history.points[-1]
+        shard_losses = self._shard_losses(trial, student)
         whole = gathered(student, self._group)
         if whole is None:
             return TrialReport(num_tokens=last.num_tokens)
@@ -239,6 +277,7 @@ class TrialEvaluator:
                 num_parameters=sum(parameter.numel() for parameter in whole.parameters()),
                 train_seconds=sum(point.seconds for point in history.points),
                 peak_memory_bytes=peak_memory_bytes(student.device),
+                shard_losses=shard_losses,
             ),
         )
 

@@ -50,6 +50,8 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     f"random architecture{PARTIAL}": {"symbol": "diamond", "symbolSize": 11, "itemStyle": _hollow(AMBER)},
     "random indices": {"symbol": "triangle", "symbolSize": 11, "itemStyle": {"color": PINK}, "z": 3},
     f"random indices{PARTIAL}": {"symbol": "triangle", "symbolSize": 10, "itemStyle": _hollow(PINK)},
+    "promotion": {"symbol": "pin", "symbolSize": 16, "itemStyle": {"color": GREEN}, "z": 4},
+    f"promotion{PARTIAL}": {"symbol": "pin", "symbolSize": 14, "itemStyle": _hollow(GREEN)},
 }
 """What a point stands for and how it is drawn; hollow ones were measured at fewer tokens."""
 ENDS = {TrialState.STOPPED: "stopped early", TrialState.CANCELLED: "cancelled"}

@@ -119,7 +119,7 @@ class ControlPanel:
 
     async def _ask_for_limits(self) -> None:
         now = self._search.spec_by_now
-        with _Form(
+        with Form(
             "Change limits",
             "The spec stays as it was asked; what is changed stands beside it. How long trials train cannot be changed: "
             "clone the search for that.",
@@ -135,7 +135,7 @@ class ControlPanel:
 
     async def _ask_for_sizes(self) -> None:
         space = await run_in_threadpool(search_space, self._search.spec)
-        with _Form(
+        with Form(
             "Try an architecture",
             "It is tried before the next proposal, in its place; after the last proposal it is one more.",
         ) as form:
@@ -159,7 +159,7 @@ class ControlPanel:
             for each in records
             if not each.trial.state.is_final
         }
-        with _Form("Stop a trial", "It ends for good and the search goes on without it.") as form:
+        with Form("Stop a trial", "It ends for good and the search goes on without it.") as form:
             field = ui.select(options, label="Trial").props("outlined dense").classes("w-full")
 
         def act() -> None:
@@ -172,16 +172,16 @@ class ControlPanel:
     async def _confirm(
         self, title: str, text: str, word: str, act: Act, *, is_dangerous: bool = False
     ) -> None:
-        with _Form(title, text) as form:
+        with Form(title, text) as form:
             pass
         await self._run(form, word, act, is_dangerous=is_dangerous)
 
-    async def _run(self, form: "_Form", word: str, act: Act, *, is_dangerous: bool = False) -> None:
+    async def _run(self, form: "Form", word: str, act: Act, *, is_dangerous: bool = False) -> None:
         if await form.answer(word, act, is_dangerous=is_dangerous):
             await self._changed()
 
 
-class _Form:
+class Form:
     """A dialog that stays open until what it asks for is done or given up."""
 
     def __init__(self, title: str, text: str) -> None:

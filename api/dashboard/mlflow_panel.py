@@ -40,12 +40,18 @@ class MlflowPanel:
 
     def _show(self, links: SearchLinks, late: str | None) -> None:
         self._body.clear()
-        self._body.visible = links.search is not None or late is not None
+        self._body.visible = links.search is not None or links.registered is not None or late is not None
         with self._body, panel("In MLflow"):
             if late is not None:
                 ui.label(late).style("color: var(--warn)")
             if links.search is not None:
-                ui.link("This search: its losses, parameters and winner", links.search, new_tab=True)
+                ui.link("This search: its losses and parameters", links.search, new_tab=True)
+            if links.registered is not None:
+                words = f"The winner is registered as {wording.registered(links.registered)}"
+                if links.registered.url is None:
+                    ui.label(words)
+                else:
+                    ui.link(words, links.registered.url, new_tab=True)
             latest = {trial: link for (trial, _), link in sorted(links.attempts.items())}
             if latest:
                 trials = ui.expansion(f"Trials: {len(latest)}").classes("w-full").props("dense")

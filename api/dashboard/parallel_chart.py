@@ -8,7 +8,6 @@ from nas import wording
 from nas.axes import AXIS_NAMES
 from nas.leaderboard import Line
 from nas.search import Search
-from nas.trial import TrialRole
 
 WHOLE = "v => Number.isInteger(v) ? v : ''"
 """Of an axis of sizes: none lies between two of them."""
@@ -20,15 +19,11 @@ _TIP = "p => p.name ? `<b>${p.name}</b><br>loss <b>${p.value[p.value.length - 1]
 
 def parallel_lines(lines: Sequence[Line]) -> list[Line]:
     """Return the trials to draw: those measured at the most tokens that any has seen, which alone compare."""
-    most = max((line.num_tokens for line in lines if line.loss is not None), default=0)
-    drawn = [
-        line
-        for line in lines
-        if line.loss is not None
-        and most
-        and line.num_tokens == most
-        and line.record.trial.role is not TrialRole.RANDOM_INDICES
+    compared = [
+        line for line in lines if line.loss is not None and line.record.trial.role.tells_of_architecture
     ]
+    most = max((line.num_tokens for line in compared), default=0)
+    drawn = [line for line in compared if most and line.num_tokens == most]
     return sorted(drawn, key=lambda line: line.loss or 0)[:MAX_LINES]
 
 

@@ -11,6 +11,7 @@ from api.dashboard.cost_panel import CostPanel
 from api.dashboard.live import Live
 from api.dashboard.mlflow_panel import MlflowPanel
 from api.dashboard.parallel_panel import ParallelPanel
+from api.dashboard.promotion_panel import PromotionPanel
 from api.dashboard.ranking_panel import RankingPanel
 from api.dashboard.said_panel import SaidPanel
 from api.dashboard.search_head import SearchHead, name_of
@@ -88,9 +89,10 @@ class _Page:
             self._control = ControlPanel(service, snapshot.view, self._show_now)
             self._make_charts(snapshot)
             self._winner = WinnerPanel()
+            self._promotions = PromotionPanel()
             with panel("Trials"):
                 self._table = TrialsTable(self._choose)
-            self._trial = TrialPanel(service)
+            self._trial = TrialPanel(service, self._show_now)
             self._parallel = ParallelPanel(snapshot)
             with ui.element("div").classes("charts"):
                 self._axes = AxesPanel()
@@ -148,7 +150,8 @@ class _Page:
         self._curves_note.text = (
             f"{left_out} further trials are not drawn; choose one below to see its curve."
         )
-        self._winner.show(snapshot.view, snapshot.comparison, snapshot.winner)
+        self._winner.show(snapshot.view, snapshot.comparison, snapshot.winner, snapshot.promoted_winner)
+        self._promotions.show(snapshot.promotions)
         self._table.show(lines, chosen)
         self._trial.show(snapshot, snapshot.line(chosen))
         self._parallel.show(snapshot)

@@ -16,6 +16,7 @@ from nas.following import Followed, Following
 from nas.frontier import Comparison
 from nas.leaderboard import Line, comparison_of, leaderboard
 from nas.parent import architecture_of
+from nas.report_promotions import Promotions, promotions
 from nas.report_spending import Spending, spending
 from nas.report_zones import Zones, zones
 from nas.search import Search
@@ -39,6 +40,7 @@ class Snapshot:
     agreement: list[Agreement]
     spending: Spending
     zones: Zones
+    promotions: Promotions | None
     happened: list[Happening]
     """What happened last, the latest first."""
     parent: Architecture | None
@@ -52,6 +54,12 @@ class Snapshot:
     def search(self) -> Search:
         """The search as stored."""
         return self.view.search
+
+    @property
+    def promoted_winner(self) -> Line | None:
+        """The promotion that won the search, if one did."""
+        found = self.line(self.search.winner.trial_number) if self.search.winner else None
+        return found if found and found.record.trial.promoted_from is not None else None
 
     def line(self, trial_number: int | None) -> Line | None:
         """Return a trial by its number."""
@@ -90,6 +98,7 @@ class SnapshotReader:
             agreement=self._last.agreement if is_known and self._last else rank_agreement(records),
             spending=self._last.spending if is_known and self._last else spending(search, records),
             zones=self._last.zones if is_known and self._last else zones(search, records),
+            promotions=promotions(search, records),
             happened=chronicle(search, records, found.orders, limit=MAX_HAPPENINGS),
             parent=_parent_of(search),
             winner=self._winner(search),

@@ -228,6 +228,8 @@ FIELDS: Mapping[str, Sequence[FormField]] = {
         _count("training", "num_tokens", label="Tokens of each trial"),
         _count("num_trials", label="Trials", hint="20"),
         _count("max_parallel", label="Trials at a time", hint="2"),
+        _count("promotion", "top_k", label="Promoted at the end", hint="empty: none; 3"),
+        _count("promotion", "training", "num_tokens", label="Tokens of each promotion", hint="empty: none"),
     ),
 }
 """The fields under their headings."""

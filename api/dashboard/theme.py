@@ -39,6 +39,7 @@ ROLE_COLOURS = {
     TrialRole.SEARCH: BLUE,
     TrialRole.RANDOM_ARCHITECTURE: AMBER,
     TrialRole.RANDOM_INDICES: PINK,
+    TrialRole.PROMOTION: GREEN,
 }
 
 CSS = """

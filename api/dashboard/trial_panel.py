@@ -1,5 +1,6 @@
 """The chosen trial: its architecture against the parent's, its numbers, and each attempt with what went wrong."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 
@@ -7,19 +8,29 @@ from nicegui import ui
 
 from api.dashboard.attempt_log_dialog import AttemptLogDialog
 from api.dashboard.drawing import drawing
+from api.dashboard.promotion_panel import ask_to_promote
 from api.dashboard.snapshot import Snapshot
 from api.dashboard.theme import RED, STATE_COLOURS, fact, failure_details, heading, panel
+from api.dashboard.visitor import may_change
 from nas import wording
 from nas.budget import Budget
 from nas.leaderboard import Line
+from nas.report_promotions import may_be_promoted
 from nas.service import SearchService
 from nas.trial import Attempt, Failure, Trial, TrialState
 
 
 class TrialPanel:
-    """Invisible until there is a trial; made anew when what it says changes."""
+    """Invisible until there is a trial; made anew when what it says changes.
 
-    def __init__(self, service: SearchService) -> None:
+    Args:
+        service: Obeys.
+        changed: Called after an order, to show what came of it.
+    """
+
+    def __init__(self, service: SearchService, changed: Callable[[], Awaitable[None]]) -> None:
+        self._service = service
+        self._changed = changed
         self._log = AttemptLogDialog(service)
         self._shown: object = None
         self._body = ui.column().classes("w-full")
@@ -42,6 +53,11 @@ class TrialPanel:
                 ui.label(trial.architecture.name).classes("mono")
                 colour = RED if trial.state is TrialState.FAILED else STATE_COLOURS[trial.state]
                 ui.label(_state(line)).classes("chip").style(f"--dot: {colour}")
+                if may_be_promoted(trial) and may_change(snapshot.search.workspace):
+                    ask = partial(ask_to_promote, self._service, snapshot.search, trial, self._changed)
+                    ui.button("Promote", icon="upgrade", on_click=ask).props("flat dense no-caps").classes(
+                        "ml-auto"
+                    )
             with ui.element("div").classes("halves"):
                 with ui.column().classes("w-full gap-2"):
                     _shape(snapshot, trial)
@@ -69,7 +85,10 @@ def _shape(snapshot: Snapshot, trial: Trial) -> None:
 def _numbers(line: Line, budget: Budget) -> None:
     measured = line.record.trial.measurement
     with ui.element("div").classes("facts"):
-        fact("loss pruned", wording.loss(line.loss_before))
+        origin = line.record.trial.promoted_from
+        if origin is not None:
+            fact("retrains", f"the student of trial {origin}")
+        fact("loss pruned" if origin is None else "loss before", wording.loss(line.loss_before))
         if line.num_tokens:
             fact("loss", f"{wording.loss(line.loss)} after {line.num_tokens:,} tokens")
         if measured:

@@ -9,6 +9,7 @@ from api.dashboard.theme import AMBER, GREEN, PINK, code, heading, panel
 from nas import wording
 from nas.finals import Evaluated, overtaking, score_rows
 from nas.frontier import Comparison
+from nas.leaderboard import Line
 from nas.standing import SearchView
 
 HOW_TO_LOAD = """from transformers import AutoModelForCausalLM
@@ -23,10 +24,20 @@ class WinnerPanel:
         self._body = ui.column().classes("w-full")
         self._body.visible = False
 
-    def show(self, view: SearchView, comparison: Comparison | None, directory: Path | None) -> None:
-        """Bring the panel up to date."""
+    def show(
+        self, view: SearchView, comparison: Comparison | None, directory: Path | None, promoted: Line | None
+    ) -> None:
+        """Bring the panel up to date; ``promoted`` is the winner where that was retrained for longer."""
         search = view.search
-        shown = (view.best, comparison, directory, search.state, search.evaluated, search.corrected_loss)
+        shown = (
+            view.best,
+            comparison,
+            directory,
+            search.state,
+            search.evaluated,
+            search.corrected_loss,
+            promoted,
+        )
         if shown == self._shown or comparison is None or view.best is None:
             return
         self._shown = shown
@@ -35,6 +46,14 @@ class WinnerPanel:
         best = view.best
         name = "Winner" if directory else "Best" if view.search.state.is_final else "Best so far"
         with self._body, panel(name):
+            if promoted is not None:
+                trial, name = promoted.record.trial, "Best before promotion"
+                ui.label(
+                    f"Trial {trial.number}, the student of trial {trial.promoted_from} retrained for longer, "
+                    f"{trial.architecture.name}: held-out loss {wording.loss(promoted.loss)} after "
+                    f"{wording.count(promoted.num_tokens)} tokens more"
+                ).classes("font-medium")
+                heading("Before promotion, at equal tokens", 3).classes("q-mt-sm")
             share = best.architecture.parameter_count / view.search.parent_parameters
             costs = wording.costs(view.search.budget, best.architecture)
             ui.label(
@@ -44,7 +63,7 @@ class WinnerPanel:
             ).classes("font-medium")
             _comparison(comparison, name, corrected=view.search.corrected_loss)
             if view.search.evaluated:
-                _scores(view.search.evaluated, best.number)
+                _scores(view.search.evaluated, promoted.record.trial.number if promoted else best.number)
             if directory:
                 _take_home(view.search.id, directory)
 

@@ -1,4 +1,4 @@
-"""Searches under way, under ``/api/v1``: pause, resume, extend, enqueue, stop a trial, cancel, kill; logs by ranges."""
+"""Searches under way, under ``/api/v1``: pause, resume, extend, enqueue, stop or promote a trial, cancel, kill; logs."""
 
 from typing import Annotated, Any
 
@@ -39,6 +39,11 @@ def ordered_limits(request: Request, body: Body) -> Extend:
 def ordered_sizes(request: Request, body: Body) -> dict[str, int]:
     """Return the sizes in the body."""
     return parse_sizes(_content(request, body))
+
+
+def ordered_promotion(request: Request, body: Body) -> Any:
+    """Return the changes in the body to how the spec promotes; without a body, none."""
+    return _content(request, body)
 
 
 def _content(request: Request, body: bytes) -> Any:
@@ -116,6 +121,28 @@ def enqueue_architecture(
 def stop_trial(service: Service, search_id: SearchId, trial_number: TrialNumber, by: By) -> SearchResource:
     """End one trial, wherever it stands: it becomes CANCELLED, and the search goes on without it."""
     service.control.stop_trial(search_id, trial_number, by=by)
+    return _answer(service, search_id)
+
+
+@router.post(
+    "/searches/{search_id}/trials/{trial_number}:promote",
+    operation_id="promote_trial",
+    responses=ORDERED_WITH_BODY,
+)
+def promote_trial(
+    *,
+    service: Service,
+    search_id: SearchId,
+    trial_number: TrialNumber,
+    promotion: Annotated[Any, Depends(ordered_promotion)],
+    by: By,
+) -> SearchResource:
+    """Have the student of a completed trial retrained for longer, as the spec says, changed by a merge patch in the body.
+
+    Where the spec says nothing of it, the recipe of its trials is changed, and the body must say for how many tokens. A
+    search that is over is queued again for that, and ends as it had ended, perhaps with another winner.
+    """
+    service.control.promote(search_id, trial_number, promotion, by=by)
     return _answer(service, search_id)
 
 

@@ -113,6 +113,7 @@ def get_search(response: Response, service: Service, search_id: SearchId) -> Sea
         service.disk_bytes(search_id),
         mlflow_url=service.mlflow.of_searches((search_id,)).get(search_id),
         mlflow_behind_seconds=service.mlflow.behind_seconds(utc_now()),
+        registered_model=service.mlflow.registered(search_id),
     )
 
 

@@ -1,9 +1,10 @@
 """What every resource is, and what several of them hold: health, problems, failures, progress, waits."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from nas.spec import dump
 from nas.trial import FailureKind
 from nas.waiting import WaitingKind
 
@@ -12,6 +13,12 @@ class Resource(BaseModel):
     """What REST answers with, made from an object of the domain by its fields."""
 
     model_config = ConfigDict(from_attributes=True)
+
+
+Recipe = Annotated[
+    dict[str, Any], BeforeValidator(lambda value: value if isinstance(value, dict) else dump(value))
+]
+"""A value of the spec's, complete with its defaults."""
 
 
 class Health(Resource):

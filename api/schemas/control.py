@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas.base import Resource
+from api.schemas.base import Recipe, Resource
 from api.schemas.trials import ArchitectureResource
 from nas.search import MOST
 
@@ -15,6 +15,17 @@ class EnqueuedResource(Resource):
     architecture: ArchitectureResource
     by: str
     """Who wants that; empty: not known."""
+
+
+class PromotedResource(Resource):
+    """A trial that a person wants promoted, and how."""
+
+    trial_number: int
+    promotion: Recipe
+    by: str
+    """Who wants that; empty: not known."""
+    repeats: int | None
+    """The number of a promotion that came to nothing, in place of which this one is."""
 
 
 class OrdersResource(Resource):
@@ -30,6 +41,8 @@ class OrdersResource(Resource):
     enqueued: list[EnqueuedResource]
     stopped: list[int]
     """Numbers of trials to be ended."""
+    promoted: list[PromotedResource]
+    """Trials to be promoted beside those that the spec promotes."""
 
 
 class Limits(BaseModel):

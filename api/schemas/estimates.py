@@ -60,6 +60,22 @@ class TrialEstimateResource(Resource):
     seconds: float | None
 
 
+class PromotionEstimateResource(Resource):
+    """The students that a search retrains for longer at its end."""
+
+    num_students: int
+    trial: TrialEstimateResource
+    """One of them."""
+    num_tokens: int
+    """That they are trained on in all."""
+    is_teacher_live: bool
+    teacher_cache_bytes: int
+    flops: int
+    """Of their training, and of the teacher's answers to more blocks."""
+    disk_bytes: int
+    hours: float | None
+
+
 class EstimateResource(Resource):
     """What a search would cost: bytes, floating-point operations and, where a rate is known, hours."""
 
@@ -86,5 +102,7 @@ class EstimateResource(Resource):
     disk_bytes: int
     rate: RateResource | None
     hours: float | None
+    promotion: PromotionEstimateResource | None
+    """Of the best students, after all of the above and counted in none of it; null where none are promoted."""
     unchecked: list[str]
     """What could not be looked at, and why."""

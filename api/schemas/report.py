@@ -92,6 +92,50 @@ class SpentResource(Resource):
     """Worker seconds of all attempts, times the processes of each."""
 
 
+class PromotedStudentResource(Resource):
+    """A student that was retrained for longer."""
+
+    trial_number: int
+    promoted_from: int
+    """The trial that was promoted."""
+    architecture: str
+    num_parameters: int
+    """As the budget counts them."""
+    state: TrialState
+    num_tokens: int
+    """That it was retrained for so far."""
+    of_tokens: int
+    """That it is retrained for in all."""
+    loss_before: float | None
+    loss: float | None
+    """At the last evaluation."""
+    shard_error: float | None
+    """The standard error of the mean over the shards of the held-out tokens."""
+    num_shards: int
+    difference: float | None
+    """The mean over the shards of its loss minus the lowest's; null where not all is measured yet."""
+    difference_error: float | None
+    """Of that mean."""
+    is_tied: bool
+    """Whether the difference from the lowest is noise."""
+    is_winner: bool
+    """Whether it wins, or leads so far."""
+
+
+class PromotionsResource(Resource):
+    """What promotion found of a search."""
+
+    students: list[PromotedStudentResource]
+    """Those that have completed, the lowest loss first, then the others."""
+    num_to_come: int
+    """That are wanted and not begun."""
+    num_tokens: int
+    counted: str
+    """What decides among those that tie, in words."""
+    unpromoted: int | None
+    """A trial that wins though it was not promoted, its loss being lower than theirs."""
+
+
 class SpendingResource(Resource):
     """What a search took so far."""
 
@@ -153,3 +197,5 @@ class ReportResource(Resource):
     importance: AxisImportanceResource | None
     zones: ZonesResource
     spending: SpendingResource
+    promotions: PromotionsResource | None
+    """What was retrained for longer; null where nothing is."""

@@ -12,6 +12,7 @@ from api.schemas.latencies import LatencyTableResource
 from api.schemas.trials import TrialResource
 from nas.edits import MAX_NOTES_LENGTH, MAX_OWNER_LENGTH, MAX_TAG_LENGTH, MAX_TAGS
 from nas.frontier import Comparison
+from nas.mlflow_links import ModelVersion
 from nas.search import SearchState
 from nas.spec import dump
 from nas.standing import SearchView
@@ -23,6 +24,48 @@ class WinnerResource(Resource):
 
     trial_number: int
     path: str
+
+
+class ModelVersionResource(Resource):
+    """What a winner is in MLflow's model registry."""
+
+    trial_number: int
+    name: str
+    """Of the registered model."""
+    version: int
+    url: str | None
+    """Its page in MLflow, where browsers can reach that."""
+
+
+class RivalResource(Resource):
+    """A promoted student beside the one of the lowest loss; losses in nats per held-out token."""
+
+    trial_number: int
+    """Of the promotion."""
+    promoted_from: int
+    """The trial that was promoted."""
+    loss: float
+    cost: float
+    """What the one that wins has least of among those that tie."""
+    difference: float
+    """The mean over the shards of its loss minus the lowest's."""
+    standard_error: float | None
+    """Of that mean; null where the two were not measured on the same shards."""
+    is_tied: bool
+    """Whether the difference is noise."""
+
+
+class ChoiceResource(Resource):
+    """Who won among the promoted students, and why."""
+
+    trial_number: int
+    """The promotion that won."""
+    counted: str
+    """What the cost is, in words."""
+    rivals: list[RivalResource]
+    """The lowest loss first."""
+    unpromoted: int | None
+    """A trial that was not promoted and whose loss is lower than theirs all the same: it wins the search."""
 
 
 class ComparisonResource(Resource):
@@ -96,6 +139,10 @@ class SearchResource(Resource):
     """What its budget of latency goes by; null until measured, and where it has none or brings its own."""
     progress: ProgressResource | None
     winner: WinnerResource | None
+    choice: ChoiceResource | None
+    """Which of its promoted students won; null while none has completed."""
+    ended_as: SearchState | None
+    """The final state that it had when it was queued again for promotions, and will have again."""
     failure: FailureResource | None
     cancel_requested: bool
     orders: OrdersResource
@@ -140,6 +187,8 @@ class SearchResource(Resource):
     """Its page in MLflow, where browsers can reach that and it was told of the search."""
     mlflow_behind_seconds: float | None = None
     """How long MLflow has not been told all, once that is long; only where one search is asked for."""
+    registered_model: ModelVersionResource | None = None
+    """What its winner is registered as in MLflow, once it is; only where one search is asked for."""
 
     @classmethod
     def of(
@@ -150,6 +199,7 @@ class SearchResource(Resource):
         *,
         mlflow_url: str | None = None,
         mlflow_behind_seconds: float | None = None,
+        registered_model: ModelVersion | None = None,
     ) -> "SearchResource":
         """Return the resource of a view."""
         standing = {name: getattr(view, name) for name in VIEW_FIELDS}
@@ -159,6 +209,7 @@ class SearchResource(Resource):
             "disk_bytes": disk_bytes,
             "mlflow_url": mlflow_url,
             "mlflow_behind_seconds": mlflow_behind_seconds,
+            "registered_model": registered_model,
         }
         return cls.model_validate({**dump(view.search), **standing, **beside})
 

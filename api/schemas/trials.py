@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from api.schemas.base import FailureResource, Resource, WaitingResource
+from api.schemas.base import FailureResource, Recipe, Resource, WaitingResource
 from nas.budget import Budget, CostName
 from nas.mlflow_links import SearchLinks
 from nas.standing import TrialRecord
@@ -61,6 +61,8 @@ class MeasurementResource(Resource):
     num_parameters: int
     train_seconds: float
     peak_memory_bytes: int | None
+    shard_losses: list[float]
+    """Of a promotion: on each of the equal shards of the held-out tokens; else empty."""
 
 
 class AttemptResource(Resource):
@@ -104,6 +106,10 @@ class TrialResource(Resource):
     """Of the parent, ascending from 0; null until a worker has pruned it."""
     reused_from: OriginResource | None
     """The trial whose measurement and student stand for this one's, which was never run; null: it was run itself."""
+    promoted_from: int | None
+    """Of a promotion: the number of the trial whose student is retrained."""
+    promotion: Recipe | None
+    """Of a promotion: how."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

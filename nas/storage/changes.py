@@ -49,11 +49,15 @@ def saved_search(stored: Search, search: Search) -> Search | None:
     """Return the search to store; what people say of it and order is theirs, the importance of its axes written beside.
 
     Raises:
-        StaleOrders: It would complete, and something was ordered since that was decided.
+        StaleOrders: It would complete, and something was ordered since that was decided; or end in good order, and
+            there are further students to promote.
     """
     is_completing = search.state is SearchState.COMPLETING is not stored.state
     if is_completing and search.orders != stored.orders:
         raise StaleOrders(f"search {stored.id}: something was ordered meanwhile")
+    is_ending = search.state is search.ending(SearchState.SUCCEEDED) and not stored.cancel_requested
+    if is_ending and search.orders.promoted != stored.orders.promoted:
+        raise StaleOrders(f"search {stored.id}: a promotion was ordered meanwhile")
     kept = {
         "cancel_requested": stored.cancel_requested,
         "orders": stored.orders,

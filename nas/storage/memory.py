@@ -23,7 +23,7 @@ from nas.listing import (
     TrialPlace,
     listed_trials,
 )
-from nas.orders import Order, StopTrial
+from nas.orders import Order
 from nas.search import AxisImportance, Event, Search, SearchState
 from nas.spec import dump
 from nas.standing import records_of
@@ -157,7 +157,7 @@ class InMemoryStore:
             )
             if changed := ordered(order, present):
                 self._put_ordered(record, changed)
-                number = order.trial_number if isinstance(order, StopTrial) else None
+                number = getattr(order, "trial_number", None)
                 self._tell(search_id, "order", number, order_event(order, by))
             return record.search
 

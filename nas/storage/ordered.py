@@ -10,9 +10,11 @@ from datetime import datetime
 from functools import singledispatch
 from typing import Any
 
+from nas import wording
 from nas.errors import Conflict, InvalidOrder, NotFound
 from nas.orders import (
     MAX_ENQUEUED,
+    MAX_PROMOTED,
     NAMES,
     Cancel,
     Enqueue,
@@ -22,9 +24,12 @@ from nas.orders import (
     Order,
     Orders,
     Pause,
+    Promote,
     Resume,
     StopTrial,
 )
+from nas.promoting import missing_promotions
+from nas.promotion import Promoted
 from nas.search import MOST, Search, SearchState
 from nas.spec import dump
 from nas.trial import RUNNER_LOST, Attempt, Failure, Trial, TrialRole, TrialState
@@ -75,8 +80,8 @@ class Present:
         return Ordered(search=replace(self.search, orders=orders)) if orders != self.search.orders else None
 
     def ended(self, orders: Orders) -> Ordered:
-        """Return the search CANCELLED now, and with it all that is not final."""
-        state, at = SearchState.CANCELLED, self.at
+        """Return the search ended now, and with it all that is not final: CANCELLED, or as it had ended before."""
+        state, at = self.search.ending(SearchState.CANCELLED), self.at
         return Ordered(
             search=self.search.moved(state, at, cancel_requested=True, orders=orders),
             trials=tuple(trial.cancelled(at) for trial in self.trials if not trial.state.is_final),
@@ -116,7 +121,7 @@ class Present:
         """Raise Conflict where the winner is settled, so that no further trial can compete."""
         self.require_unfinished(what, f"; {CLONE.format(self.search.id)}")
         has_baselines = len(self.searched) < len(self.trials)
-        if self.search.state is SearchState.COMPLETING or has_baselines:
+        if self.search.state is SearchState.COMPLETING or self.search.ended_as or has_baselines:
             clone = CLONE.format(self.search.id)
             raise self.conflict(
                 f"cannot be {what}: its own trials are done and the winner is settled; {clone}"
@@ -236,6 +241,53 @@ def _(order: StopTrial, present: Present) -> Ordered | None:
         attempts=present.closed(RUNNER_LOST, number),
         ends_lease=True,
     )
+
+
+@ordered.register
+def _(order: Promote, present: Present) -> Ordered | None:
+    search, number = present.search, order.trial_number
+    trial = next((each for each in present.trials if each.number == number), None)
+    if trial is None:
+        raise NotFound(f"search {search.id}: trial {number}: not found")
+    promotion = order.promotion or search.spec.promotion
+    if promotion is None:
+        reason = f"missing, and the spec of search {search.id} has none, allowed: how to retrain its student"
+        raise InvalidOrder((("promotion", reason),))
+    made = [each for each in present.trials if (each.promoted_from, each.promotion) == (number, promotion)]
+    wanted = Promoted(
+        trial_number=number,
+        promotion=promotion,
+        by=present.by,
+        repeats=made[-1].number if made and made[-1].state in _IN_VAIN else None,
+    )
+    promoted = search.orders.promoted
+    if search.state.is_final:  # what was ordered and not begun was ended with it
+        missing = missing_promotions(search, present.trials)
+        promoted = tuple(each for each in promoted if each not in missing)
+    is_ordered = any(replace(each, by=wanted.by) == wanted for each in promoted)
+    if is_ordered or (made and wanted.repeats is None):
+        return None
+    if problems := promotion.refusals(search.spec.data, search.spec.distillation, search.spec.resources):
+        raise InvalidOrder(problems)
+    if trial.state is not TrialState.COMPLETED or trial.role is TrialRole.RANDOM_INDICES:
+        found = wording.ROLES[trial.role] if trial.state is TrialState.COMPLETED else trial.state
+        raise present.conflict(
+            f"trial {number}: is {found} and cannot be promoted, allowed: trials that are COMPLETED, of kept indices"
+        )
+    if search.state is SearchState.FAILED or (search.cancel_requested and not search.state.is_final):
+        state = search.state if search.state.is_final else "being cancelled"
+        raise present.conflict(f"is {state}, and its trials cannot be promoted; {CLONE.format(search.id)}")
+    if len(promoted) >= MAX_PROMOTED:
+        raise present.conflict(f"found {MAX_PROMOTED} promotions ordered, allowed: {MAX_PROMOTED}")
+    orders = replace(search.orders, promoted=(*promoted, wanted))
+    if not search.state.is_final:
+        return Ordered(search=replace(search, orders=orders))
+    orders = replace(orders, is_paused=False, is_killed=False, killed_by="")
+    return Ordered(search=search.moved(SearchState.QUEUED, present.at, orders=orders, failure=None))
+
+
+_IN_VAIN = {TrialState.FAILED, TrialState.CANCELLED}
+"""How promotions end that may be ordered again."""
 
 
 def order_event(order: Order, by: str) -> Mapping[str, Any]:

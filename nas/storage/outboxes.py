@@ -1,18 +1,18 @@
 """Outboxes in a database, and in memory: the implementations of ``nas.outbox.OutboxStore``."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from threading import RLock
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, Table, select
 
-from nas.outbox import Backlog, Outbox, TrackedRun
+from nas.outbox import Backlog, Outbox, RegisteredVersion, TrackedRun
 from nas.search import Event
 from nas.spec import load
 from nas.storage.changes import is_free
 from nas.storage.engine import Database
-from nas.storage.tables import events, outboxes, tracked_runs
+from nas.storage.tables import events, outboxes, registered_versions, tracked_runs
 
 _NONE = -1
 """A trial's or attempt's number in a key, where there is none."""
@@ -32,7 +32,8 @@ class SqlOutboxes:
         with self._database.writing() as connection:
             others = outboxes.c.target == target, outboxes.c.id != outbox_id
             for other in connection.execute(select(outboxes.c.id).where(*others)).scalars().all():
-                connection.execute(tracked_runs.delete().where(tracked_runs.c.outbox_id == other))
+                for shown in (tracked_runs, registered_versions):
+                    connection.execute(shown.delete().where(shown.c.outbox_id == other))
                 connection.execute(outboxes.delete().where(outboxes.c.id == other))
             row = _row(connection, outbox_id)
             if row is not None and row["owner"] != owner and not is_free(row["owner"], row["until"], at):
@@ -46,7 +47,14 @@ class SqlOutboxes:
             return Outbox(id=outbox_id, target=target, experiment_id=experiment_id, cursor=cursor)
 
     def advance(
-        self, outbox: Outbox, cursor: int, runs: Sequence[TrackedRun], *, owner: str, until: datetime
+        self,
+        outbox: Outbox,
+        cursor: int,
+        runs: Sequence[TrackedRun],
+        versions: Sequence[RegisteredVersion] = (),
+        *,
+        owner: str,
+        until: datetime,
     ) -> Outbox | None:
         """See OutboxStore."""
         with self._database.writing() as connection:
@@ -54,10 +62,9 @@ class SqlOutboxes:
             if row is None or row["cursor"] != outbox.cursor:
                 return None
             for run in runs:
-                key = _key(outbox.id, run)
-                is_same = [tracked_runs.c[name] == value for name, value in key.items()]
-                connection.execute(tracked_runs.delete().where(*is_same))
-                connection.execute(tracked_runs.insert().values(run_id=run.run_id, **key))
+                _put(connection, tracked_runs, {**_key(outbox.id, run), "run_id": run.run_id})
+            for version in versions:
+                _put(connection, registered_versions, {"outbox_id": outbox.id, **asdict(version)})
             moved = {"cursor": cursor, "owner": owner, "until": until}
             connection.execute(outboxes.update().where(outboxes.c.id == outbox.id).values(**moved))
             return replace(outbox, cursor=cursor)
@@ -90,6 +97,15 @@ class SqlOutboxes:
         with self._database.reading() as connection:
             return [_run(row) for row in connection.execute(query).mappings()]
 
+    def versions(self, outbox_id: str, search_id: str) -> list[RegisteredVersion]:
+        """See OutboxStore."""
+        found = registered_versions.c
+        query = select(registered_versions).where(found.outbox_id == outbox_id, found.search_id == search_id)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.order_by(found.version)).mappings().all()
+        names = [field.name for field in fields(RegisteredVersion)]
+        return [RegisteredVersion(**{name: row[name] for name in names}) for row in rows]
+
     def backlog(self, outbox: Outbox) -> Backlog:
         """See OutboxStore."""
         last = select(events.c.sequence).order_by(events.c.sequence.desc()).limit(1)
@@ -102,6 +118,13 @@ class SqlOutboxes:
 def _row(connection: Connection, outbox_id: str) -> RowMapping | None:
     query = select(outboxes).where(outboxes.c.id == outbox_id)
     return connection.execute(query).mappings().one_or_none()
+
+
+def _put(connection: Connection, table: Table, row: dict[str, str | int]) -> None:
+    """Write a row in place of the one of the same key."""
+    is_same = [column == row[column.name] for column in table.primary_key]
+    connection.execute(table.delete().where(*is_same))
+    connection.execute(table.insert().values(row))
 
 
 def _key(outbox_id: str, run: TrackedRun) -> dict[str, str | int]:
@@ -133,6 +156,7 @@ class InMemoryOutboxes:
         self._outboxes: dict[str, Outbox] = {}
         self._turns: dict[str, tuple[str, datetime]] = {}
         self._runs: dict[str, dict[tuple[str, int, int], TrackedRun]] = {}
+        self._versions: dict[str, dict[tuple[str, int], RegisteredVersion]] = {}
 
     def open(
         self, outbox_id: str, *, target: str, experiment_id: str, owner: str, at: datetime, until: datetime
@@ -141,7 +165,7 @@ class InMemoryOutboxes:
         with self._lock:
             for other in [each.id for each in self._outboxes.values() if each.target == target]:
                 if other != outbox_id:
-                    del self._outboxes[other], self._runs[other]
+                    del self._outboxes[other], self._runs[other], self._versions[other]
             holder, lasts = self._turns.get(outbox_id, (None, None))
             if outbox_id in self._outboxes and holder != owner and not is_free(holder, lasts, at):
                 return None
@@ -150,11 +174,19 @@ class InMemoryOutboxes:
             opened = Outbox(id=outbox_id, target=target, experiment_id=experiment_id, cursor=cursor)
             self._outboxes[outbox_id] = opened
             self._runs.setdefault(outbox_id, {})
+            self._versions.setdefault(outbox_id, {})
             self._turns[outbox_id] = (owner, until)
             return opened
 
     def advance(
-        self, outbox: Outbox, cursor: int, runs: Sequence[TrackedRun], *, owner: str, until: datetime
+        self,
+        outbox: Outbox,
+        cursor: int,
+        runs: Sequence[TrackedRun],
+        versions: Sequence[RegisteredVersion] = (),
+        *,
+        owner: str,
+        until: datetime,
     ) -> Outbox | None:
         """See OutboxStore."""
         with self._lock:
@@ -165,6 +197,8 @@ class InMemoryOutboxes:
                 key = _key(outbox.id, run)
                 place = (run.search_id, int(key["trial_number"]), int(key["attempt_number"]))
                 self._runs[outbox.id][place] = run
+            for version in versions:
+                self._versions[outbox.id][version.search_id, version.trial_number] = version
             self._outboxes[outbox.id] = replace(outbox, cursor=cursor)
             self._turns[outbox.id] = (owner, until)
             return self._outboxes[outbox.id]
@@ -196,6 +230,14 @@ class InMemoryOutboxes:
             for (search_id, trial, _), run in found
             if search_id in search_ids and (attempts or trial == _NONE)
         ]
+
+    def versions(self, outbox_id: str, search_id: str) -> list[RegisteredVersion]:
+        """See OutboxStore."""
+        with self._lock:
+            found = self._versions.get(outbox_id, {}).values()
+            return sorted(
+                (each for each in found if each.search_id == search_id), key=lambda each: each.version
+            )
 
     def backlog(self, outbox: Outbox) -> Backlog:
         """See OutboxStore."""

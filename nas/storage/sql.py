@@ -16,7 +16,7 @@ from nas.earlier import Prior
 from nas.edits import Edit, said
 from nas.errors import NotFound, StoreUnavailable
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
-from nas.orders import Order, StopTrial
+from nas.orders import Order
 from nas.search import AxisImportance, Event, Search, SearchState
 from nas.spec import dump, load
 from nas.storage import changes, sums, tables
@@ -164,7 +164,7 @@ class SqlStore(SqlStandings):
             )
             if changed := ordered(order, present):
                 self._put_ordered(connection, changed)
-                number = order.trial_number if isinstance(order, StopTrial) else None
+                number = getattr(order, "trial_number", None)
                 self._tell(connection, search_id, "order", number, order_event(order, by))
             return changed.search if changed else present.search
 

@@ -78,7 +78,9 @@ searches = Table(
     Column("num_priors", Integer),
     _document("latencies"),
     _document("progress"),
+    _document("choice"),
     _document("winner"),
+    Column("ended_as", String),
     _document("failure"),
     Column("cancel_requested", Boolean, nullable=False),
     Column("orders", JSON, nullable=False, server_default="{}"),
@@ -135,6 +137,8 @@ trials = Table(
     Column("enqueued_by", String),
     _document("kept_layers"),
     _document("reused_from"),
+    Column("promoted_from", Integer),
+    _document("promotion"),
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
@@ -327,3 +331,14 @@ tracked_runs = Table(
     Column("run_id", String, nullable=False),
 )
 """Which run of MLflow shows what; both numbers are -1 where it is a search."""
+
+registered_versions = Table(
+    "registered_versions",
+    metadata,
+    Column("outbox_id", ForeignKey("outboxes.id"), primary_key=True),
+    Column("search_id", ForeignKey("searches.id"), primary_key=True),
+    Column("trial_number", Integer, primary_key=True, autoincrement=False),
+    Column("name", String, nullable=False),
+    Column("version", Integer, nullable=False),
+)
+"""Which version of a registered model a winner is."""

@@ -8,14 +8,17 @@ worker process is to die.
 """
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from minitron.recipe import DataRecipe, TrainingRecipe
 from nas.driver import Driver
 from nas.errors import LostLease
-from nas.frontier import best_trial
+from nas.frontier import best_trial, ranked_trials
 from nas.orders import Cancel, Kill, Pause, Resume, StopTrial
+from nas.promotion import Promotion
 from nas.search import Artifacts, Comparisons, Rungs, SearchState
 from nas.storage.memory import InMemoryStore
 from nas.trial import FailureKind, TrialRole, TrialState
@@ -37,6 +40,11 @@ def executor_of(request):
 
 def now():
     return datetime.now(UTC)
+
+
+PROMOTION = Promotion(
+    training=TrainingRecipe(num_tokens=160, batch_tokens=8), top_k=2, num_points=4, num_shards=2
+)
 
 
 class StoreThatEnds:
@@ -67,10 +75,14 @@ class Bench:
         self.simulation = Simulation(directory=directory, spec=self.search.spec, faults=faults or Faults())
         self.executor_of = executor_of
 
-    def run(self, store=None):
-        driver = Driver(self.search, store or self.store, self.lease, now)
-        self.executor_of(self.simulation).run(driver)
+    def run(self, store=None, promotion=None):
+        driver = Driver(self.search, store or self.store, self.lease, now, promotion=promotion)
+        self.executor_of(replace(self.simulation, spec=driver.spec)).run(driver)
         return driver
+
+    @property
+    def promotions(self):
+        return [trial for trial in self.trials if trial.role is TrialRole.PROMOTION]
 
     @property
     def trials(self):
@@ -302,3 +314,101 @@ def test_a_runner_that_lost_its_search_ends_and_the_next_goes_on(bench):
     assert len(bench.trials) == 6
     for stretches in bench.simulation.trained().values():
         assert len(stretches) == len(set(stretches))
+
+
+# Promotions, after a search whose held-out tokens make two shards
+
+TWO_SHARDS = {"num_trials": 3, "data": DataRecipe(sequence_length=8, validation_tokens=16)}
+
+
+def promoted(bench, **changes):
+    """Return a bench whose search is done but for its promotions."""
+    made = bench(promotion=PROMOTION, **{**TWO_SHARDS, **changes})
+    made.run()
+    assert made.promotions == []
+    return made
+
+
+def test_the_best_students_are_promoted_after_all_trials(bench):
+    bench = promoted(bench, rungs=Rungs(), comparisons=Comparisons(random_indices=1))
+    before = bench.trials
+    driver = bench.run(promotion=PROMOTION)
+    bench.assert_nothing_is_open()
+    best = ranked_trials(before)[:2]
+    assert [trial.promoted_from for trial in bench.promotions] == [trial.number for trial in best]
+    assert bench.trials[: len(before)] == before
+    for trial in bench.promotions:
+        points = [each.point for each in bench.store.points("s1", [trial.number])]
+        assert tuple(point.num_tokens for point in points) == driver.schedule.points == (0, 40, 80, 120, 160)
+        assert trial.measurement.num_tokens == 160
+        assert len(trial.measurement.shard_losses) == 2
+        assert trial.state is TrialState.COMPLETED
+    assert bench.run(promotion=PROMOTION).failure is None
+    assert len(bench.promotions) == 2
+
+
+def test_a_promotion_that_loses_a_worker_goes_on_and_one_that_raises_fails_alone(bench):
+    bench = promoted(bench, rungs=Rungs())
+    first = len(bench.trials)
+    bench.simulation = replace(
+        bench.simulation, faults=Faults(lost_workers={first: 2}, raising=frozenset({first + 1}))
+    )
+    driver = bench.run(promotion=PROMOTION)
+    bench.assert_nothing_is_open()
+    assert driver.failure is None
+    lost, failed = bench.promotions
+    assert (lost.state, failed.state) == (TrialState.COMPLETED, TrialState.FAILED)
+    kinds = [attempt.failure and attempt.failure.kind for attempt in bench.attempts(lost.number)]
+    assert kinds == [FailureKind.WORKER_LOST] * 2 + [None]
+    assert "the code raised" in failed.failure.message
+    assert bench.store.get_search("s1").state is SearchState.COMPLETING
+
+
+def test_promotions_that_are_paused_go_on_where_they_were(bench):
+    bench = promoted(bench, max_parallel=1)
+
+    def pause():
+        bench.store.give_order("s1", Pause(), at=now())
+        time.sleep(1.0)
+
+    driver = bench.run(StoreThatEnds(bench.store, 3, pause), promotion=PROMOTION)
+    assert driver.is_paused
+    bench.store.save_search(bench.store.get_search("s1").moved(SearchState.PAUSED, now()), bench.lease)
+    bench.store.give_order("s1", Resume(), at=now())
+    bench.search, bench.lease = taken_over(bench.store, now, owner="runner 2")
+    assert bench.run().failure is None
+    bench.run(promotion=PROMOTION)
+    bench.assert_nothing_is_open()
+    for stretches in bench.simulation.trained().values():
+        assert [before for before, _ in stretches] == [0, *(after for _, after in stretches[:-1])]
+
+
+def test_a_runner_that_lost_its_promotions_ends_and_the_next_goes_on(bench):
+    bench = promoted(bench)
+
+    def lose():
+        bench.search, bench.lease = taken_over(bench.store, now, owner="runner 2")
+
+    with pytest.raises(LostLease):
+        bench.run(StoreThatEnds(bench.store, 4, lose), promotion=PROMOTION)
+    before = bench.promotions
+    assert bench.run().failure is None
+    assert [trial.number for trial in bench.promotions] == [trial.number for trial in before]
+    bench.run(promotion=PROMOTION)
+    bench.assert_nothing_is_open()
+    assert {trial.state for trial in bench.promotions} == {TrialState.COMPLETED}
+    for stretches in bench.simulation.trained().values():
+        assert len(stretches) == len(set(stretches))
+
+
+def test_one_promotion_is_stopped_under_way_and_the_other_goes_on(bench):
+    bench = promoted(bench, rungs=Rungs())
+    first = len(bench.trials)
+
+    def stop():
+        bench.store.give_order("s1", StopTrial(trial_number=first), at=now())
+        time.sleep(1.0)
+
+    bench.run(StoreThatEnds(bench.store, 2, stop), promotion=PROMOTION)
+    bench.assert_nothing_is_open()
+    assert [trial.state for trial in bench.promotions] == [TrialState.CANCELLED, TrialState.COMPLETED]

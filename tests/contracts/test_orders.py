@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import pytest
 
+from minitron.recipe import TrainingRecipe
 from nas.errors import Conflict, InvalidOrder, LostLease, NotFound, StaleOrders
-from nas.orders import MAX_ENQUEUED, Cancel, Enqueue, Extend, Kill, Pause, Resume, StopTrial
+from nas.orders import MAX_ENQUEUED, Cancel, Enqueue, Extend, Kill, Pause, Promote, Resume, StopTrial
+from nas.promotion import Promotion
 from nas.search import SearchState
 from nas.standing import records_of
 from nas.tally import tally_of
 from nas.trial import RUNNER_LOST, TrialRole, TrialState
 from tests.contracts.test_search_store import lease  # noqa: F401 - a fixture
-from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_trial
+from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_spec, make_trial
 
 ARCHITECTURE = make_trial().architecture
 OTHER = replace(ARCHITECTURE, num_layers=5)
@@ -354,6 +356,148 @@ def test_a_trial_that_has_ended_or_never_was_is_not_stopped(store, lease):
         give(store, StopTrial(trial_number=0))
     with pytest.raises(NotFound, match="trial 7: not found"):
         give(store, StopTrial(trial_number=7))
+
+
+# Promotion
+
+PROMOTION = Promotion(training=TrainingRecipe(num_tokens=4_000_000))
+PROMOTE = Promote(trial_number=0, promotion=PROMOTION)
+
+
+def ended(store, lease, state=SearchState.SUCCEEDED, **changes):
+    """Make search-1 end with trial 0 completed, trial 1 failed and a random baseline."""
+    store.save_search(make_search(state=SearchState.COMPLETING), lease)
+    done = make_trial().started(after(1)).completed(MEASUREMENT, "student", after(2))
+    store.save_trial(done, lease)
+    store.save_trial(make_trial(1, architecture=OTHER).failed(RUNNER_LOST, after(2)), lease)
+    baseline = make_trial(2, role=TrialRole.RANDOM_INDICES).started(after(1))
+    store.save_trial(baseline.completed(MEASUREMENT, "student", after(2)), lease)
+    store.save_search(make_search(state=state, finished_at=after(3), **changes), lease)
+    store.release(lease)
+
+
+def promotion_of(number, **changes):
+    known = {"role": TrialRole.PROMOTION, "promoted_from": 0, "promotion": PROMOTION}
+    return make_trial(number, **{**known, **changes})
+
+
+@pytest.mark.parametrize("state", [SearchState.SUCCEEDED, SearchState.CANCELLED])
+def test_a_search_that_had_ended_is_queued_again_to_promote_and_ends_as_it_had(store, lease, state):
+    ended(store, lease, state, cancel_requested=state is SearchState.CANCELLED)
+    queued = give(store, PROMOTE)
+    assert (queued.state, queued.ended_as, queued.finished_at) == (SearchState.QUEUED, state, None)
+    assert not queued.cancel_requested
+    (wanted,) = queued.orders.promoted
+    assert (wanted.trial_number, wanted.promotion, wanted.by) == (0, PROMOTION, "ann")
+    told = last_order(store)
+    assert (told["order"], told["by"], told["trial_number"]) == ("promote", "ann", 0)
+    assert store.unclaimed(after(100)) == [queued]
+    again = store.claim("search-1", "another", at=after(6), until=after(60))
+    search = queued
+    for step in (SearchState.PREPARING, SearchState.COMPLETING, state):
+        search = search.moved(step, after(7))
+        store.save_search(search, again)
+    assert store.get_search("search-1").state is state
+
+
+def test_a_promotion_ordered_twice_changes_nothing_whatever_became_of_the_first(store, lease):
+    ended(store, lease)
+    queued = give(store, PROMOTE)
+    assert give(store, PROMOTE, by="bob") == queued
+    again = store.claim("search-1", "another", at=after(6), until=after(60))
+    begun = promotion_of(3)
+    for trial in (
+        begun,
+        begun.started(after(7)),
+        begun.started(after(7)).completed(MEASUREMENT, "x", after(8)),
+    ):
+        store.save_trial(trial, again)
+        assert give(store, PROMOTE) == queued
+
+
+@pytest.mark.parametrize("state", [TrialState.FAILED, TrialState.CANCELLED])
+def test_a_promotion_that_came_to_nothing_may_be_ordered_again(store, lease, state):
+    ended(store, lease)
+    give(store, PROMOTE)
+    again = store.claim("search-1", "another", at=after(6), until=after(60))
+    made = promotion_of(3)
+    gone = made.failed(RUNNER_LOST, after(7)) if state is TrialState.FAILED else made.cancelled(after(7))
+    store.save_trial(gone, again)
+    search = give(store, PROMOTE)
+    assert [each.repeats for each in search.orders.promoted] == [None, 3]
+    assert give(store, PROMOTE) == search
+
+
+def test_a_search_under_way_hears_of_a_promotion_and_does_not_end_over_it(store, lease):
+    running(store, lease)
+    store.save_trial(make_trial().started(after(1)).completed(MEASUREMENT, "student", after(2)), lease)
+    asked = give(store, PROMOTE)
+    assert (asked.state, asked.ended_as) == (SearchState.RUNNING, None)
+    read = store.get_search("search-1")
+    store.save_search(replace(read, state=SearchState.COMPLETING), lease)
+    give(store, replace(PROMOTE, promotion=replace(PROMOTION, num_points=9)))
+    with pytest.raises(StaleOrders, match="a promotion was ordered meanwhile"):
+        store.save_search(replace(read, state=SearchState.SUCCEEDED, finished_at=after(9)), lease)
+    store.save_search(
+        replace(store.get_search("search-1"), state=SearchState.SUCCEEDED, finished_at=after(9)), lease
+    )
+    assert store.get_search("search-1").state is SearchState.SUCCEEDED
+
+
+@pytest.mark.parametrize("order", [Cancel(), Kill()])
+def test_a_search_that_only_promotes_ends_as_it_had_when_it_is_ended(store, lease, order):
+    ended(store, lease)
+    give(store, PROMOTE)
+    search = give(store, order)
+    assert (search.state, search.ended_as) == (SearchState.SUCCEEDED, SearchState.SUCCEEDED)
+    queued = give(store, PROMOTE)
+    assert (queued.state, len(queued.orders.promoted)) == (SearchState.QUEUED, 1)
+    assert not queued.cancel_requested
+    assert not queued.orders.is_killed
+
+
+def test_a_search_that_only_promotes_takes_no_further_trials(store, lease):
+    ended(store, lease)
+    give(store, PROMOTE)
+    with pytest.raises(Conflict, match="the winner is settled"):
+        give(store, Extend(num_trials=90))
+
+
+@pytest.mark.parametrize(
+    ("order", "error", "message"),
+    [
+        (Promote(trial_number=9, promotion=PROMOTION), NotFound, "trial 9: not found"),
+        (Promote(trial_number=1, promotion=PROMOTION), Conflict, "trial 1: is FAILED"),
+        (Promote(trial_number=2, promotion=PROMOTION), Conflict, "trial 2: is random indices"),
+        (Promote(trial_number=0), InvalidOrder, "promotion: missing"),
+        (
+            Promote(trial_number=0, promotion=replace(PROMOTION, num_shards=999)),
+            InvalidOrder,
+            "promotion.num_shards: found 999, allowed: at most 128",
+        ),
+    ],
+)
+def test_what_cannot_be_promoted_is_refused_and_nothing_changes(store, lease, order, error, message):
+    ended(store, lease)
+    before = store.get_search("search-1")
+    with pytest.raises(error, match=message):
+        give(store, order)
+    assert store.get_search("search-1") == before
+
+
+def test_a_search_that_failed_promotes_nothing(store, lease):
+    ended(store, lease, SearchState.FAILED)
+    with pytest.raises(Conflict, match="is FAILED, and its trials cannot be promoted"):
+        give(store, PROMOTE)
+
+
+def test_the_promotion_of_the_spec_is_meant_where_an_order_names_none(store, lease):
+    store.add_search(make_search("search-2", spec=make_spec(promotion=PROMOTION)))
+    other = store.claim("search-2", "runner", at=after(1), until=after(60))
+    done = make_trial(search_id="search-2").started(after(1)).completed(MEASUREMENT, "student", after(2))
+    store.save_trial(done, other)
+    search = store.give_order("search-2", Promote(trial_number=0), at=after(5))
+    assert [each.promotion for each in search.orders.promoted] == [PROMOTION]
 
 
 def test_the_queue_holds_what_waits_oldest_first(store):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nas.outbox import Backlog, TrackedRun, target_of
+from nas.outbox import Backlog, RegisteredVersion, TrackedRun, target_of
 from tests.searches import after, make_search
 
 RUNS = (
@@ -10,6 +10,11 @@ RUNS = (
     TrackedRun(search_id="search-1", trial_number=0, attempt_number=1, run_id="r01"),
     TrackedRun(search_id="search-1", trial_number=0, attempt_number=2, run_id="r02"),
     TrackedRun(search_id="search-2", run_id="s"),
+)
+VERSIONS = (
+    RegisteredVersion(search_id="search-1", trial_number=0, name="m", version=2),
+    RegisteredVersion(search_id="search-1", trial_number=3, name="m", version=10),
+    RegisteredVersion(search_id="search-2", trial_number=0, name="m", version=4),
 )
 
 
@@ -27,8 +32,8 @@ def opened(store, outbox_id="a", *, owner="me", at=0, target="here"):
     )
 
 
-def advanced(store, outbox, cursor, runs=(), *, owner="me", until=60):
-    return store.outboxes.advance(outbox, cursor, runs, owner=owner, until=after(until))
+def advanced(store, outbox, cursor, runs=(), versions=(), *, owner="me", until=60):
+    return store.outboxes.advance(outbox, cursor, runs, versions, owner=owner, until=after(until))
 
 
 def test_a_new_outbox_has_all_before_it(store):
@@ -58,12 +63,23 @@ def test_a_run_takes_the_place_of_another_that_showed_the_same(store):
     assert store.outboxes.runs("a", ["search-1"], attempts=True) == [RUNS[0], again, RUNS[2]]
 
 
+def test_winners_are_versions_and_the_newest_is_last(store):
+    outbox = advanced(store, opened(store), 1, (), VERSIONS)
+    assert store.outboxes.versions("a", "search-1") == list(VERSIONS[:2])
+    assert store.outboxes.versions("a", "none") == store.outboxes.versions("none", "search-1") == []
+    again = RegisteredVersion(search_id="search-1", trial_number=0, name="other", version=11)
+    advanced(store, outbox, 2, (), [again])
+    assert store.outboxes.versions("a", "search-1") == [VERSIONS[1], again]
+    assert store.outboxes.versions("a", "search-2") == [VERSIONS[2]]
+
+
 def test_a_cursor_moves_from_where_it_is_and_not_otherwise(store):
     """Who was slow, or was told to send all again meanwhile, records nothing."""
     outbox = opened(store)
     assert advanced(store, outbox, 2) is not None
-    assert advanced(store, outbox, 1, RUNS) is None
+    assert advanced(store, outbox, 1, RUNS, VERSIONS) is None
     assert store.outboxes.at("here").cursor == 2
+    assert store.outboxes.versions("a", "search-1") == []
     assert store.outboxes.runs("a", ["search-1"], attempts=True) == []
     store.outboxes.rewind("there")
     assert store.outboxes.at("here").cursor == 2
@@ -91,13 +107,14 @@ def test_a_turn_is_renewed_by_sending_and_ends_when_it_is_given_back(store):
 
 
 def test_another_mlflow_at_the_same_place_is_told_from_the_beginning(store):
-    outbox = advanced(store, opened(store), 2, RUNS)
+    outbox = advanced(store, opened(store), 2, RUNS, VERSIONS)
     elsewhere = opened(store, "b", target="there")
     new = opened(store, "c", owner="other")
     assert (new.id, new.cursor) == ("c", 0)
     assert store.outboxes.at("here") == new
     assert store.outboxes.at("there") == elsewhere
     assert store.outboxes.runs("a", ["search-1"], attempts=True) == []
+    assert store.outboxes.versions("a", "search-1") == []
     assert advanced(store, outbox, 2) is None
 
 

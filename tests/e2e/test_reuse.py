@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM
 from nas.axes import Axes
 from nas.earlier import HistoryUse
 from nas.frontier import best_trial
-from nas.search import Comparisons, Resources, Rungs, SearchState
+from nas.resources import Resources
+from nas.search import Comparisons, Rungs, SearchState
 from nas.service import SearchService
 from nas.trial import Origin, TrialState
 from tests.home import new_home, tell_mlflow

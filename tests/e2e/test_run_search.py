@@ -17,12 +17,13 @@ from minitron.recipe import TrainingRecipe
 from minitron.stage_recipes import CorrectionRecipe
 from nas.clock import utc_now
 from nas.finals import Evaluation
-from nas.frontier import finalists
 from nas.history import HistoryFilter, keys_of
 from nas.log_ranges import LogRanges
 from nas.logs import log_path
 from nas.orders import Cancel, Extend, Kill, Pause, Resume
-from nas.search import Resources, Rungs, SearchState
+from nas.promoting import finalists
+from nas.resources import Resources
+from nas.search import Rungs, SearchState
 from nas.settings import Settings
 from nas.storage.sql import open_store
 from nas.supervisor import NOT_OURS
@@ -98,7 +99,10 @@ def test_mlflow_shows_it(home, finished):
     assert parent.info.status == "FINISHED"
     assert len(runs) == 1 + len(home.store.attempts(finished))
     assert len(parent.data.tags["nas.parent_fingerprint"]) == 64
-    artifacts = {file.path for file in client.list_artifacts(parent.info.run_id, "winner")}
+    (version,) = client.search_model_versions(f"tags.`nas.search_id` = '{finished}'")
+    assert version.tags["nas.trial"] == str(home.store.get_search(finished).winner.trial_number)
+    assert client.get_model_version_by_alias(version.name, "champion").version == version.version
+    artifacts = {file.path for file in client.list_artifacts(version.run_id, "winner")}
     assert {"winner/README.md", "winner/model.safetensors"} <= artifacts
 
 

@@ -6,7 +6,8 @@ from transformers import AutoModelForCausalLM
 
 from minitron.recipe import DistillationRecipe
 from minitron.stage_recipes import CorrectionRecipe
-from nas.search import Resources, SearchState
+from nas.resources import Resources
+from nas.search import SearchState
 from tests.home import new_home
 
 pytestmark = [

@@ -1,4 +1,4 @@
-"""Events become runs: one for each search, one below it for each attempt at a trial.
+"""Events become runs: one for each search, one below it for each attempt at a trial; and a winner a version of a model.
 
 What is told follows from events in their order and from what never changes after them, so that it is the
 same whenever, and however often, they are sent. Knows no cursor and no time.
@@ -16,12 +16,13 @@ from mlflow.entities import Metric, Param, Run
 from pydantic import ValidationError
 
 from nas.errors import NotFound
-from nas.outbox import TrackedRun
+from nas.outbox import RegisteredVersion, TrackedRun
 from nas.search import Event, Search, SearchState
 from nas.spec import load
 from nas.storage.store import SearchStore
 from nas.trial import Attempt, Point, Trial, TrialRole, TrialState
 from workers.tracking import values
+from workers.tracking.registry import Registry
 from workers.tracking.target import Refused, Target
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,9 @@ EVENT = "nas.event"
 REUSED = 0
 """The number, among those of attempts, of what stands for a trial that was never attempted."""
 WINNER = "nas.winner"
-"""Tag of a search's run once it has its winner's files."""
+"""Tag of a search's run once MLflow has the files of this winner."""
+FILES = "winner"
+"""Where they lie among the artifacts of the run that the winner is shown by."""
 
 
 class Projection:
@@ -52,8 +55,8 @@ class Projection:
         self._searches: OrderedDict[str, _Runs] = OrderedDict()
         self._refused: set[str] = set()
 
-    def send(self, events: Sequence[Event]) -> list[TrackedRun]:
-        """Tell of the next events, and return the runs that were made or found for them."""
+    def send(self, events: Sequence[Event]) -> "Sent":
+        """Tell of the next events, and return the runs and versions that were made or found for them."""
         batch = _Batch()
         for event in events:
             self._guarded(event.search_id, partial(self._read, event, batch))
@@ -61,7 +64,7 @@ class Projection:
             self._guarded(search_id, partial(self._target.log, run_id, metrics))
         for search_id, tell in batch.ends:
             self._guarded(search_id, tell)
-        return batch.shown
+        return Sent(runs=batch.shown, versions=batch.versions)
 
     def _guarded(self, search_id: str, tell: Callable[[], None]) -> None:
         """Tell something; what MLflow refuses is left out, so that it holds nothing else up."""
@@ -106,6 +109,14 @@ class Projection:
         return known
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What shows some events."""
+
+    runs: Sequence[TrackedRun]
+    versions: Sequence[RegisteredVersion]
+
+
 @dataclass(frozen=True, slots=True)
 class _Batch:
     """What is to be told of some events, beside the runs that are made for them."""
@@ -116,6 +127,8 @@ class _Batch:
     """What is told after the metrics, with the search that it is of."""
     shown: list[TrackedRun] = field(default_factory=list)
     """Runs that were made or found."""
+    versions: list[RegisteredVersion] = field(default_factory=list)
+    """Of registered models, in the same way."""
 
 
 class _Runs:
@@ -126,10 +139,13 @@ class _Runs:
         self._store = store
         self._search = search
         self._root = root
+        self._registry = Registry(target)
         self._trials = {trial.number: trial for trial in store.trials(search.id)}
         self._children: defaultdict[int, dict[int, tuple[int | None, str]]] = defaultdict(dict)
         """The event that it began with, and the run, of each attempt at each trial by their numbers."""
         self._told: set[str] = set()
+        self._with_files: str | None = None
+        """The winner whose files MLflow has."""
         parent: Run | None = None
         for run in target.runs(search.id):
             tags = run.data.tags
@@ -140,8 +156,8 @@ class _Runs:
                 number = int(tags["nas.trial"])
                 run_id = self._completed(run, values.trial_params(search, self._trials[number]))
                 self._children[number][int(tags["nas.attempt"])] = began, run_id
-        if parent is not None and WINNER in parent.data.tags:
-            self._told.add(WINNER)
+        if parent is not None:
+            self._with_files = parent.data.tags.get(WINNER)
         self.run_id = self._parent(parent)
 
     def at(self, trial_number: int, sequence: int) -> str | None:
@@ -157,11 +173,13 @@ class _Runs:
         """Tell what a search has come to by an event, once each."""
         data, search_id = event.data, event.search_id
         is_final = SearchState(data["state"]).is_final
+        # Told once for each winner: a search that promotes a student when it is over ends again, perhaps with another.
+        end = f"end {data.get('winner')}"
         found = {
             "parent_loss": data.get("parent_loss") is not None,
             "evaluated": bool(data.get("evaluated")),
             "made_from": data.get("made_from") is not None,
-            "end": is_final,
+            end: is_final,
         }
         new = {name for name, is_there in found.items() if is_there} - self._told
         if not new:
@@ -178,8 +196,9 @@ class _Runs:
                 run_id = self.run_id if is_teacher else self.at(each.trial_number or 0, event.sequence)
                 if run_id is not None:
                     batch.metrics[search_id, run_id] += values.score_metrics(self._search, each)
-        if "end" in new:
-            batch.ends.append((search_id, self._end))
+        if end in new:
+            batch.ends.append((search_id, partial(self._end, event)))
+            batch.ends.append((search_id, partial(self._register, event, batch)))
 
     def read_trial(self, event: Event, batch: _Batch) -> None:
         """Tell of a trial's end."""
@@ -242,22 +261,44 @@ class _Runs:
             self._target.tag(run_id, {"nas.failure": attempt.failure.message[: values.MAX_LENGTH]})
         self._terminate(run_id, status, attempt.ended_at)
 
-    def _end(self) -> None:
-        search = self._search
-        if search.winner is not None and WINNER not in self._told:
-            directory = self._root / search.winner.path
+    def _end(self, event: Event) -> None:
+        winner = self._winner_of(event)
+        if winner is not None and self._with_files != str(winner.number):
+            directory = self._root / event.data["winner"]["path"]
             if directory.is_dir():
-                self._target.copy(self.run_id, directory, "winner")
+                self._target.copy(self.at(winner.number, event.sequence) or self.run_id, directory, FILES)
+                self._with_files = str(winner.number)
             else:
                 logger.warning(
-                    "search %s: MLflow does without its winner's files: %s is gone", search.id, directory
+                    "search %s: MLflow does without its winner's files: %s is gone",
+                    event.search_id,
+                    directory,
                 )
             # Last, so that a copy that was cut short is made again.
-            self._target.tag(self.run_id, {WINNER: str(search.winner.trial_number)})
-        if search.failure is not None:
-            self._target.tag(self.run_id, {"nas.failure": search.failure.message[: values.MAX_LENGTH]})
+            self._target.tag(self.run_id, {WINNER: str(winner.number)})
+        if self._search.failure is not None:
+            self._target.tag(self.run_id, {"nas.failure": self._search.failure.message[: values.MAX_LENGTH]})
         status = {SearchState.SUCCEEDED: "FINISHED", SearchState.CANCELLED: "KILLED"}
-        self._terminate(self.run_id, status.get(search.state, "FAILED"), search.finished_at)
+        ended = SearchState(event.data["state"])
+        at = datetime.fromisoformat(event.data["finished_at"])
+        self._terminate(self.run_id, status.get(ended, "FAILED"), at)
+
+    def _register(self, event: Event, batch: _Batch) -> None:
+        """Make the winner a version of a registered model, of the files that MLflow has of it."""
+        winner = self._winner_of(event)
+        if winner is None or self._with_files != str(winner.number):
+            return
+        for run_id in (self.at(winner.number, event.sequence), self.run_id):
+            if run_id is not None and self._target.holds(run_id, FILES):
+                tags = {"nas.path": event.data["winner"]["path"]}
+                version = self._registry.register(self._search, winner, run_id, FILES, tags)
+                batch.versions.append(version)
+                return
+
+    def _winner_of(self, event: Event) -> Trial | None:
+        """Return the winner by an event, which another may have succeeded since; None where it has none."""
+        told = event.data.get("winner")
+        return self._trials[told["trial_number"]] if told else None
 
     def _terminate(self, run_id: str, status: str, at: datetime | None) -> None:
         self._target.terminate(run_id, status, values.milliseconds(at) if at else None)

@@ -116,10 +116,15 @@ class Projector:
             self._rest(target, self._outbox)
             return False
         assert self._projection is not None
-        shown = self._projection.send(events)
+        sent = self._projection.send(events)
         until = utc_now() + timedelta(seconds=TURN_SECONDS)
         self._outbox = self._store.outboxes.advance(
-            self._outbox, events[-1].sequence, shown, owner=self._owner, until=until
+            self._outbox,
+            events[-1].sequence,
+            sent.runs,
+            sent.versions,
+            owner=self._owner,
+            until=until,
         )
         self._renewed_at = time.monotonic()
         if self._outbox is None:  # others sent it, or all is to be sent again

@@ -3,7 +3,7 @@
 import logging
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -57,12 +57,12 @@ class Target:
             ("urllib3", logging.ERROR),
         ):
             logging.getLogger(name).setLevel(level)
-        with _named_errors():
-            self._client = client_of(uri, artifacts)
-            found = self._client.get_experiment_by_name(EXPERIMENT) or self._make(artifacts)
+        with named_errors():
+            self.client = client_of(uri, artifacts)
+            found = self.client.get_experiment_by_name(EXPERIMENT) or self._make(artifacts)
             if OUTBOX not in found.tags:
-                self._client.set_experiment_tag(found.experiment_id, OUTBOX, uuid.uuid4().hex)
-                found = self._client.get_experiment(found.experiment_id)
+                self.client.set_experiment_tag(found.experiment_id, OUTBOX, uuid.uuid4().hex)
+                found = self.client.get_experiment(found.experiment_id)
         if found.lifecycle_stage != LifecycleStage.ACTIVE:
             raise Away(
                 f"its experiment {EXPERIMENT} is in the trash: restore it, or delete it for good with mlflow gc"
@@ -72,8 +72,8 @@ class Target:
 
     def require(self) -> None:
         """Raise Away unless the experiment is still the one that was found."""
-        with _named_errors():
-            found = self._client.get_experiment_by_name(EXPERIMENT)
+        with named_errors():
+            found = self.client.get_experiment_by_name(EXPERIMENT)
         is_same = found is not None and found.tags.get(OUTBOX) == self.outbox_id
         if not is_same or found.lifecycle_stage != LifecycleStage.ACTIVE:
             raise Away(f"its experiment {EXPERIMENT} is gone")
@@ -83,8 +83,8 @@ class Target:
         found: list[Run] = []
         token = None
         while True:
-            with _named_errors():
-                page = self._client.search_runs(
+            with named_errors():
+                page = self.client.search_runs(
                     [self.experiment_id],
                     f"tags.`nas.search_id` = '{search_id}'",
                     run_view_type=ViewType.ALL,  # what is in the trash was put there by somebody, and stays there
@@ -97,8 +97,8 @@ class Target:
 
     def create(self, name: str, *, start_time: int, tags: dict[str, str], params: Sequence[Param]) -> str:
         """Make a run and return its id."""
-        with _named_errors():
-            run = self._client.create_run(self.experiment_id, start_time=start_time, run_name=name, tags=tags)
+        with named_errors():
+            run = self.client.create_run(self.experiment_id, start_time=start_time, run_name=name, tags=tags)
         run_id: str = run.info.run_id
         self.describe(run_id, params)
         return run_id
@@ -106,33 +106,44 @@ class Target:
     def describe(self, run_id: str, params: Sequence[Param]) -> None:
         """Give a run its params; those that it has already stay."""
         for begin in range(0, len(params), PARAMS_AT_ONCE):
-            with _named_errors():
-                self._client.log_batch(run_id, params=params[begin : begin + PARAMS_AT_ONCE])
+            with named_errors():
+                self.client.log_batch(run_id, params=params[begin : begin + PARAMS_AT_ONCE])
 
     def log(self, run_id: str, metrics: Sequence[Metric]) -> None:
         """Add metrics to a run; one that is there already is the same."""
         for begin in range(0, len(metrics), METRICS_AT_ONCE):
-            with _named_errors():
-                self._client.log_batch(run_id, metrics=metrics[begin : begin + METRICS_AT_ONCE])
+            with named_errors():
+                self.client.log_batch(run_id, metrics=metrics[begin : begin + METRICS_AT_ONCE])
 
     def tag(self, run_id: str, tags: dict[str, str]) -> None:
         """Tag a run."""
-        with _named_errors():
-            self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        with named_errors():
+            self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def terminate(self, run_id: str, status: str, end_time: int | None) -> None:
         """End a run."""
-        with _named_errors():
-            self._client.set_terminated(run_id, status=status, end_time=end_time)
+        with named_errors():
+            self.client.set_terminated(run_id, status=status, end_time=end_time)
 
     def copy(self, run_id: str, directory: Path, name: str) -> None:
         """Copy the files of a directory into a folder of a run's artifacts."""
-        with _named_errors():
-            self._client.log_artifacts(run_id, str(directory), name)
+        with named_errors():
+            self.client.log_artifacts(run_id, str(directory), name)
+
+    def holds(self, run_id: str, name: str) -> bool:
+        """Return whether there is anything in a folder of a run's artifacts."""
+        with named_errors():
+            return bool(self.client.list_artifacts(run_id, name))
+
+    def tags_and_location(self, run_id: str) -> tuple[Mapping[str, str], str]:
+        """Return the tags of a run, and the address of its artifacts."""
+        with named_errors():
+            run = self.client.get_run(run_id)
+        return run.data.tags, run.info.artifact_uri
 
     def _make(self, artifacts: Path | None) -> Experiment:
         try:
-            self._client.create_experiment(
+            self.client.create_experiment(
                 EXPERIMENT,
                 artifact_location=artifacts.as_uri() if artifacts else None,
                 tags={OUTBOX: uuid.uuid4().hex},
@@ -140,7 +151,7 @@ class Target:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by another process, meanwhile
                 raise
-        return self._client.get_experiment_by_name(EXPERIMENT)
+        return self.client.get_experiment_by_name(EXPERIMENT)
 
 
 def client_of(uri: str, artifacts: Path | None) -> MlflowClient:
@@ -167,9 +178,10 @@ def make_database(path: Path, artifacts: Path) -> None:
 
 
 @contextmanager
-def _named_errors() -> Iterator[None]:
+def named_errors(refusals: Collection[str] = ()) -> Iterator[None]:
+    """Raise MLflow's errors as Refused or Away; ``refusals`` are further codes of the former."""
     try:
         yield
     except MlflowException as error:
-        kind = Refused if error.error_code in REFUSALS else Away
+        kind = Refused if error.error_code in REFUSALS or error.error_code in refusals else Away
         raise kind(" ".join(str(error).split())) from error

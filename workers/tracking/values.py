@@ -75,6 +75,38 @@ def score_metrics(search: Search, evaluated: Evaluated) -> list[Metric]:
     return [_metric(name, score.value, _begin(search), 0) for name, score in scores]
 
 
+def version_tags(search: Search, winner: Trial) -> dict[str, str]:
+    """Return where a winner comes from and what it is, as tags of its version."""
+    measurement, architecture = winner.measurement, winner.architecture
+    assert measurement is not None
+    found = {
+        "search_id": search.id,
+        "trial": winner.number,
+        "workspace": search.workspace,
+        "parent": search.spec.parent,
+        "parent_fingerprint": search.made_from and search.made_from.parent,
+        "architecture": architecture.name,
+        "parameters": architecture.parameter_count,
+        "loss": measurement.loss,
+        "parent_loss": search.parent_loss,
+        "tokens": measurement.num_tokens,
+        "reused_from": winner.reused_from,
+        "promoted_from": winner.promoted_from,
+    }
+    return {f"nas.{name}": str(value) for name, value in found.items() if value is not None}
+
+
+def version_description(search: Search, winner: Trial) -> str:
+    """Return in a sentence what a winner is."""
+    measurement, architecture = winner.measurement, winner.architecture
+    assert measurement is not None
+    beside = f" (the parent's: {search.parent_loss:.4f})" if search.parent_loss is not None else ""
+    return (
+        f"{architecture.name}, {architecture.parameter_count:,} parameters: held-out loss {measurement.loss:.4f}"
+        f"{beside} after {measurement.num_tokens:,} tokens. Trial {winner.number} of search {search.id}."
+    )
+
+
 def milliseconds(at: datetime) -> int:
     """Return a time as MLflow counts it."""
     return int(at.timestamp() * 1000)

@@ -16,6 +16,7 @@ from nas.axis_importance import axis_importance
 from nas.driver import Driver
 from nas.finals import Evaluated
 from nas.ledger import Ledger
+from nas.promoting import left_to_promote, settled
 from nas.search import Comparisons, Search, SearchSpec, SearchState, Winner
 from nas.service import SearchService
 from nas.spec import load_spec
@@ -96,11 +97,27 @@ class Played:
                 self._running[number] = trial
         return self
 
+    def promote(self, *, num_points: float = math.inf) -> "Played":
+        """Run the promotions that are wanted, until they have ``num_points`` points or to their end."""
+        while left := left_to_promote(self.search, self.store.trials(self.id)):
+            driver = Driver(self.search, self.store, self.lease, self.clock, promotion=left[0])
+            while isinstance(trial := driver.next_trial(), Trial):
+                driver.on_attempt(trial.number, "host:5000")
+                while self._step(driver, trial, fails=False):
+                    if (
+                        sum(each.trial_number >= trial.number for each in self.store.points(self.id))
+                        >= num_points
+                    ):
+                        return self
+        return self
+
     def succeed(self, artifact_root: Path) -> "Played":
         """Export a winner of two small files, and end."""
         view = SearchService(self.store, artifact_root=artifact_root, clock=self.clock).get(self.id)
         assert view.best
         self.weigh()
+        winner, choice = settled(self.search.spec, self.store.trials(self.id))
+        assert winner
         path = f"searches/{self.id}/winner"
         (artifact_root / path).mkdir(parents=True)
         (artifact_root / path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
@@ -111,7 +128,8 @@ class Played:
         )
         return self.move(
             SearchState.SUCCEEDED,
-            winner=Winner(trial_number=view.best.number, path=path),
+            winner=Winner(trial_number=winner.number, path=path),
+            choice=choice,
             evaluated=evaluated,
         )
 
@@ -131,6 +149,13 @@ class Played:
                 ledger.save(trial.cancelled(self.clock()))
         return self
 
+    def _loss(self, trial: Trial, share: float) -> float:
+        if trial.promoted_from is None:
+            return _loss(trial, share)
+        source = self.store.trials(self.id)[trial.promoted_from].measurement
+        assert source
+        return source.loss - 0.06 * (1 - math.exp(-3 * share))
+
     def _step(self, driver: Driver, trial: Trial, *, fails: bool) -> bool:
         """Train a trial to its next point; return whether it goes on."""
         seen = [
@@ -143,7 +168,7 @@ class Played:
             driver.on_end(trial.number, Failed(failure=failure))
             return False
         driver.on_pruned(trial.number, _kept_layers(trial))
-        loss = _loss(trial, tokens / driver.schedule.num_tokens)
+        loss = self._loss(trial, tokens / driver.schedule.num_tokens)
         at = self.clock()
         point = Point(
             num_tokens=tokens, loss=loss, train_loss=loss / 3 if tokens else None, seconds=2.4, at=at
@@ -153,15 +178,25 @@ class Played:
             measurement = Measurement(
                 num_tokens=tokens,
                 loss=loss,
-                loss_before_retraining=_loss(trial, 0.0),
+                loss_before_retraining=self._loss(trial, 0.0),
                 num_parameters=trial.architecture.parameter_count,
                 train_seconds=10.0,
+                shard_losses=_shard_losses(trial, loss),
             )
             driver.on_end(
                 trial.number, Finished(measurement=measurement, checkpoint=f"trials/{trial.number}")
             )
             return False
         return verdict is Verdict.CONTINUE
+
+
+def _shard_losses(trial: Trial, loss: float) -> tuple[float, ...]:
+    """Return losses on shards of a promotion, most of whose differences the shard makes, and little the student."""
+    if trial.promotion is None:
+        return ()
+    shards, draw = trial.promotion.num_shards, random.Random(trial.architecture.name)
+    own = [0.2 * math.sin(shard) + draw.gauss(0, 0.025) for shard in range(shards)]
+    return tuple(loss + each - sum(own) / shards for each in own)
 
 
 def _kept_layers(trial: Trial) -> tuple[int, ...]:

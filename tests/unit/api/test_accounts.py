@@ -37,8 +37,9 @@ READS = {
 }  # fmt: skip
 CHANGES = {
     "edit_search", "clone_search", "cancel_search", "pause_search", "resume_search", "kill_search", "extend_search",
-    "enqueue_architecture", "stop_trial",
+    "enqueue_architecture", "stop_trial", "promote_trial",
 }  # fmt: skip
+ORDERS_WITH_BODY = {"extend_search", "enqueue_architecture", "promote_trial"}
 SUBMITS = {"create_search"}
 MANAGES = {"put_member", "remove_member", "list_tokens", "create_token", "revoke_token"}
 ENDLESS = {"stream_all_events", "stream_events"}
@@ -83,8 +84,9 @@ def request_of(operation: str, server, team, **places: str) -> dict:
         headers, content = YAML, DEMO.read_bytes()
     elif operation == "compare_searches":
         path += "?search={search_id}"
-    elif operation in {"put_member", "create_token", "edit_search", "extend_search", "enqueue_architecture"}:
+    elif operation in {"put_member", "create_token", "edit_search", *ORDERS_WITH_BODY}:
         body = {
+            "promote_trial": {"training": {"num_tokens": 4096}},
             "extend_search": {"num_trials": 20},
             "enqueue_architecture": {"num_layers": 5},
             "put_member": {"role": "viewer"},

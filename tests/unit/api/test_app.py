@@ -48,7 +48,7 @@ def test_every_operation_is_named_and_every_reference_leads_somewhere(tmp_path):
         "get_health", "get_readiness", "create_search", "list_searches", "get_search", "list_trials",
         "clone_search", "cancel_search", "stream_events", "stream_all_events", "download_winner",
         "get_log", "edit_search", "get_metrics", "pause_search", "resume_search", "kill_search", "extend_search",
-        "enqueue_architecture", "stop_trial", "read_attempt_log", "read_search_log",
+        "enqueue_architecture", "stop_trial", "promote_trial", "read_attempt_log", "read_search_log",
         "list_history", "list_parents", "export_history", "compare_searches", "get_front", "get_series", "get_priors", "get_report",
         "export_search", "whoami", "list_members", "put_member", "remove_member", "list_tokens", "create_token",
         "revoke_token",

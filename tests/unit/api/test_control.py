@@ -4,8 +4,10 @@ from datetime import timedelta
 
 import pytest
 
+from minitron.recipe import TrainingRecipe
 from nas.axes import AXIS_NAMES
 from nas.layout import attempt_log
+from nas.promotion import Promotion
 from nas.search import SearchState
 from nas.service import SearchService
 from nas.space import search_space
@@ -145,3 +147,80 @@ def test_the_log_of_a_search_is_read_by_ranges(tmp_path):
     search = service.create(demo_spec())
     (tmp_path / f"{search.id}.log").write_text("one\ntwo\n")
     assert service.log_ranges.of_search(search.id, offset=4).text == "two\n"
+
+
+LONGER = {"training": {"num_tokens": 200_000}}
+
+
+@pytest.fixture
+def done(fresh):
+    """A search that has ended, with a completed trial of its own."""
+    made = fresh.service.create(demo_spec())
+    Played(fresh.store, ManualClock(NOW, step=timedelta(seconds=1)), made.id).train().succeed(
+        fresh.artifact_root
+    )
+    return fresh.store.get_search(made.id)
+
+
+def test_a_trial_of_a_search_that_is_over_is_promoted_once(fresh, done, post):
+    number = done.winner.trial_number
+    found = post(f"{done.id}/trials/{number}:promote", json=LONGER, params={"by": "ann"}).json()
+    assert (found["state"], found["ended_as"]) == ("QUEUED", "SUCCEEDED")
+    (promoted,) = found["orders"]["promoted"]
+    assert (promoted["trial_number"], promoted["by"], promoted["repeats"]) == (number, "ann", None)
+    training = promoted["promotion"]["training"]
+    assert training == {**found["spec"]["training"], **LONGER["training"]}
+    again = post(f"{done.id}/trials/{number}:promote", json=LONGER, params={"by": "bob"})
+    assert (again.status_code, again.json()["orders"]) == (200, found["orders"])
+    event = [each for each in fresh.store.events(search_id=done.id) if each.kind == "order"][-1]
+    assert (event.data["order"], event.data["trial_number"], event.data["by"]) == ("promote", number, "ann")
+    assert event.trial_number == number
+
+
+def test_what_the_spec_says_of_promotions_is_changed_or_left(fresh, post):
+    promotion = Promotion(training=TrainingRecipe(num_tokens=300_000, weight_decay=0.5), num_points=2)
+    made = fresh.service.create(demo_spec(promotion=promotion))
+    played = Played(fresh.store, ManualClock(NOW, step=timedelta(seconds=1)), made.id).train()
+    numbers = [trial.number for trial in fresh.store.trials(made.id) if trial.state == "COMPLETED"][:2]
+    plain = post(f"{made.id}/trials/{numbers[0]}:promote").json()
+    changed = post(f"{made.id}/trials/{numbers[1]}:promote", json=LONGER).json()
+    whole = changed["spec"]["promotion"]
+    assert [each["promotion"] for each in changed["orders"]["promoted"]] == [
+        whole,
+        {**whole, "training": whole["training"] | LONGER["training"]},
+    ]
+    assert plain["state"] == changed["state"] == played.search.state
+
+
+REFUSED_PROMOTIONS = {
+    "nothing": ({}, "promotion"),
+    "no tokens": ({"num_points": 2}, "promotion.training.num_tokens"),
+    "a list": ([], "promotion"),
+    "no number": ({"training": {"num_tokens": "long"}}, "promotion.training.num_tokens"),
+    "no mapping": ({"training": 5}, "promotion.training"),
+    "unknown": ({**LONGER, "epochs": 2}, "promotion.epochs"),
+    "one shard": ({**LONGER, "num_shards": 1}, "promotion.num_shards"),
+    "more shards than blocks": ({**LONGER, "num_shards": 999}, "promotion.num_shards"),
+    "less than a step": ({"training": {"num_tokens": 1}}, "promotion.training.num_tokens"),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED_PROMOTIONS.values(), ids=REFUSED_PROMOTIONS)
+def test_promotions_that_make_no_sense_are_refused_with_their_field(fresh, done, post, refused):
+    body, field = refused
+    problem = problem_in(
+        post(f"{done.id}/trials/{done.winner.trial_number}:promote", json=body), 422, "invalid_order"
+    )
+    assert field in {each["field"] for each in problem["errors"]}
+    assert all("allowed" in each["reason"] for each in problem["errors"])
+    assert fresh.store.get_search(done.id) == done
+
+
+def test_what_is_not_done_or_not_there_is_not_promoted(fresh, done, search, post):
+    Played(fresh.store, ManualClock(NOW, step=timedelta(seconds=1)), search.id).train(num_points=3)
+    running = next(each.number for each in fresh.store.trials(search.id) if each.state == "RUNNING")
+    problem = problem_in(post(f"{search.id}/trials/{running}:promote", json=LONGER), 409, "conflict")
+    assert "is RUNNING and cannot be promoted" in problem["detail"]
+    problem_in(post(f"{done.id}/trials/999:promote", json=LONGER), 404, "not_found")
+    problem_in(post(f"{done.id}/trials/-1:promote", json=LONGER), 422, "invalid_request")
+    problem_in(post(f"{done.id}/trials/0:promote", content=b"{}"), 415, "unsupported_media_type")

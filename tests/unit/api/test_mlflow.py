@@ -13,7 +13,7 @@ import pytest
 from nas.client import Client
 from nas.clock import utc_now
 from nas.mlflow_links import LATE_SECONDS, MlflowStanding, run_address
-from nas.outbox import TrackedRun, target_of
+from nas.outbox import RegisteredVersion, TrackedRun, target_of
 from nas.settings import Settings
 from nas.storage.tables import events
 from tests.unit.api.chromium import chromium
@@ -38,7 +38,10 @@ def server(tmp_path_factory):
             TrackedRun(search_id=server.id("succeeded"), run_id="whole"),
             *(_run(attempt) for attempt in server.store.attempts(server.id("succeeded"))),
         ]
-        server.store.outboxes.advance(outbox, 5, runs, owner="me", until=now)
+        version = RegisteredVersion(
+            search_id=server.id("succeeded"), trial_number=2, name="tiny-half", version=3
+        )
+        server.store.outboxes.advance(outbox, 5, runs, [version], owner="me", until=now)
         with server.store._database.writing() as connection:
             connection.execute(events.update().values(at=now - timedelta(days=1)))
         yield server
@@ -60,6 +63,12 @@ def test_a_search_and_its_attempts_say_where_they_are(server):
     with httpx.Client(base_url=f"{server.address}/api/v1") as http:
         one = http.get(f"/searches/{server.id('succeeded')}").json()
         assert one["mlflow_url"] == link
+        assert one["registered_model"] == {
+            "trial_number": 2,
+            "name": "tiny-half",
+            "version": 3,
+            "url": f"{MLFLOW}/#/models/tiny-half/versions/3",
+        }
         listed = http.get("/searches").json()["searches"]
         assert {each["spec"]["name"]: each["mlflow_url"] for each in listed} == {
             name: link if name == "succeeded" else None for name in [*server.played, "queued"]
@@ -93,6 +102,8 @@ def test_show_says_it(server):
         [NAS, "show", server.id("succeeded")], env=environment, capture_output=True, text=True, check=True
     ).stdout
     assert f"in MLflow: {MLFLOW}/#/experiments/7/runs/whole" in shown
+    page = f"{MLFLOW}/#/models/tiny-half/versions/3"
+    assert f"registered as tiny-half, version 3 (trial 2): {page}" in shown
     assert "MLflow has not been told all for 1 d" in shown
 
 
@@ -108,10 +119,13 @@ def test_the_page_leads_there(server, tmp_path):
     with chromium(executable, tmp_path) as browser:
         browser.open(f"{server.address}/searches/{server.id('succeeded')}")
         browser.wait_for(
-            "In MLflow", "This search: its losses, parameters and winner", "MLflow has not been told all"
+            "In MLflow",
+            "This search: its losses",
+            "The winner is registered as tiny-half, version 3",
+            "MLflow has not been told all",
         )
         links = browser.evaluate("[...document.querySelectorAll('a')].map(link => link.href)")
-        assert f"{MLFLOW}/#/experiments/7/runs/whole" in links
+        assert {f"{MLFLOW}/#/experiments/7/runs/whole", f"{MLFLOW}/#/models/tiny-half/versions/3"} <= {*links}
         browser.open(f"{server.address}/searches/{server.id('preparing')}")
         browser.wait_for("MLflow has not been told all")
         assert "This search: its losses" not in browser.text

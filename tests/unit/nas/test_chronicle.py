@@ -2,17 +2,21 @@
 
 from dataclasses import replace
 
+import pytest
+
+from minitron.recipe import TrainingRecipe
 from nas import wording
 from nas.chronicle import chronicle
 from nas.following import Following
 from nas.orders import Enqueue, Extend, Kill, Pause, Resume
+from nas.promotion import Promotion
 from nas.rungs import schedule
 from nas.search import Rungs, SearchState, Winner
 from nas.service import SearchService
 from nas.space import search_space
 from nas.standing import TrialRecord
 from nas.storage.memory import InMemoryStore
-from nas.trial import Failure, FailureKind, TrialState
+from nas.trial import Failure, FailureKind, TrialRole, TrialState
 from tests.fakes import ManualClock, running_search, small_spec
 from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_spec, make_trial
 
@@ -117,3 +121,32 @@ def test_the_latest_are_told_first_and_no_more_than_asked_for():
     records = [record(make_trial(number, created_at=after(number))) for number in range(30)]
     found = chronicle(make_search(), records, limit=5)
     assert [each.trial_number for each in found] == [29, 28, 27, 26, 25]
+
+
+def test_a_promotion_retrains_a_student_and_reaches_no_rung():
+    search = make_search(created_at=after(-5), spec=make_spec(rungs=Rungs(fractions=(0.5,))))
+    promotion = Promotion(training=TrainingRecipe(num_tokens=4_000_000))
+    trial = make_trial(9, role=TrialRole.PROMOTION, promoted_from=3, promotion=promotion)
+    points = [make_point(9, tokens) for tokens in schedule(search.spec).points]
+    assert told(search, record(trial, points)) == [
+        ("trial 9 is to retrain the student of trial 3 (promotion)", "plain"),
+        ("submitted", "plain"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text", "tone"),
+    [
+        ({"state": SearchState.SUCCEEDED}, "succeeded: trial 9 wins", "good"),
+        ({"state": SearchState.CANCELLED}, "ended: it was cancelled; trial 9 wins, promoted since", "good"),
+        (
+            {"state": SearchState.SUCCEEDED, "failure": LOST},
+            "succeeded: trial 9 wins; promotion failed: here:1 was lost",
+            "bad",
+        ),
+    ],
+)
+def test_a_search_that_promoted_after_its_end_says_how_it_ended(changes, text, tone):
+    winner = Winner(trial_number=9, path="winner")
+    search = make_search(created_at=after(-5), finished_at=after(9), winner=winner, **changes)
+    assert told(search)[0] == (text, tone)

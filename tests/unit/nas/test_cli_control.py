@@ -4,20 +4,24 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from api.app import create_app
+from minitron.recipe import TrainingRecipe
 from nas.axes import AXIS_NAMES
 from nas.client import Client
 from nas.connection import ClientError
 from nas.layout import attempt_log
+from nas.promotion import Promotion
 from nas.search import SearchState
 from nas.service import SearchService
 from nas.space import search_space
 from nas.storage.memory import InMemoryStore
+from nas.trial import TrialState
 from tests.fakes import ManualClock
 from tests.unit.api.live import serving
 from tests.unit.api.seeded import NOW, Played, demo_spec
@@ -150,3 +154,27 @@ def test_a_trial_is_stopped_and_the_log_of_its_attempt_read(served, search, nas,
     assert client.read_attempt_log(search.id, running.number, 1, offset=7, limit=3).text == "of "
     with pytest.raises(ClientError, match="log"):
         client.read_search_log(search.id)
+
+
+def test_a_trial_is_promoted_for_longer_by_a_recipe_or_as_the_spec_says(served, nas, client, tmp_path):
+    promotion = Promotion(training=TrainingRecipe(num_tokens=300_000))
+    search = served.service.create(demo_spec(promotion=promotion))
+    Played(served.store, ManualClock(NOW), search.id).train()
+    done = [each.number for each in served.store.trials(search.id) if each.state is TrialState.COMPLETED]
+    recipe = tmp_path / "longer.yaml"
+    recipe.write_text("num_points: 2\ntraining: {num_tokens: 5, weight_decay: 0.5}\n", encoding="utf-8")
+    assert nas("promote", search.id, str(done[0])).startswith(f"trial {done[0]} is promoted: ")
+    told = json.loads(
+        nas("promote", search.id, str(done[1]), "--tokens", "2e5", "--recipe", str(recipe), "--json")
+    )
+    assert told["id"] == search.id
+    client.promote_trial(search.id, done[2], {"start": "pruned"}, by="bob")
+    first, second, third = served.store.get_search(search.id).orders.promoted
+    assert (first.trial_number, first.promotion, first.by) == (done[0], promotion, "ann")
+    assert (second.trial_number, second.promotion.num_points) == (done[1], 2)
+    assert second.promotion.training == replace(promotion.training, num_tokens=200_000, weight_decay=0.5)
+    assert (third.promotion, third.by) == (replace(promotion, start="pruned"), "bob")
+    refused = nas("promote", search.id, str(done[0]), "--tokens", "many", code=2)
+    assert 'promotion.training.num_tokens: found "many", allowed: a whole number' in refused
+    missing = nas("promote", search.id, str(done[0]), "--recipe", str(tmp_path / "none.yaml"), code=2)
+    assert "none.yaml: cannot be read" in missing

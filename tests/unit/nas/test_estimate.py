@@ -5,16 +5,21 @@ from dataclasses import replace
 import pytest
 
 from minitron.costs import training_flops
+from minitron.errors import InvalidRecipe
 from minitron.parents import parent_architecture
 from minitron.recipe import DistillationRecipe, TrainingRecipe
 from minitron.stage_recipes import CorrectionRecipe
 from nas.budget import MemoryBudget, Span
 from nas.errors import InvalidSpec
-from nas.estimate import MAX_SAMPLED, Rate, estimate, measured_rate, require_memory
+from nas.estimate import MAX_SAMPLED, estimate
 from nas.estimate_rows import estimate_rows
 from nas.finals import Evaluation
+from nas.promotion import Promotion
+from nas.rates import Rate, measured_rate
+from nas.resources import Resources
+from nas.room import require_memory
 from nas.rungs import expected_tokens, schedule
-from nas.search import Comparisons, Resources, Rungs
+from nas.search import Comparisons, Rungs
 from nas.space import search_space
 from nas.trial import Measurement
 from tests.searches import MEASUREMENT, after, make_spec, make_trial
@@ -301,3 +306,48 @@ def test_what_is_told_has_every_quantity():
     together = dict(estimate_rows(of(replace(SPEC, resources=Resources(processes=2)))))
     assert " in each of 2 processes: weights" in together["trial: memory"]
     assert together["worker: host"].endswith(" in each of 2 processes")
+
+
+# Promotions
+
+PROMOTION = Promotion(training=TrainingRecipe(num_tokens=131_072, batch_tokens=2_048), top_k=2)
+
+
+def test_promotions_are_told_beside_and_change_nothing_else():
+    found = of(replace(SPEC, promotion=PROMOTION))
+    assert replace(found, promotion=None) == of(SPEC)
+    promotion = found.promotion
+    assert (promotion.num_students, promotion.trial.num_tokens) == (2, 131_072)
+    assert promotion.num_tokens == 2 * 131_072
+    assert promotion.teacher_cache_bytes == 2 * found.teacher_cache_bytes
+    assert promotion.hours is None
+    assert of(replace(SPEC, promotion=PROMOTION), RATE).promotion.hours > 0
+
+
+def test_the_work_of_promotions_is_their_training_and_the_answers_they_need():
+    """All of one architecture: nothing is averaged."""
+    spec = make_spec(
+        axes=replace(SPEC.axes, num_layers=(4,), hidden_size=(112,)), num_trials=1, promotion=PROMOTION
+    )
+    (shape,) = search_space(spec).architectures
+    parent, length = parent_architecture(spec.parent), spec.data.sequence_length
+    found = of(spec).promotion
+    assert found.num_students == 1, "there is no second"
+    training = training_flops(shape, parent, num_tokens=131_072, sequence_length=length, is_live=False)
+    points = len(schedule(spec.promoted_by(PROMOTION)).points)
+    evaluations = points * spec.data.validation_tokens * shape.flops_per_token(context=length)
+    answers = 131_072 * parent.flops_per_token(context=length)
+    assert found.flops == training + evaluations + answers
+
+
+def test_what_promotions_cannot_have_is_refused_in_their_name():
+    too_large = replace(PROMOTION, distillation=DistillationRecipe(teacher="cached", max_cache_bytes=1))
+    with pytest.raises(InvalidRecipe, match=r"promotion\.distillation\.max_cache_bytes"):
+        of(replace(SPEC, promotion=too_large))
+
+
+def test_rows_tell_tokens_and_cost_of_promotions():
+    rows = dict(estimate_rows(of(replace(SPEC, promotion=PROMOTION), RATE)))
+    assert rows["promotion: tokens"].startswith("2 students for 131,072 each")
+    assert "of disk" in rows["promotion: cost"]
+    assert not any(name.startswith("promotion") for name, _ in estimate_rows(of(SPEC)))

@@ -9,7 +9,8 @@ from minitron.errors import InvalidRecipe
 from nas import display
 from nas.errors import InvalidSpec
 from nas.finals import Evaluated, Evaluation, overtaking, score_rows
-from nas.frontier import Comparison, best_trial, finalists
+from nas.frontier import Comparison, best_trial
+from nas.promoting import finalists
 from nas.service import SearchService
 from nas.spec import parse_spec, spec_to_json
 from nas.standing import TrialRecord, view_of

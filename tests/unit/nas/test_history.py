@@ -13,8 +13,10 @@ from nas.budget import Budget
 from nas.earlier import HistoryUse
 from nas.finals import Evaluation
 from nas.history import keys_of, measured
+from nas.promotion import Promotion
+from nas.resources import Resources
 from nas.sampling import Objective
-from nas.search import Artifacts, Comparisons, Resources, Rungs, SearchSpec
+from nas.search import Artifacts, Comparisons, Rungs, SearchSpec
 from nas.trial import TrialRole
 from tests.searches import MEASUREMENT, after, make_point, make_spec, make_trial, specs
 
@@ -26,6 +28,7 @@ DECIDES_NOTHING = {
     "name": "x",
     "parent_config": {"a": 1},
     "evaluation": Evaluation(tasks=("arc",)),
+    "promotion": Promotion(training=TrainingRecipe(num_tokens=9_000_000)),
     "num_points": 9,
     "num_trials": 9,
     "max_parallel": 9,

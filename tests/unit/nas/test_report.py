@@ -20,7 +20,8 @@ from nas.report_figures import figures
 from nas.report_spending import SpentOn, spending
 from nas.report_tables import MOST_ROWS
 from nas.report_zones import LEAST_TRIALS, MOST_CHOICES, chance_of_all_behind, zones
-from nas.search import Resources, Rungs, SearchState
+from nas.resources import Resources
+from nas.search import Rungs, SearchState
 from nas.spec import dump, load
 from nas.standing import TrialRecord, view_of
 from nas.tally import tally_of
@@ -64,7 +65,9 @@ def test_parts_add_up_to_what_standing_counts(records, processes):
     assert spent.num_tokens == sum(part.num_tokens for part in spent.parts) == view.tokens_done
     assert sum(part.num_trials for part in spent.parts) == len(records)
     assert spent.compute_seconds == pytest.approx(view.compute_seconds, abs=1e-6)
-    assert spent.saved_tokens + spent.num_tokens == spent.exhaustive_tokens
+    promoted = spent.on(SpentOn.PROMOTIONS)
+    searching = spent.num_tokens - (promoted.num_tokens if promoted else 0)
+    assert spent.saved_tokens + searching == spent.exhaustive_tokens
     assert spent.saved_share == pytest.approx(spent.saved_tokens / spent.exhaustive_tokens)
     assert [part.on for part in spent.parts] == [each for each in SpentOn if spent.on(each)]
 

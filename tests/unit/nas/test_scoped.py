@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minitron.recipe import DataRecipe
 from nas.accounts import LOCAL, Action, Member, Principal, Role, allowed, chosen_workspace, workspaces_for
 from nas.authentication import Authentication
 from nas.axes import AXIS_NAMES
@@ -98,6 +99,7 @@ ORDERS = {
     "control.extend": (Extend(num_trials=9),),
     "control.enqueue": ({name: getattr(LARGEST, name) for name in AXIS_NAMES},),
     "control.stop_trial": (0,),
+    "control.promote": (1, {"training": {"num_tokens": 4096}}),
     "control.pause": (),
     "control.resume": (),
     "control.cancel": (),
@@ -160,8 +162,9 @@ def test_whoever_is_nobody_by_now_is_told_nothing(service, path):
 
 
 def test_who_orders_is_who_asks_whatever_is_said_of_that(store, service):
-    made = service.create(small_spec())
-    Played(store, ManualClock(), made.id).train(num_points=3)
+    data = DataRecipe(sequence_length=8, validation_tokens=16)
+    made = service.create(small_spec(data=data, sampler="exhaustive"))
+    Played(store, ManualClock(), made.id).train(num_points=16)  # trial 0 waits at a rung, 1 has completed
     for path in ORDERS:
         ask(of(service, default=Role.CONTRIBUTOR), path, made.id, by="somebody else")
     told = [event.data for event in service.events() if event.kind == "order"]

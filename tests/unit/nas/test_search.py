@@ -7,7 +7,8 @@ import pytest
 from minitron.progress import Progress
 from minitron.recipe import DistillationRecipe, TrainingRecipe
 from nas.errors import Conflict, InvalidSpec
-from nas.search import LEGAL_MOVES, MOST, Comparisons, Resources, Rungs, SearchState
+from nas.resources import Resources
+from nas.search import LEGAL_MOVES, MOST, Comparisons, Rungs, SearchState
 from nas.trial import Failure, FailureKind
 from tests.searches import after, make_search, make_spec
 

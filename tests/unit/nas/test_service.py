@@ -16,7 +16,8 @@ from nas.errors import Conflict, EmptySpace, HubUnavailable, InvalidSpec, LogUna
 from nas.estimate import estimate
 from nas.finals import Evaluation
 from nas.listing import SearchFilter
-from nas.search import Comparisons, Resources, Rungs, SearchState, Winner
+from nas.resources import Resources
+from nas.search import Comparisons, Rungs, SearchState, Winner
 from nas.service import SearchService
 from nas.space import search_space
 from nas.storage.memory import InMemoryStore

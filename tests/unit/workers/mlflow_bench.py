@@ -14,6 +14,7 @@ from nas.search import Artifacts, Comparisons, SearchState, Winner
 from nas.storage.memory import InMemoryStore
 from tests.fakes import FakeExecutor, Faults, Simulation, running_search, small_spec
 from workers.tracking.projector import Projector
+from workers.tracking.registry import CHAMPION, REGISTERED
 from workers.tracking.target import EXPERIMENT
 
 MADE_FROM = Artifacts(parent="p1", blocks="b1", validation="v1", scores="s1", teacher="t1")
@@ -30,7 +31,8 @@ class Bench:
         self.search_id = search_id
         self.store = store or InMemoryStore()
         self._changes = changes
-        self.spec = small_spec(name="a search", comparisons=Comparisons(random_indices=1), **changes)
+        named = {"name": "a search", "comparisons": Comparisons(random_indices=1)}
+        self.spec = small_spec(**named | changes)
         self.search, self.lease = running_search(self.store, self.spec, utc_now, search_id=search_id)
         self.save(made_from=MADE_FROM)
         self.driver = Driver(self.store.get_search(search_id), self.store, self.lease, utc_now)
@@ -107,6 +109,16 @@ class Bench:
         query = f"tags.`nas.search_id` = '{self.search_id}' and tags.`nas.kind` = '{kind}'"
         return self.client.search_runs([self.experiment.experiment_id], query, run_view_type=view)
 
+    def versions(self):
+        """What MLflow's model registry has of the search, in the order in which it came there."""
+        found = self.client.search_model_versions(f"tags.`nas.search_id` = '{self.search_id}'")
+        return sorted(found, key=lambda each: int(each.version))
+
+    def champion(self):
+        """The search whose winner is the champion of its model, or was before somebody moved that on."""
+        (version,) = self.versions()
+        return self.client.get_model_version_by_alias(version.name, CHAMPION).tags["nas.search_id"]
+
     def parent(self):
         (parent,) = self.runs("search")
         return parent
@@ -121,7 +133,7 @@ class Bench:
         ]
 
     def content(self):
-        """All that MLflow shows of the search, but for what it names by itself."""
+        """All that MLflow shows of the search, but for what it names and numbers by itself."""
         return sorted(
             (
                 run.info.run_name,
@@ -129,13 +141,17 @@ class Bench:
                 run.info.start_time,
                 run.info.end_time,
                 sorted(run.data.params.items()),
-                sorted((name, tag) for name, tag in run.data.tags.items() if name.startswith("nas.")),
+                sorted(
+                    (name, tag.split("/")[0] if name == REGISTERED else tag)
+                    for name, tag in run.data.tags.items()
+                    if name.startswith("nas.")
+                ),
                 [(key, self.history(run, key)) for key in sorted(run.data.metrics)],
                 [file.path for file in self.client.list_artifacts(run.info.run_id, "winner")],
             )
             for kind in ("search", "attempt")
             for run in self.runs(kind)
-        )
+        ) + [(each.name, sorted(each.tags.items()), each.description) for each in self.versions()]
 
     def turn_ends(self):
         """Let the turn of whoever was killed while sending be over."""

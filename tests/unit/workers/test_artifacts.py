@@ -20,7 +20,7 @@ from minitron.stage_recipes import CorrectionRecipe
 from nas.budget import Budget
 from nas.errors import InvalidSpec
 from nas.estimate import estimate
-from nas.search import Resources
+from nas.resources import Resources
 from nas.space import search_space
 from tests.micro import STEP_TOKENS, micro_spec
 from workers import device, keys

@@ -16,7 +16,7 @@ import ray
 from minitron.errors import DatasetTooSmall
 from minitron.progress import Progress
 from nas.errors import InvalidSpec
-from nas.search import Resources
+from nas.resources import Resources
 from nas.trial import FailureKind
 from workers import cluster
 from workers.cluster import NotNow, WorkFailed, _require_room, connected, run_task
@@ -27,7 +27,7 @@ JOIN = """
 import sys
 from functools import partial
 from nas.errors import InvalidSpec
-from nas.search import Resources
+from nas.resources import Resources
 from tests.unit.workers.test_cluster import _run, _squared
 from workers.cluster import connected
 
@@ -43,7 +43,7 @@ with connected(sys.argv[1], Resources(cpus=1), max_parallel=1):
 
 CRASH = """
 import sys
-from nas.search import Resources
+from nas.resources import Resources
 from tests.unit.workers.test_cluster import _crash, _run
 from workers.cluster import WorkFailed, connected
 

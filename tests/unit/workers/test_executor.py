@@ -13,7 +13,8 @@ import ray
 from nas.clock import utc_now
 from nas.driver import Driver
 from nas.orders import Cancel, StopTrial
-from nas.search import Resources, Rungs
+from nas.resources import Resources
+from nas.search import Rungs
 from nas.storage.memory import InMemoryStore
 from nas.trial import TrialState
 from tests.fakes import Simulation, running_search, small_spec

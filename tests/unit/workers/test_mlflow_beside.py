@@ -102,6 +102,21 @@ def test_links_lead_to_the_runs_that_they_are_of(beside, told):
             assert (shown, run["info"]["experiment_id"]) == (place, experiment)
 
 
+def test_a_winner_is_registered_by_way_of_the_server_and_its_page_is_known(beside, told):
+    found = beside.links.registered("calm")
+    assert found == beside.links.of("calm").registered
+    (version,) = told.versions()
+    assert (found.name, found.version) == (version.name, int(version.version))
+    assert found.url == f"{beside.beside.address}/#/models/{found.name}/versions/{found.version}"
+    with httpx.Client(base_url=beside.beside.address) as browser:
+        asked = {"name": found.name, "alias": "champion"}
+        answer = browser.get("/api/2.0/mlflow/registered-models/alias", params=asked)
+        champion = answer.json()["model_version"]
+        tags = {tag["key"]: tag["value"] for tag in champion["tags"]}
+        assert tags["nas.search_id"] in {"calm", "killed-0", "killed-1", "killed-2"}
+        assert champion["source"].endswith(f"/{champion['run_id']}/artifacts/winner")
+
+
 def test_it_serves_this_machine_and_nothing_that_runs_commands(beside, told):
     with httpx.Client(base_url=beside.beside.address) as browser:
         assert browser.get("/version").text == version("mlflow")
@@ -121,7 +136,10 @@ def test_it_serves_this_machine_and_nothing_that_runs_commands(beside, told):
 
 
 def test_the_winner_lies_with_its_run(beside, told):
-    files = told.client.list_artifacts(told.parent().info.run_id, "winner")
+    winner = told.store.get_search("calm").winner
+    (version,) = told.versions()
+    assert version.tags["nas.trial"] == str(winner.trial_number)
+    files = told.client.list_artifacts(version.run_id, "winner")
     assert [file.path for file in files] == ["winner/README.md"]
     assert (beside.settings.mlflow_artifacts).is_dir()
 

@@ -12,7 +12,8 @@ from minitron.errors import DatasetTooSmall
 from minitron.progress import Progress
 from nas.clock import utc_now
 from nas.driver import Driver
-from nas.search import Resources, Rungs
+from nas.resources import Resources
+from nas.search import Rungs
 from nas.space import search_space
 from nas.storage.memory import InMemoryStore
 from nas.trial import FailureKind, Trial, TrialState
