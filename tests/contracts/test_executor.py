@@ -330,7 +330,7 @@ def promoted(bench, **changes):
 
 
 def test_the_best_students_are_promoted_after_all_trials(bench):
-    bench = promoted(bench, rungs=Rungs(), comparisons=Comparisons(random_indices=1))
+    bench = promoted(bench, rungs=Rungs(fractions=()), comparisons=Comparisons(random_indices=1))
     before = bench.trials
     driver = bench.run(promotion=PROMOTION)
     bench.assert_nothing_is_open()
@@ -348,7 +348,7 @@ def test_the_best_students_are_promoted_after_all_trials(bench):
 
 
 def test_a_promotion_that_loses_a_worker_goes_on_and_one_that_raises_fails_alone(bench):
-    bench = promoted(bench, rungs=Rungs())
+    bench = promoted(bench, rungs=Rungs(fractions=()))
     first = len(bench.trials)
     bench.simulation = replace(
         bench.simulation, faults=Faults(lost_workers={first: 2}, raising=frozenset({first + 1}))
@@ -402,7 +402,7 @@ def test_a_runner_that_lost_its_promotions_ends_and_the_next_goes_on(bench):
 
 
 def test_one_promotion_is_stopped_under_way_and_the_other_goes_on(bench):
-    bench = promoted(bench, rungs=Rungs())
+    bench = promoted(bench, rungs=Rungs(fractions=()))
     first = len(bench.trials)
 
     def stop():

@@ -29,7 +29,13 @@ class Promoting(Bench):
 
     def __init__(self, directory, **changes):
         data = DataRecipe(sequence_length=8, validation_tokens=16)
-        options = {"promotion": PROMOTION, "num_trials": 3, "num_points": 1, "rungs": Rungs(), "data": data}
+        options = {
+            "promotion": PROMOTION,
+            "num_trials": 3,
+            "num_points": 1,
+            "rungs": Rungs(fractions=()),
+            "data": data,
+        }
         super().__init__(directory, **{**options, **changes})
         self.run()
 

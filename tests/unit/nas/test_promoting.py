@@ -208,7 +208,8 @@ def test_a_promotion_tells_nothing_of_architectures_and_competes_with_no_trial()
     plan, losses = schedule(SEARCH.spec), {4: {schedule(SEARCH.spec).rungs[0]: 0.1}}
     waiting = make_trial(5, state=TrialState.WAITING)
     decisions = [
-        decide([*each, waiting], losses, plan, keep=0.5, more_to_come=True) for each in (TRIALS, trials)
+        decide([*each, waiting], losses, plan, asked=SEARCH.spec.rungs, more_to_come=True)
+        for each in (TRIALS, trials)
     ]
     assert decisions[0] == decisions[1]
     record = TrialRecord(trial=promoted, points=(make_point(4).point, make_point(4, 9).point), attempts=())
