@@ -13,7 +13,7 @@ from typing import Any
 
 from minitron.architecture import Architecture
 from minitron.progress import Progress
-from nas import rungs
+from nas import limits, rungs
 from nas.clock import Clock
 from nas.comparisons import missing_baselines
 from nas.errors import LostLease, StaleOrders
@@ -318,8 +318,10 @@ class Driver:
 
         One that is enqueued takes the place of a proposal as long as there are any; after the last it is one more.
         """
-        num_trials = self._orders.num_trials or self.spec.num_trials
-        return len(self._ledger.searched) < min(num_trials, len(self.space)) or any(self._enqueued())
+        searched, num_feasible = self._ledger.searched, len(self.space)
+        return any(self._enqueued()) or limits.admit_another(
+            self.spec, self._orders, searched, self._ledger.losses, self.schedule, num_feasible=num_feasible
+        )
 
     def _is_measured(self, trial: Trial) -> bool:
         return self.schedule.rungs[trial.rung] in self._ledger.losses.get(trial.number, {})
@@ -367,8 +369,10 @@ class Driver:
         search = self._store.get_search(self.search_id)
         self._obey(search)
         done = sum(self._num_tokens.values())
-        expected = rungs.expected_tokens(search.spec_by_now, self.schedule, len(self.space))
-        total = max(done, expected - self._ledger.saved_tokens)
+        expected = limits.expected_tokens(
+            search.spec_by_now, self.schedule, len(self.space), saved=self._ledger.saved_tokens
+        )
+        total = max(done, expected)
         progress = Progress(stage=self.hindrance or "trials", done=done, total=total, unit="tokens")
         if progress != search.progress:
             self._store.save_search(replace(search, progress=progress), self._lease)

@@ -21,7 +21,7 @@ from minitron.costs import (
     training_memory,
 )
 from minitron.recipe import State, TrainingRecipe
-from nas import rungs
+from nas import limits, rungs
 from nas.axes import AxisName, Sizes
 from nas.budget import CostName, Span
 from nas.errors import InvalidSpec
@@ -187,9 +187,9 @@ class _Costing:
 
     def estimate(self, rate: Rate | None) -> Estimate:
         spec = self._spec
-        num_trials = min(spec.num_trials, len(self._space))
+        num_trials = limits.expected_trials(spec, self._schedule, len(self._space))
         num_baselines = spec.comparisons.random_architectures + spec.comparisons.random_indices
-        num_tokens = rungs.expected_tokens(spec, self._schedule, len(self._space))
+        num_tokens = limits.expected_tokens(spec, self._schedule, len(self._space))
         work = [self._trial_flops(shape) for shape in self._sample]
         preparation = self._preparation_flops()
         # A trial that stops at a rung does a part of the work of one that does not.

@@ -17,7 +17,9 @@ from nas.axes import AXIS_NAMES, AxisName
 from nas.earlier import Prior
 from nas.errors import InvalidSpec, NotFound
 from nas.history import HistoryFilter, HistoryOrder, Measured, keys_of
+from nas.limits import expected_trials
 from nas.listing import SearchFilter
+from nas.rungs import schedule
 from nas.search import Search, SearchSpec
 from nas.space import SearchSpace
 from nas.storage.store import SearchStore
@@ -59,7 +61,7 @@ def prior_measurements(search: Search, space: SearchSpace, store: SearchStore) -
         and each.role is not TrialRole.RANDOM_INDICES
         and _is_on_axes(each.architecture, space, choices)
     ]
-    limit = min(MOST_PRIORS, search.spec.num_trials)
+    limit = min(MOST_PRIORS, expected_trials(search.spec, schedule(search.spec), len(space)))
     taken: dict[Architecture, Prior] = {}
     for group in sorted(
         _alike(usable), key=lambda each: (each.recipe != ours.recipe, each.data != ours.data)

@@ -132,17 +132,6 @@ def num_advancing(num_measured: int, keep: float) -> int:
     return _floor(num_measured * keep)
 
 
-def expected_tokens(spec: SearchSpec, schedule: Schedule, num_feasible: int) -> int:
-    """Return about how many tokens a search trains on, baselines included."""
-    num_trials = min(spec.num_trials, num_feasible)
-    num_baselines = spec.comparisons.random_architectures + spec.comparisons.random_indices
-    total = num_baselines * schedule.num_tokens
-    for before, num_tokens in zip((0, *schedule.rungs), schedule.rungs, strict=False):
-        total += num_trials * (num_tokens - before)
-        num_trials = max(1, _floor(num_trials * assumed_share(spec.rungs)))
-    return total
-
-
 def _rung(fraction: float, num_steps: int) -> int:
     """Return the step of a rung; only one that is asked for before any retraining is at none."""
     return max(1, _floor(fraction * num_steps)) if fraction else 0

@@ -34,6 +34,7 @@ SPEC_VERSION = 1
 MAX_NAME_LENGTH = 200
 MOST = {"num_points": 1000, "num_trials": 100_000, "max_parallel": 10_000, "max_attempts": 1000}
 """Far more than anyone needs: where a search stands is counted again and again, also for searches to come."""
+MOST_TOKENS = 10**15
 MOST_BASELINES = 1000
 MOST_PROCESSES = 1024
 
@@ -138,6 +139,9 @@ class SearchSpec:
     num_points: int = 4
     """Held-out evaluations on the way to the last rung, evenly spaced in tokens, the last included."""
     num_trials: int = 60
+    max_tokens: int | None = None
+    """Training tokens of all trials together, at which no further one is proposed; those that have begun are finished.
+    Reused trials and baselines do not count. None: ``num_trials`` alone limits."""
     max_parallel: int = 2
     rungs: Rungs = field(default_factory=Rungs)
     sampler: SamplerName = "tpe"
@@ -162,6 +166,10 @@ class SearchSpec:
             for name, most in MOST.items()
             if not 1 <= getattr(self, name) <= most
         ]
+        least = self._tokens_of_one
+        if self.max_tokens is not None and not least <= self.max_tokens <= MOST_TOKENS:
+            allowed = f"{least}, which one trial needs, to {MOST_TOKENS}"
+            problems.append(("max_tokens", f"found {self.max_tokens}, allowed: {allowed}"))
         if len(self.name) > MAX_NAME_LENGTH:
             problems.append(
                 ("name", f"found {len(self.name)} characters, allowed: at most {MAX_NAME_LENGTH}")
@@ -180,6 +188,12 @@ class SearchSpec:
             problems += self._not_together()
         if problems:
             raise InvalidSpec(tuple(problems))
+
+    @property
+    def _tokens_of_one(self) -> int:
+        """Tokens of a whole training."""
+        length = self.data.sequence_length
+        return self.training.num_steps(length) * self.training.blocks_per_step(length) * length
 
     def _not_together(self) -> list[tuple[str, str]]:
         """Return what several processes cannot do together."""

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from math import floor
 
 from nas.frontier import gap_closed
 from nas.rungs import Schedule, assumed_share, losses_by_trial, schedule, shares
@@ -125,20 +126,24 @@ def _ahead(search: Search, groups: Iterable[TrialGroup]) -> _Ahead:
     if search.state.is_final:
         return _Ahead(num_trials=0, num_tokens=0.0)
     spec, plan = search.spec_by_now, schedule(search.spec)
-    num_trials, num_tokens = 0, 0.0
+    num_trials, num_tokens, begun = 0, 0.0, 0.0
     roles: Counter[TrialRole] = Counter()
     for group in groups:
         roles[group.role] += group.size
+        is_searched = group.role is TrialRole.SEARCH
+        to_go = 0.0
         if not group.state.is_final:
-            keep = assumed_share(spec.rungs) if group.role is TrialRole.SEARCH else 1.0
+            to_go = _to_the_end(plan, group.num_tokens, assumed_share(spec.rungs) if is_searched else 1.0)
             num_trials += group.size
-            num_tokens += group.size * _to_the_end(plan, group.num_tokens, keep)
+        num_tokens += group.size * to_go
+        begun += group.size * (group.num_tokens + to_go) * is_searched
     to_come = max(0, min(spec.num_trials, search.num_feasible) - roles.pop(TrialRole.SEARCH, 0))
+    each = _to_the_end(plan, 0, assumed_share(spec.rungs))
+    if spec.max_tokens is not None:
+        to_come = min(to_come, max(0, floor((spec.max_tokens - begun) / each)))
     baselines = spec.comparisons.random_architectures + spec.comparisons.random_indices
     baselines_to_come = max(0, baselines - roles.total())
-    num_tokens += (
-        to_come * _to_the_end(plan, 0, assumed_share(spec.rungs)) + baselines_to_come * plan.num_tokens
-    )
+    num_tokens += to_come * each + baselines_to_come * plan.num_tokens
     return _Ahead(num_trials=num_trials + to_come + baselines_to_come, num_tokens=num_tokens)
 
 

@@ -227,6 +227,7 @@ FIELDS: Mapping[str, Sequence[FormField]] = {
     "How long": (
         _count("training", "num_tokens", label="Tokens of each trial"),
         _count("num_trials", label="Trials", hint="20"),
+        _count("max_tokens", label="Tokens of all trials", hint="not limited"),
         _count("max_parallel", label="Trials at a time", hint="2"),
     ),
 }

@@ -171,6 +171,23 @@ def test_a_space_smaller_than_the_number_of_trials_is_searched_whole(bench):
 # Restarts
 
 
+@pytest.mark.parametrize("max_parallel", [1, 3])
+def test_tokens_end_a_search_and_a_runner_killed_at_any_step_changes_nothing_of_that(tmp_path, max_parallel):
+    changes = {"num_trials": 50, "max_tokens": 200, "max_parallel": max_parallel, "num_points": 2}
+    undisturbed, fuse = Bench(tmp_path / "undisturbed", **changes), Fuse()
+    undisturbed.run(fuse)
+    taken = sum(80 if state == "COMPLETED" else 40 for state in states(undisturbed))
+    assert 160 < taken <= 200 + 40
+    assert undisturbed.store.get_search("s1").progress.total == 200
+    for steps in range(0, fuse.num_burnt, 3):
+        killed = Bench(tmp_path / str(steps), **changes)
+        with pytest.raises(RunnerKilled):
+            killed.run(Fuse(steps))
+        killed.take_over("runner 2")
+        killed.run()
+        assert killed.decisions() == undisturbed.decisions()
+
+
 @pytest.mark.parametrize("max_parallel", [1, 2])
 def test_a_runner_killed_at_any_step_changes_nothing(tmp_path, max_parallel):
     """The kill falls before or after any write and any step of training."""

@@ -28,6 +28,7 @@ DECIDES_NOTHING = {
     "evaluation": Evaluation(tasks=("arc",)),
     "num_points": 9,
     "num_trials": 9,
+    "max_tokens": 10**9,
     "max_parallel": 9,
     "rungs": Rungs(fractions=(0.5,)),
     "sampler": "random",
