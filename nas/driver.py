@@ -23,6 +23,7 @@ from nas.ledger import Ledger
 from nas.orders import Enqueued
 from nas.priors import prior_measurements
 from nas.proposer import next_number, propose
+from nas.ranking import ranking_of
 from nas.reuse import measured_before
 from nas.samplers.sampler import Hint
 from nas.search import Search, SearchState
@@ -299,6 +300,7 @@ class Driver:
             self._ledger.losses,
             self.schedule,
             asked=self.spec.rungs,
+            ranking=ranking_of(self.spec.objective, trials.values()),
             more_to_come=self._more_to_come(),
         )
 
@@ -369,10 +371,8 @@ class Driver:
         search = self._store.get_search(self.search_id)
         self._obey(search)
         done = sum(self._num_tokens.values())
-        expected = limits.expected_tokens(
-            search.spec_by_now, self.schedule, len(self.space), saved=self._ledger.saved_tokens
-        )
-        total = max(done, expected)
+        spec, saved = search.spec_by_now, self._ledger.saved_tokens
+        total = max(done, limits.expected_tokens(spec, self.schedule, len(self.space), saved=saved))
         progress = Progress(stage=self.hindrance or "trials", done=done, total=total, unit="tokens")
         if progress != search.progress:
             self._store.save_search(replace(search, progress=progress), self._lease)

@@ -38,9 +38,11 @@ def admit_another(
     num_trials, max_tokens = orders.num_trials or spec.num_trials, orders.max_tokens or spec.max_tokens
     if len(searched) >= min(num_trials, num_feasible):
         return False
-    return (
-        max_tokens is None or committed_tokens(searched, losses, schedule) + schedule.rungs[0] <= max_tokens
-    )
+    if max_tokens is None:
+        return True
+    # A trial that is compared before it is trained takes nothing until then; at the limit there is none all the same.
+    least = max(1, schedule.rungs[0])
+    return committed_tokens(searched, losses, schedule) + least <= max_tokens
 
 
 def trained_tokens(searched: Sequence[Trial], losses: Losses) -> int:

@@ -27,7 +27,7 @@ from nas.trial import Origin, TrialRole
 
 MOST_PRIORS = 50
 """Of one search, and never more than it has trials, so that what it measures itself soon outweighs them."""
-WARMED = ("tpe",)
+WARMED = ("tpe", "nsga2")
 """Samplers that begin from earlier measurements; what others propose does not depend on them."""
 MOST_READ = 1000
 """The latest measurements of a parent, or of each search that is named, that are looked at."""

@@ -148,7 +148,7 @@ class SearchSpec:
     order: Order = "space"
     """In which ``exhaustive`` goes: from small sizes to large ones, or shuffled by the seed."""
     objective: Objective | None = None
-    """What ``nsga2`` weighs against the loss. The winner is the trial of lowest loss in any case."""
+    """What ``nsga2`` weighs against the loss, also where trials are compared at rungs. The winner is the trial of lowest loss in any case."""
     prior: PriorName = "budget"
     """What picks the first trials of samplers that learn, before they have anything to learn from."""
     resources: Resources = field(default_factory=Resources)
@@ -176,9 +176,7 @@ class SearchSpec:
             )
         if self.checkpoint_seconds <= 0:
             problems.append(("checkpoint_seconds", f"found {self.checkpoint_seconds}, allowed: above 0"))
-        problems += not_sampled(
-            self.sampler, self.order, self.objective, self.prior, fractions=self.rungs.fractions
-        )
+        problems += not_sampled(self.sampler, self.order, self.objective, self.prior)
         if self.correction is not None:
             try:
                 self.correction.training(self.training)

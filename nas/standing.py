@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from math import floor
 
 from nas.frontier import gap_closed
+from nas.ranking import ranking_of
 from nas.rungs import Schedule, assumed_share, losses_by_trial, schedule, shares
 from nas.search import Search, SearchSpec
 from nas.storage.store import TrialPoint
@@ -81,10 +82,11 @@ def with_waits(
     records: Iterable[TrialRecord], spec: SearchSpec, trials: Sequence[Trial], points: Iterable[TrialPoint]
 ) -> list[TrialRecord]:
     """Return records that say why their trials wait, told from all trials and points of their search."""
-    losses, plan = losses_by_trial(points), schedule(spec)
+    losses, plan, ranking = losses_by_trial(points), schedule(spec), ranking_of(spec.objective, trials)
     keeps = shares(trials, losses, plan, spec.rungs)
     return [
-        replace(record, waiting=trial_waits(record.trial, trials, losses, plan, keeps)) for record in records
+        replace(record, waiting=trial_waits(record.trial, trials, losses, plan, keeps, ranking=ranking))
+        for record in records
     ]
 
 
