@@ -271,6 +271,8 @@ class Artifacts:
     """Importance, and how it was measured."""
     teacher: str
     """What the teacher answers, in which form and precision."""
+    loss_version: int = 1
+    """By which version of the held-out loss they are measured; see ``minitron.loss_version``."""
 
 
 LEAST_TO_WEIGH = 8
@@ -352,10 +354,16 @@ class Search:
         """Return this search in another state.
 
         Raises:
-            Conflict: The move is not in ``LEGAL_MOVES``.
+            Conflict: The move is not in ``LEGAL_MOVES``, or its losses would not compare with those that it has.
         """
         if state not in LEGAL_MOVES[self.state]:
             raise Conflict(f"search {self.id}: is {self.state} and cannot become {state}")
+        made_from = changes.get("made_from")
+        if made_from and self.made_from and made_from.loss_version != self.made_from.loss_version:
+            raise Conflict(
+                f"search {self.id}: was measured by version {self.made_from.loss_version} of the held-out loss and "
+                f"cannot go on by version {made_from.loss_version}; allowed: nas clone {self.id}"
+            )
         if state is SearchState.PREPARING:
             changes["started_at"] = self.started_at or at
         if state.is_final:

@@ -16,6 +16,7 @@ from nas.accounts import DEFAULT_WORKSPACE, LOCAL
 from nas.admission import admitted, planned, resolved
 from nas.authentication import Authentication
 from nas.clock import Clock, utc_now
+from nas.compatible import require_sources
 from nas.confinement import EVERYWHERE, Confinement
 from nas.control import SearchControl
 from nas.disk import tree_bytes
@@ -40,7 +41,6 @@ from nas.mlflow_links import MlflowLinks
 from nas.parent import architecture_of
 from nas.patch import patched_spec
 from nas.people import People
-from nas.priors import require_sources
 from nas.retrospect import Retrospect
 from nas.search import MOST, Event, Search, SearchSpec, SearchState
 from nas.standing import SearchView, TrialRecord, records_of, view_of, with_waits

@@ -18,7 +18,7 @@ MOST_SEARCHES = 8
 SHOWN_ELSEWHERE = ("name", "parent_config")
 """Fields of a spec that are no difference: what a search is called, and what follows from its parent."""
 
-Reason = Literal["parent", "data", "tokens"]
+Reason = Literal["parent", "loss", "data", "tokens"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +120,12 @@ def _incomparable(searches: Sequence[Beside]) -> Iterator[Incomparable]:
             reason="parent",
             message="The parents differ: losses tell how good each student is, not which search did better.",
             values=tuple(names),
+        )
+    if is_known and _differ([each.loss_version for each in made_from]):
+        yield Incomparable(
+            reason="loss",
+            message="Their losses were measured by different versions of this service, which tell different numbers.",
+            values=tuple(f"version {each.loss_version}" for each in made_from),
         )
     if _differ([each.validation for each in made_from] if is_known else [each.spec.data for each in found]):
         yield Incomparable(

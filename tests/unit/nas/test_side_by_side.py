@@ -89,6 +89,8 @@ def test_content_decides_once_it_is_known_of_all():
     assert reasons(known[0], placed("b", spec=moved)) == ["parent", "data"]
     changed = placed("b", made_from=replace(MADE_FROM, parent="q", validation="w"))
     assert reasons(known[0], changed) == ["parent", "data"]
+    newer = placed("b", made_from=replace(MADE_FROM, loss_version=2))
+    assert reasons(known[0], newer) == ["loss"]
 
 
 def test_a_search_is_shown_with_the_front_the_curve_of_its_best_and_what_it_took():
