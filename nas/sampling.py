@@ -1,6 +1,6 @@
 """What a spec says of how its architectures are chosen. Values only; ``nas.samplers`` does it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,6 +76,17 @@ class Objective:
                 )
             case "flops":
                 return f"floating-point operations a token, {self.context:,} tokens of context"
+
+
+def shared(objectives: Iterable[Objective | None]) -> Objective | None:
+    """Return the objective that all weigh; None where there is none, or not the same."""
+    found = set(objectives)
+    return found.pop() if len(found) == 1 else None
+
+
+def weighed_words(objective: Objective | None) -> str:
+    """Return what stands against the loss, for people: parameters, unless something else is weighed."""
+    return objective.words if objective else "parameters"
 
 
 def not_sampled(

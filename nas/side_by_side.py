@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from nas.frontier import pareto_front
 from nas.rungs import schedule
+from nas.sampling import Objective, weighed_words
 from nas.search import SearchSpec
 from nas.spec import dump
 from nas.standing import SearchView, TrialRecord
@@ -37,7 +38,9 @@ class Beside:
 
     view: SearchView
     front: tuple[Trial, ...]
-    """Completed trials that no smaller or equal one beats, from small to large."""
+    """Completed trials that none of lower or equal cost beats, from low cost to high."""
+    costs: tuple[int, ...]
+    """Of each of the front: what all searches weigh against the loss, parameters where they do not weigh the same."""
     curve: tuple[Point, ...]
     """Of the best trial, by tokens."""
     num_tokens: int
@@ -62,28 +65,37 @@ class SideBySide:
     """Searches in the order in which they were asked for."""
 
     searches: tuple[Beside, ...]
+    cost: str
+    """What their fronts weigh against the loss, in words."""
     differences: tuple[Difference, ...]
     """In the order of the spec's fields."""
     incomparable: tuple[Incomparable, ...]
     """Empty where the losses may be compared."""
 
 
-def beside(view: SearchView, records: Sequence[TrialRecord]) -> Beside:
-    """Return what is shown of one search."""
+def beside(view: SearchView, records: Sequence[TrialRecord], objective: Objective | None = None) -> Beside:
+    """Return what is shown of one search; ``objective`` is what it weighs as all beside it do."""
     best = view.best.number if view.best else None
+    front = pareto_front([record.trial for record in records], objective)
     return Beside(
         view=view,
-        front=pareto_front([record.trial for record in records]),
+        front=front,
+        costs=tuple(
+            objective.of(trial.architecture) if objective else trial.measurement.num_parameters
+            for trial in front
+            if trial.measurement
+        ),
         curve=next((record.points for record in records if record.trial.number == best), ()),
         num_tokens=schedule(view.search.spec).num_tokens,
         compute_seconds=sum(_seconds(record) for record in records),
     )
 
 
-def side_by_side(searches: Sequence[Beside]) -> SideBySide:
-    """Return searches beside one another."""
+def side_by_side(searches: Sequence[Beside], objective: Objective | None = None) -> SideBySide:
+    """Return searches beside one another; ``objective`` is what all of them weigh."""
     return SideBySide(
         searches=tuple(searches),
+        cost=weighed_words(objective),
         differences=differences([each.view.search.spec for each in searches]),
         incomparable=tuple(_incomparable(searches)),
     )
