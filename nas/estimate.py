@@ -25,6 +25,7 @@ from nas import limits, rungs
 from nas.axes import AxisName, Sizes
 from nas.budget import CostName, Span
 from nas.errors import InvalidSpec
+from nas.reusable import Reusable
 from nas.search import SearchSpec
 from nas.space import SearchSpace
 from nas.trial import Trial
@@ -104,6 +105,8 @@ class Estimate:
     """Caches, resumable states, students and the winner at their most."""
     rate: Rate | None
     hours: float | None
+    reusable: Reusable | None = None
+    """What was measured before; None where the spec has everything trained."""
     unchecked: tuple[str, ...] = ()
     """What could not be looked at, and why."""
 
@@ -194,9 +197,8 @@ class _Costing:
         preparation = self._preparation_flops()
         # A trial that stops at a rung does a part of the work of one that does not.
         trials = round(fmean(work) * num_tokens / self._schedule.num_tokens)
-        cache = spec.distillation.cache_bytes(
-            num_tokens=self._schedule.num_tokens, hidden_size=self._parent.hidden_size
-        )
+        whole, hidden = self._schedule.num_tokens, self._parent.hidden_size
+        cache = spec.distillation.cache_bytes(num_tokens=whole, hidden_size=hidden)
         answers = 0 if self._is_live else cache
         trial = self._trial(work, rate)
         at_once = min(spec.max_parallel, num_trials + num_baselines)
@@ -204,9 +206,7 @@ class _Costing:
         seconds = (preparation + each_process) / rate.flops_per_second if rate else None
         return Estimate(
             num_feasible=len(self._space),
-            parameters=Span(
-                least=self._space.smallest.parameter_count, most=self._space.largest.parameter_count
-            ),
+            parameters=_span(each.parameter_count for each in (self._space.smallest, self._space.largest)),
             sizes=self._space.sizes,
             costs={name: span for name, span in self._space.spans.items() if name != "parameters"},
             num_trials=num_trials,

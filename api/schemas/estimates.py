@@ -60,6 +60,15 @@ class TrialEstimateResource(Resource):
     seconds: float | None
 
 
+class ReusableResource(Resource):
+    """What of a search need not be trained, if it is proposed, while parent and data are as they were."""
+
+    num_known: int
+    """Architectures of its space that were measured before, with all that decides the result the same."""
+    most_tokens: int
+    """That this saves at most: which of them are proposed is not known before."""
+
+
 class EstimateResource(Resource):
     """What a search would cost: bytes, floating-point operations and, where a rate is known, hours."""
 
@@ -86,5 +95,7 @@ class EstimateResource(Resource):
     disk_bytes: int
     rate: RateResource | None
     hours: float | None
+    reusable: ReusableResource | None
+    """What was measured before; null where the spec has everything trained."""
     unchecked: list[str]
     """What could not be looked at, and why."""

@@ -17,6 +17,7 @@ from nas.estimate import estimate
 from nas.finals import Evaluation
 from nas.listing import SearchFilter
 from nas.orders import Extend
+from nas.reusable import Reusable
 from nas.search import Comparisons, Resources, Rungs, SearchState, Winner
 from nas.service import SearchService
 from nas.space import search_space
@@ -303,7 +304,8 @@ def test_an_impossible_budget_says_how_near_it_comes(service):
 
 def test_a_plan_stores_nothing_and_refuses_what_create_refuses(service, store):
     found = service.plan(make_spec())
-    assert found == estimate(make_spec(), search_space(make_spec()))
+    assert replace(found, reusable=None) == estimate(make_spec(), search_space(make_spec()))
+    assert found.reusable == Reusable(num_known=0, most_tokens=0)
     assert store.list_searches() == []
     with pytest.raises(InvalidSpec, match=r"axes\.num_layers"):
         service.plan(make_spec(axes=Axes(num_layers=(7,))))
