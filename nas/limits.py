@@ -6,8 +6,9 @@ takes a search over decides the same.
 
 from collections.abc import Sequence
 
+from nas.confidence import Losses
 from nas.orders import Orders
-from nas.rungs import Losses, Schedule, assumed_share, num_advancing
+from nas.rungs import Schedule, assumed_share, num_advancing
 from nas.search import SearchSpec
 from nas.trial import Trial
 

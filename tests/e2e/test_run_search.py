@@ -185,7 +185,7 @@ def test_killed_by_order_it_is_over_though_a_worker_hangs(home):
 def test_it_ends_with_its_tokens_and_goes_on_with_more_of_them(home):
     """Asked for far more trials than its tokens suffice for, and given more while it trains."""
     one = 8 * STEP_TOKENS
-    search_id = home.create(num_trials=1000, max_tokens=one, rungs=Rungs(), max_parallel=1)
+    search_id = home.create(num_trials=1000, max_tokens=one, rungs=Rungs(fractions=()), max_parallel=1)
     process = home.start(search_id)
     _once(lambda: home.store.points(search_id), process)
     extended = home.store.give_order(search_id, Extend(max_tokens=3 * one + 1), at=utc_now(), by="ann")

@@ -196,7 +196,7 @@ def test_a_search_may_be_given_fewer_trials(bench):
 
 
 def test_a_search_may_be_given_more_tokens_and_proposes_first_what_it_would_have(tmp_path):
-    fixed = {"num_trials": 50, "max_parallel": 1, "rungs": Rungs()}
+    fixed = {"num_trials": 50, "max_parallel": 1, "rungs": Rungs(fractions=())}
     undisturbed, extended = (
         Bench(tmp_path / "1", **fixed, max_tokens=3 * 80 + 79),
         eager(tmp_path / "2", **fixed, max_tokens=80),

@@ -133,7 +133,7 @@ def test_what_another_version_of_the_loss_measured_may_not_be_named(moved):
 def test_what_another_version_of_the_loss_measured_is_neither_begun_from_nor_reused(tmp_path):
     bench = Bench(InMemoryStore(), tmp_path)
     other = replace(MADE_FROM, loss_version=LOSS_VERSION + 1)
-    few = {"num_trials": 5, "rungs": Rungs(), "sampler": "random"}
+    few = {"num_trials": 5, "rungs": Rungs(fractions=()), "sampler": "random"}
     bench.run("by the other", **few, made_from=other)
     assert not any(trial.reused_from for trial in bench.run("by ours", **few))
     assert all(trial.reused_from for trial in bench.run("by the other again", **few, made_from=other))

@@ -17,7 +17,7 @@ from nas.storage.memory import InMemoryStore
 from tests.contracts.test_reuse import MADE_FROM, Bench
 from tests.fakes import small_spec
 
-FEW = {"num_trials": 5, "rungs": Rungs(), "sampler": "random"}
+FEW = {"num_trials": 5, "rungs": Rungs(fractions=()), "sampler": "random"}
 SPEC = small_spec(**FEW)
 
 

@@ -259,7 +259,7 @@ def test_what_came_before_are_the_first_parents_of_nsga2(monkeypatch):
 
     monkeypatch.setattr(learned, "ask", listen)
     objective = Objective(cost="memory")
-    spec = small_spec(num_trials=16, rungs=Rungs(), sampler="nsga2", objective=objective)
+    spec = small_spec(num_trials=16, rungs=Rungs(fractions=()), sampler="nsga2", objective=objective)
     space, trials = search_space(spec), []
     origin = Origin(search_id="earlier", trial_number=0)
     priors = [
