@@ -34,7 +34,9 @@ def _module_documentation(name: str) -> str:
     """Docstrings of a module that has no source: of itself, its functions, its classes and their methods."""
     module = importlib.import_module(name)
     texts = [module.__doc__]
-    for member_name, member in sorted(vars(module).items()):
+    for member_name, found in sorted(vars(module).items()):
+        # Libraries replace hooks, such as ``sys.excepthook``; the interpreter keeps its own as ``sys.__excepthook__``.
+        member = getattr(module, f"__{member_name}__", found) if member_name.endswith("hook") else found
         # What belongs to another module may have been put there by a library of this process.
         if getattr(member, "__module__", None) != name or member_name.startswith("_"):
             continue

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from minitron.architecture import Architecture
-from nas import rungs
+from nas import limits, rungs
 from nas.clock import Clock
 from nas.comparisons import missing_baselines
 from nas.errors import StaleOrders
@@ -23,6 +23,7 @@ from nas.priors import prior_measurements
 from nas.promoting import left_to_promote, missing_promotions
 from nas.promotion import Promoted, Promotion
 from nas.proposer import next_number, propose
+from nas.ranking import ranking_of
 from nas.reuse import measured_before
 from nas.rungs import Schedule
 from nas.samplers.sampler import Hint
@@ -168,8 +169,8 @@ class SearchAgenda(Agenda):
 
     def expected_tokens(self, search: Search) -> int:
         """See Agenda."""
-        expected = rungs.expected_tokens(search.spec_by_now, self.schedule, len(self._space))
-        return expected - self._ledger.saved_tokens
+        saved = self._ledger.saved_tokens
+        return limits.expected_tokens(search.spec_by_now, self.schedule, len(self._space), saved=saved)
 
     def _proposal(self) -> Trial | None:
         # Read anew, so that what was enqueued before a proposal is tried before it.
@@ -233,6 +234,7 @@ class SearchAgenda(Agenda):
             self._ledger.losses,
             self.schedule,
             asked=self._spec.rungs,
+            ranking=ranking_of(self._spec.objective, trials.values()),
             more_to_come=self._more_to_come(),
         )
 
@@ -252,8 +254,10 @@ class SearchAgenda(Agenda):
 
         One that is enqueued takes the place of a proposal as long as there are any; after the last it is one more.
         """
-        num_trials = self.orders.num_trials or self._spec.num_trials
-        return len(self._ledger.searched) < min(num_trials, len(self._space)) or any(self._enqueued())
+        searched, num_feasible = self._ledger.searched, len(self._space)
+        return any(self._enqueued()) or limits.admit_another(
+            self._spec, self.orders, searched, self._ledger.losses, self.schedule, num_feasible=num_feasible
+        )
 
 
 class PromotionAgenda(Agenda):

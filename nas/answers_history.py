@@ -93,6 +93,7 @@ class FoundBeside:
 
     search: FoundSearch
     front: tuple[AnsweredTrial, ...]
+    costs: tuple[int, ...]
     curve: tuple[Point, ...]
     num_tokens: int
     compute_seconds: float
@@ -103,6 +104,7 @@ class FoundSideBySide:
     """Searches beside one another, in the order in which they were asked for."""
 
     searches: tuple[FoundBeside, ...]
+    cost: str
     differences: tuple[Difference, ...]
     incomparable: tuple[Incomparable, ...]
     """Empty where their losses may be compared."""
@@ -114,13 +116,16 @@ class FoundSideBySide:
             Beside(
                 view=each.search.view,
                 front=tuple(map(_plain, each.front)),
+                costs=each.costs,
                 curve=each.curve,
                 num_tokens=each.num_tokens,
                 compute_seconds=each.compute_seconds,
             )
             for each in self.searches
         )
-        return SideBySide(searches=searches, differences=self.differences, incomparable=self.incomparable)
+        return SideBySide(
+            searches=searches, cost=self.cost, differences=self.differences, incomparable=self.incomparable
+        )
 
 
 def _plain(trial: AnsweredTrial) -> Trial:

@@ -26,7 +26,11 @@ _ENDS = {
     TrialState.CANCELLED: "was cancelled",
 }
 _ORDERED = {"cancel": "cancelled", "kill": "killed", "pause": "paused", "resume": "resumed"}
-_LIMITS = {"num_trials": "{} trials in all", "max_parallel": "{} at a time"}
+_LIMITS = {
+    "num_trials": "{} trials in all",
+    "max_tokens": "{:,} tokens in all",
+    "max_parallel": "{} at a time",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +78,9 @@ def _of_order(event: Event) -> Happening:
     by = f" by {order['by']}" if order["by"] else ""
     match order["order"]:
         case "extend":
-            limits = (words.format(order[name]) for name, words in _LIMITS.items() if order[name] is not None)
+            limits = (
+                words.format(order[name]) for name, words in _LIMITS.items() if order.get(name) is not None
+            )
             text = f"limits changed{by}: {', '.join(limits)}"
         case "enqueue":
             text = f"{load(Architecture, order['architecture']).name} enqueued{by}"

@@ -59,20 +59,25 @@ def extend(
     search_id: SearchId,
     *,
     num_trials: Annotated[int | None, typer.Option(help="Architectures to try in all.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Training tokens of all these architectures together.")
+    ] = None,
     max_parallel: Annotated[int | None, typer.Option(help="Trials at a time.")] = None,
     as_json: Json = False,
     server: Server = None,
 ) -> None:
-    """Let a search try more or fewer architectures, or more or fewer at a time; its spec stays as it was asked."""
-    given = {"num_trials": num_trials, "max_parallel": max_parallel}
+    """Let a search try more or fewer architectures, on more or fewer tokens, or at a time; its spec stays as it was asked."""
+    given = {"num_trials": num_trials, "max_tokens": max_tokens, "max_parallel": max_parallel}
     limits = {name: value for name, value in given.items() if value is not None}
     if not limits:
-        raise InvalidOrder((("limits", "found nothing to change, allowed: --num-trials, --max-parallel"),))
+        allowed = "--num-trials, --max-tokens, --max-parallel"
+        raise InvalidOrder((("limits", f"found nothing to change, allowed: {allowed}"),))
     parse_limits(limits)
     with connected(server) as client:
         found = client.extend_search(search_id, **limits, by=_by())
     spec = found.spec_by_now
-    _print(found, f"{spec.num_trials} trials, {spec.max_parallel} at a time", as_json=as_json)
+    tokens = "" if spec.max_tokens is None else f", {spec.max_tokens:,} tokens"
+    _print(found, f"{spec.num_trials} trials{tokens}, {spec.max_parallel} at a time", as_json=as_json)
 
 
 @control.command()

@@ -42,11 +42,12 @@ class ControlCalls(Calls):
         search_id: SearchId,
         *,
         num_trials: int | None = None,
+        max_tokens: int | None = None,
         max_parallel: int | None = None,
         by: By = "",
     ) -> FoundSearch:
-        """Let a search try more or fewer architectures, or more or fewer at a time; None leaves a limit."""
-        limits = {"num_trials": num_trials, "max_parallel": max_parallel}
+        """Let a search try more or fewer architectures, on more or fewer tokens, or at a time; None leaves a limit."""
+        limits = {"num_trials": num_trials, "max_tokens": max_tokens, "max_parallel": max_parallel}
         return self._order(
             f"{search_id}:extend", by, {key: value for key, value in limits.items() if value is not None}
         )

@@ -57,10 +57,10 @@ class SearchControl:
         return self._give(search_id, Kill(), by)
 
     def extend(self, search_id: str, limits: Extend, *, by: str = "") -> Search:
-        """Let a search try more or fewer architectures, or more or fewer at a time; its spec stays as it was asked.
+        """Let a search try more or fewer architectures, on more or fewer tokens, or at a time; its spec stays as it was asked.
 
         Raises:
-            InvalidOrder: Fewer than it has proposed, or more than any search may.
+            InvalidOrder: Fewer than it has proposed or trained on, or more than any search may.
         """
         return self._give(search_id, limits, by)
 
@@ -117,7 +117,7 @@ def parse_limits(data: Any) -> Extend:
     """
     if isinstance(data, Mapping):
         fixed = [str(name) for name in data if name not in EXTENDABLE]
-        names = " and ".join(EXTENDABLE)
+        names = ", ".join(EXTENDABLE)
         if fixed:
             raise InvalidOrder(tuple((name, _FIXED.format(names=names, field=name)) for name in fixed))
     return Extend(**_whole_numbers(data, EXTENDABLE, "limits"))

@@ -22,10 +22,11 @@ from minitron.costs import (
 )
 from minitron.errors import InvalidRecipe
 from minitron.recipe import State, TrainingRecipe
-from nas import rungs
+from nas import limits, rungs
 from nas.axes import AxisName, Sizes
 from nas.budget import CostName, Span
 from nas.rates import Rate, is_teacher_live
+from nas.reusable import Reusable
 from nas.search import SearchSpec
 from nas.space import SearchSpace
 
@@ -96,6 +97,8 @@ class Estimate:
     hours: float | None
     promotion: "PromotionEstimate | None" = None
     """Of the best students, after all of the above and counted in none of it; None where none are promoted."""
+    reusable: Reusable | None = None
+    """What was measured before; None where the spec has everything trained."""
     unchecked: tuple[str, ...] = ()
     """What could not be looked at, and why."""
 
@@ -151,16 +154,15 @@ class _Costing:
 
     def estimate(self, rate: Rate | None) -> Estimate:
         spec = self._spec
-        num_trials = min(spec.num_trials, len(self._space))
+        num_trials = limits.expected_trials(spec, self._schedule, len(self._space))
         num_baselines = spec.comparisons.random_architectures + spec.comparisons.random_indices
-        num_tokens = rungs.expected_tokens(spec, self._schedule, len(self._space))
+        num_tokens = limits.expected_tokens(spec, self._schedule, len(self._space))
         work = [self._trial_flops(shape) for shape in self._sample]
         preparation = self._preparation_flops()
         # A trial that stops at a rung does a part of the work of one that does not.
         trials = round(fmean(work) * num_tokens / self._schedule.num_tokens)
-        cache = spec.distillation.cache_bytes(
-            num_tokens=self._schedule.num_tokens, hidden_size=self._parent.hidden_size
-        )
+        whole, hidden = self._schedule.num_tokens, self._parent.hidden_size
+        cache = spec.distillation.cache_bytes(num_tokens=whole, hidden_size=hidden)
         answers = 0 if self._is_live else cache
         trial = self._trial(work, rate)
         at_once = min(spec.max_parallel, num_trials + num_baselines)
@@ -168,9 +170,7 @@ class _Costing:
         seconds = (preparation + each_process) / rate.flops_per_second if rate else None
         return Estimate(
             num_feasible=len(self._space),
-            parameters=Span(
-                least=self._space.smallest.parameter_count, most=self._space.largest.parameter_count
-            ),
+            parameters=_span(each.parameter_count for each in (self._space.smallest, self._space.largest)),
             sizes=self._space.sizes,
             costs={name: span for name, span in self._space.spans.items() if name != "parameters"},
             num_trials=num_trials,

@@ -57,6 +57,7 @@ def estimate_rows(found: Estimate) -> list[Row]:
         ("trial: student", _span(trial.student_bytes, wording.in_bytes)),
         ("search: trials", f"{found.num_trials} and {found.num_baselines} baselines"),
         ("search: tokens", f"about {wording.count(found.num_tokens)}"),
+        *([("search: measured before", _reuse(found))] if found.reusable else []),
         (
             "search: work",
             f"about {wording.work(found.flops)}, {wording.work(found.preparation_flops)} of it to prepare",
@@ -92,6 +93,17 @@ def _promotion_rows(found: PromotionEstimate) -> list[Row]:
         f"{wording.in_bytes(found.disk_bytes)} of disk, answers: {answers}"
     )
     return [("promotion: tokens", tokens), ("promotion: cost", cost)]
+
+
+def _reuse(found: Estimate) -> str:
+    assert found.reusable is not None
+    known, tokens = found.reusable.num_known, found.trial.num_tokens
+    if not known:
+        return "none of the architectures that fit"
+    return (
+        f"{known:,} of the architectures that fit, each saves {tokens:,} tokens if it is proposed: at most "
+        f"{wording.count(found.reusable.most_tokens)}, while parent and data are as they were"
+    )
 
 
 def _span(span: Span | Sizes, words: "wording.Words") -> str:

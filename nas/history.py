@@ -62,12 +62,15 @@ def keys_of(
         *([_without(asdict(promotion), "top_k")] if promotion else []),
     ]
     recipe = _digest("recipe", asked)
+    content = _without(asdict(artifacts), "loss_version") if artifacts else None
+    # Of the first version nothing is said, as before there were any: what was measured then keeps its keys.
+    version = [artifacts.loss_version] if artifacts and artifacts.loss_version > 1 else []
     is_known = artifacts is not None and role.tells_of_architecture
     return Keys(
         parent=_digest("parent", artifacts.parent if artifacts else [spec.parent]),
-        data=_digest("data", asdict(spec.data), artifacts.validation if artifacts else None),
+        data=_digest("data", asdict(spec.data), artifacts.validation if artifacts else None, *version),
         recipe=recipe,
-        reuse=_digest("reuse", KEY_VERSION, recipe, asdict(artifacts)) if artifacts and is_known else None,
+        reuse=_digest("reuse", KEY_VERSION, recipe, content, *version) if artifacts and is_known else None,
     )
 
 

@@ -8,10 +8,12 @@ from minitron.architecture import Architecture
 from minitron.errors import MinitronError
 from nas.comparisons import random_draws
 from nas.frontier import Comparison, compare
+from nas.limits import expected_trials
 from nas.promoting import planned_promotions
+from nas.rungs import schedule
 from nas.search import Search, SearchSpec
 from nas.space import search_space
-from nas.standing import TrialRecord
+from nas.standing import SearchView, TrialRecord
 from nas.trial import Trial, TrialRole, TrialState
 
 LAST = (TrialState.FAILED, TrialState.CANCELLED)
@@ -75,11 +77,12 @@ def comparison_of(search: Search, trials: Sequence[Trial]) -> Comparison | None:
     return compare(search, draws, trials)
 
 
-def num_planned(search: Search) -> int:
-    """Return how many trials a search will have at its end; a draw tried already is no trial of its own."""
-    spec = search.spec_by_now
+def num_planned(view: SearchView) -> int:
+    """Return about how many trials a search will have at its end; a draw tried already is no trial of its own."""
+    spec = view.search.spec_by_now
     baselines = spec.comparisons.random_architectures + spec.comparisons.random_indices
-    return min(spec.num_trials, search.num_feasible) + baselines + len(planned_promotions(search))
+    planned = expected_trials(spec, schedule(spec), view.search.num_feasible) + baselines
+    return max(planned + len(planned_promotions(view.search)), sum(view.counts.values()))
 
 
 @lru_cache(maxsize=512)

@@ -15,7 +15,7 @@ MAX_ENQUEUED = 100
 """Architectures at a time that are enqueued and not tried yet."""
 MAX_PROMOTED = 100
 """Promotions that may be ordered of one search."""
-EXTENDABLE = ("num_trials", "max_parallel")
+EXTENDABLE = ("num_trials", "max_tokens", "max_parallel")
 """Fields of a spec that may be changed later: none of them changes what a trial is."""
 
 
@@ -38,7 +38,8 @@ class Orders:
     killed_by: str = ""
     """Who ended it so; empty: not known."""
     num_trials: int | None = None
-    """This and the next in place of the spec's, which stays as it was asked."""
+    """This and the next two in place of the spec's, which stays as it was asked."""
+    max_tokens: int | None = None
     max_parallel: int | None = None
     enqueued: tuple[Enqueued, ...] = ()
     """In the order to be tried; those that were tried since are dropped when others are added."""
@@ -79,6 +80,7 @@ class Extend:
     """Other limits than the spec's; None leaves one as it is."""
 
     num_trials: int | None = None
+    max_tokens: int | None = None
     max_parallel: int | None = None
 
 

@@ -13,19 +13,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from minitron.architecture import Architecture
+from minitron.loss_version import LOSS_VERSION
 from nas.axes import AXIS_NAMES, AxisName
 from nas.earlier import Prior
-from nas.errors import InvalidSpec, NotFound
 from nas.history import HistoryFilter, HistoryOrder, Measured, keys_of
+from nas.limits import expected_trials
 from nas.listing import SearchFilter
-from nas.search import Search, SearchSpec
+from nas.rungs import schedule
+from nas.search import Search
 from nas.space import SearchSpace
 from nas.storage.store import SearchStore
 from nas.trial import Origin
 
 MOST_PRIORS = 50
 """Of one search, and never more than it has trials, so that what it measures itself soon outweighs them."""
-WARMED = ("tpe",)
+WARMED = ("tpe", "nsga2")
 """Samplers that begin from earlier measurements; what others propose does not depend on them."""
 MOST_READ = 1000
 """The latest measurements of a parent, or of each search that is named, that are looked at."""
@@ -52,14 +54,16 @@ def prior_measurements(search: Search, space: SearchSpace, store: SearchStore) -
         for entry in store.history.measurements(which, order=HistoryOrder.NEWEST, limit=MOST_READ)
     ]
     choices = {name: frozenset(space.choices(name)) for name in AXIS_NAMES}
+    by_ours = _measured_alike(entries, store)
     usable = [
         each
         for each in entries
-        if each.search_id != search.id
+        if each.search_id in by_ours
+        and each.search_id != search.id
         and each.role.tells_of_architecture
         and _is_on_axes(each.architecture, space, choices)
     ]
-    limit = min(MOST_PRIORS, search.spec.num_trials)
+    limit = min(MOST_PRIORS, expected_trials(search.spec, schedule(search.spec), len(space)))
     taken: dict[Architecture, Prior] = {}
     for group in sorted(
         _alike(usable), key=lambda each: (each.recipe != ours.recipe, each.data != ours.data)
@@ -72,32 +76,10 @@ def prior_measurements(search: Search, space: SearchSpace, store: SearchStore) -
     return tuple(taken.values())
 
 
-def require_sources(spec: SearchSpec, store: SearchStore, workspaces: Collection[str] | None) -> None:
-    """Refuse a spec that wants to begin from searches that can tell it nothing.
-
-    Args:
-        spec: As it is to be stored, its parent resolved.
-        store: Where the searches are.
-        workspaces: Those whose searches may be named; None: all.
-
-    Raises:
-        InvalidSpec: There is no such search in these workspaces, it is of another parent, or the sampler begins from none.
-    """
-    problems = []
-    if spec.history.warm_start_from and spec.sampler not in WARMED:
-        problems.append(f"found searches, allowed with sampler: {spec.sampler}, which begins from none: none")
-    for search_id in spec.history.warm_start_from:
-        try:
-            search = store.get_search(search_id)
-        except NotFound:
-            search = None
-        if search is None or (workspaces is not None and search.workspace not in workspaces):
-            problems.append(f"found {search_id}, allowed: searches of the same workspace")
-        elif search.spec.parent != spec.parent:
-            found = f"found {search_id}, a search of {search.spec.parent}"
-            problems.append(f"{found}, allowed: searches of the same parent, {spec.parent}")
-    if problems:
-        raise InvalidSpec(tuple(("history.warm_start_from", problem) for problem in problems))
+def _measured_alike(entries: Iterable[Measured], store: SearchStore) -> set[str]:
+    """Return the searches of some measurements whose losses are of the version that is measured now."""
+    made_from = {each: store.get_search(each).made_from for each in {each.search_id for each in entries}}
+    return {each for each, found in made_from.items() if found is None or found.loss_version == LOSS_VERSION}
 
 
 def told_losses(

@@ -8,6 +8,8 @@ from random import Random
 
 from minitron.architecture import Architecture
 from nas.earlier import Prior
+from nas.limits import expected_trials
+from nas.rungs import schedule
 from nas.samplers.learned import Nsga2, Tpe
 from nas.samplers.ordered import Alternating, Exhaustive, NearestBudget
 from nas.samplers.sampler import Draws, Hint, Past, Sampler
@@ -36,11 +38,15 @@ def propose(
     The same trials, points, priors and hint give the same answer.
     """
     random = Random(f"proposal {spec.seed} {next_number(trials)}")  # noqa: S311 - repeatable, no secret
-    return sampler_of(spec, hint).propose(space, Past.of(trials, points, priors), random)
+    sampler = sampler_of(spec, expected_trials(spec, schedule(spec), len(space)), hint)
+    return sampler.propose(space, Past.of(trials, points, priors), random)
 
 
-def sampler_of(spec: SearchSpec, hint: Hint | None = None) -> Sampler:
-    """Return the sampler of a spec; ``hint`` says what looks promising before anything is measured."""
+def sampler_of(spec: SearchSpec, num_trials: int, hint: Hint | None) -> Sampler:
+    """Return the sampler of a spec; ``hint`` says what looks promising before anything is measured.
+
+    ``num_trials`` are about those that there will be: tokens may allow fewer than the spec does.
+    """
     match spec.sampler:
         case "random":
             return Draws()
@@ -49,10 +55,10 @@ def sampler_of(spec: SearchSpec, hint: Hint | None = None) -> Sampler:
         case "nearest-budget":
             return NearestBudget()
         case "tpe":
-            return Tpe(num_trials=spec.num_trials, start=_start(spec, hint))
+            return Tpe(num_trials=num_trials, start=_start(spec, hint))
         case "nsga2":
             assert spec.objective is not None, "a spec without one is refused"
-            return Nsga2(num_trials=spec.num_trials, objective=spec.objective, start=Draws(hint=hint))
+            return Nsga2(num_trials=num_trials, objective=spec.objective, start=Draws(hint=hint))
 
 
 def _start(spec: SearchSpec, hint: Hint | None) -> Sampler:

@@ -42,6 +42,8 @@ class ReportedTrial:
     """On the searched axes."""
     num_parameters: int
     """As the budget counts them."""
+    cost: int
+    """What the search weighs against the loss: parameters unless it says otherwise; see ``SearchReport.cost``."""
     rank: int | None
     """1 is the best; only completed trials of the search compete."""
     loss_before: float | None
@@ -76,6 +78,8 @@ class SearchReport:
     """What a student may cost, in words."""
     max_parameters: int | None
     counting: Counting
+    cost: str
+    """What the search weighs against the loss, in words."""
     axes: tuple[str, ...]
     """Those that are searched."""
     sampler: str
@@ -94,7 +98,7 @@ class SearchReport:
     comparison: Comparison | None
     """The best beside the baselines."""
     front: tuple[ReportedTrial, ...]
-    """Completed trials that no smaller or equal one beats, from small to large."""
+    """Completed trials that none of lower or equal cost beats, from low cost to high."""
     trials: tuple[ReportedTrial, ...]
     """At most MOST_TRIALS, those that lead first."""
     curves: tuple[Curve, ...]
@@ -144,6 +148,7 @@ def search_report(
         budget=wording.budget(search.budget),
         max_parameters=spec.budget.max_parameters,
         counting=spec.budget.counting,
+        cost=spec.objective.words if spec.objective else wording.COUNTED[spec.budget.counting],
         axes=tuple(_searched(search)),
         sampler=spec.sampler,
         seed=spec.seed,
@@ -154,7 +159,7 @@ def search_report(
         best=best,
         gap_closed=view.gap_closed,
         comparison=comparison,
-        front=tuple(told[trial.number] for trial in pareto_front(trials)),
+        front=tuple(told[trial.number] for trial in pareto_front(trials, spec.objective)),
         trials=tuple(told.values())[:MOST_TRIALS],
         curves=tuple(
             curve(trial, points[trial.number], MOST_CURVE_POINTS)
@@ -174,13 +179,15 @@ def _searched(search: Search) -> list[str]:
 
 def _told(search: Search, line: Line) -> ReportedTrial:
     trial: Trial = line.record.trial
+    budget, objective = search.spec.budget, search.spec.objective
     return ReportedTrial(
         number=trial.number,
         architecture=trial.architecture.name,
         role=trial.role,
         state=trial.state,
         sizes={name: getattr(trial.architecture, name) for name in _searched(search)},
-        num_parameters=search.spec.budget.count(trial.architecture),
+        num_parameters=budget.count(trial.architecture),
+        cost=objective.of(trial.architecture) if objective else budget.count(trial.architecture),
         rank=line.rank,
         loss_before=line.loss_before,
         loss=line.loss,

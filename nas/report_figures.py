@@ -52,10 +52,10 @@ def _front(report: SearchReport) -> Figure:
     data: list[Options] = [
         {
             "type": "scatter", "mode": "markers", "name": kind, "marker": {**marker, "line": {"width": 1.5}},
-            "x": [trial.num_parameters for trial in own],
+            "x": [trial.cost for trial in own],
             "y": [trial.loss for trial in own],
             "text": [label(trial) for trial in own],
-            "hovertemplate": "%{text}<br>loss %{y:.4f}, %{x:,} parameters<extra></extra>",
+            "hovertemplate": f"%{{text}}<br>loss %{{y:.4f}}, %{{x:,}} {report.cost}<extra></extra>",
         }
         for kind, marker in KINDS.items()
         if (own := [trial for trial in drawn if kind_of(trial) == kind])
@@ -63,35 +63,35 @@ def _front(report: SearchReport) -> Figure:
     if len(report.front) > 1:
         data.insert(0, {
             "type": "scatter", "mode": "lines", "name": "Pareto front", "hoverinfo": "skip",
-            "x": [trial.num_parameters for trial in report.front], "y": [trial.loss for trial in report.front],
+            "x": [trial.cost for trial in report.front], "y": [trial.loss for trial in report.front],
             "line": {"shape": "hv", "color": GREEN, "width": 1.5},
         })  # fmt: skip
     shapes, notes = [], []
-    if report.max_parameters is not None:
+    is_budgeted = report.cost == wording.COUNTED[report.counting]
+    if is_budgeted and report.max_parameters is not None:
         shapes.append(line("x", report.max_parameters, RED))
         notes.append(note(x=report.max_parameters, text="budget", color=RED, xanchor="right"))
     if report.parent_loss is not None:
         shapes.append(line("y", report.parent_loss, INK))
         text = f"parent, {wording.count(report.parent_parameters)} parameters"
         notes.append(note(y=report.parent_loss, text=text, color=INK))
-    counting = "parameters" if report.counting == "total" else "parameters outside the embeddings"
     best = report.best
     caption = (
         f"{trials_words(len(report.front))} on the front; the best, trial {best.number}, loses "
-        f"{wording.loss(best.loss)} at {wording.count(best.num_parameters)} parameters."
+        f"{wording.loss(best.loss)} at {wording.count(best.cost)} {report.cost}."
         if best
         else "No trial has been trained to the end yet."
     )
     return Figure(
         name="front",
-        title="Loss against size",
-        reading="Each mark is a student: lower is better, further left is smaller; hollow marks were measured after "
-        "fewer tokens and look worse for that. The step line is the front, students that no smaller one beats.",
+        title=f"Loss against {report.cost}",
+        reading="Each mark is a student: lower is better, further left costs less; hollow marks were measured after "
+        "fewer tokens and look worse for that. The step line is the front, students that none beats at the same cost or less.",
         caption=f"{caption} {_left_out(len(report.trials), report)}".rstrip(),
         table=trials_table(report),
         data=data,
         layout={
-            "xaxis": axis(counting, exponentformat="B"),
+            "xaxis": axis(report.cost, exponentformat="B"),
             "yaxis": axis("held-out loss, nats per token"),
             "shapes": shapes,
             "annotations": notes,

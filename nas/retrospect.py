@@ -17,6 +17,7 @@ from nas.history import EVERYTHING, Entry, HistoryFilter, HistoryOrder, ParentSu
 from nas.leaderboard import comparison_of
 from nas.listing import EVERY_SEARCH, SearchFilter, place_of
 from nas.report import SearchReport, search_report
+from nas.sampling import shared
 from nas.series import Series, curve, furthest
 from nas.side_by_side import MOST_SEARCHES, SideBySide, beside, side_by_side
 from nas.standing import SearchView, TrialRecord, records_of
@@ -67,7 +68,10 @@ class Retrospect(ABC):
         distinct = tuple(dict.fromkeys(search_ids))
         if not 1 <= len(distinct) <= MOST_SEARCHES:
             raise InvalidRequest("search", f"found {len(distinct)}, allowed: 1 to {MOST_SEARCHES}")
-        return side_by_side([beside(self.get(each), self.trials(each)) for each in distinct])
+        views = [self.get(each) for each in distinct]
+        objective = shared(view.search.spec.objective for view in views)
+        found = [beside(view, self.trials(view.search.id), objective) for view in views]
+        return side_by_side(found, objective)
 
     def front(self, search_id: str) -> tuple[Trial, ...]:
         """Return the completed trials of a search that none of lower or equal cost beats, from low cost to high.

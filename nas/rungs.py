@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nas.confidence import ASSUMED, Losses, agreement_with_later, share_advancing
+from nas.ranking import Ranking, by_loss
 from nas.search import Rungs, SearchSpec
 from nas.storage.store import TrialPoint
 from nas.trial import Trial, TrialRole, TrialState
@@ -62,13 +63,19 @@ def losses_by_trial(points: Iterable[TrialPoint]) -> dict[int, dict[int, float]]
 
 
 def decide(
-    trials: Sequence[Trial], losses: Losses, schedule: Schedule, *, asked: Rungs, more_to_come: bool
+    trials: Sequence[Trial],
+    losses: Losses,
+    schedule: Schedule,
+    *,
+    asked: Rungs,
+    more_to_come: bool,
+    ranking: Ranking = by_loss,
 ) -> Decisions:
     """Return which waiting trials advance and which stop.
 
     At each rung but the last, the best of all trials measured there advance, as many as ``shares`` says, as soon as
     they are among them. Once no other trial can reach a rung, at least one advances from it and those left
-    waiting there stop. ``more_to_come``: whether further trials will be proposed.
+    waiting there stop. ``more_to_come``: whether further trials will be proposed; ``ranking``: who is better than whom.
     """
     searched = {trial.number: trial for trial in trials if trial.role is TrialRole.SEARCH}
     advance: set[int] = set()
@@ -76,8 +83,10 @@ def decide(
     keeps = shares(trials, losses, schedule, asked)
     is_closed = not more_to_come
     for rung, num_tokens in enumerate(schedule.rungs[:-1]):
-        measured = [number for number in searched if num_tokens in losses.get(number, {})]
-        ranked = sorted(measured, key=lambda number: (losses[number][num_tokens], number))
+        measured = {
+            number: losses[number][num_tokens] for number in searched if num_tokens in losses.get(number, {})
+        }
+        ranked = ranking(measured)
         waiting = [
             number
             for number in ranked
@@ -130,17 +139,6 @@ def assumed_share(asked: Rungs) -> float:
 def num_advancing(num_measured: int, keep: float) -> int:
     """Return how many of the trials measured at a rung advance from it."""
     return _floor(num_measured * keep)
-
-
-def expected_tokens(spec: SearchSpec, schedule: Schedule, num_feasible: int) -> int:
-    """Return about how many tokens a search trains on, baselines included."""
-    num_trials = min(spec.num_trials, num_feasible)
-    num_baselines = spec.comparisons.random_architectures + spec.comparisons.random_indices
-    total = num_baselines * schedule.num_tokens
-    for before, num_tokens in zip((0, *schedule.rungs), schedule.rungs, strict=False):
-        total += num_trials * (num_tokens - before)
-        num_trials = max(1, _floor(num_trials * assumed_share(spec.rungs)))
-    return total
 
 
 def _rung(fraction: float, num_steps: int) -> int:

@@ -1,6 +1,6 @@
 """What a spec says of how its architectures are chosen. Values only; ``nas.samplers`` does it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,15 +78,21 @@ class Objective:
                 return f"floating-point operations a token, {self.context:,} tokens of context"
 
 
+def shared(objectives: Iterable[Objective | None]) -> Objective | None:
+    """Return the objective that all weigh; None where there is none, or not the same."""
+    found = set(objectives)
+    return found.pop() if len(found) == 1 else None
+
+
+def weighed_words(objective: Objective | None) -> str:
+    """Return what stands against the loss, for people: parameters, unless something else is weighed."""
+    return objective.words if objective else "parameters"
+
+
 def not_sampled(
-    sampler: SamplerName,
-    order: Order,
-    objective: Objective | None,
-    prior: PriorName,
-    *,
-    fractions: Sequence[float],
+    sampler: SamplerName, order: Order, objective: Objective | None, prior: PriorName
 ) -> list[tuple[str, str]]:
-    """Return what a sampler cannot do of what is asked, as pairs of field and reason; ``fractions`` are the rungs'."""
+    """Return what a sampler cannot do of what is asked, as pairs of field and reason."""
     problems = []
     if sampler == "nsga2" and objective is None:
         reason = "found none, allowed with sampler nsga2: a cost, such as {cost: parameters}"
@@ -96,12 +102,6 @@ def not_sampled(
             f"found {{cost: {objective.cost}}}, allowed with sampler {sampler}: none; only nsga2 weighs two"
         )
         problems.append(("objective", reason))
-    if sampler == "nsga2" and fractions:
-        reason = (
-            f"found {list(fractions)}, allowed with sampler nsga2: none; "
-            "rungs compare by loss alone and would stop what costs little"
-        )
-        problems.append(("rungs.fractions", reason))
     if sampler != "exhaustive" and order != "space":
         reason = f"found {order}, allowed with sampler {sampler}: space; only exhaustive has an order"
         problems.append(("order", reason))

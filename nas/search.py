@@ -37,6 +37,7 @@ SPEC_VERSION = 1
 MAX_NAME_LENGTH = 200
 MOST = {"num_points": 1000, "num_trials": 100_000, "max_parallel": 10_000, "max_attempts": 1000}
 """Far more than anyone needs: where a search stands is counted again and again, also for searches to come."""
+MOST_TOKENS = 10**15
 MOST_BASELINES = 1000
 
 
@@ -111,13 +112,16 @@ class SearchSpec:
     num_points: int = 4
     """Held-out evaluations on the way to the last rung, evenly spaced in tokens, the last included."""
     num_trials: int = 60
+    max_tokens: int | None = None
+    """Training tokens of all trials together, at which no further one is proposed; those that have begun are finished.
+    Reused trials and baselines do not count. None: ``num_trials`` alone limits."""
     max_parallel: int = 2
     rungs: Rungs = field(default_factory=Rungs)
     sampler: SamplerName = "tpe"
     order: Order = "space"
     """In which ``exhaustive`` goes: from small sizes to large ones, or shuffled by the seed."""
     objective: Objective | None = None
-    """What ``nsga2`` weighs against the loss. The winner is the trial of lowest loss in any case."""
+    """What ``nsga2`` weighs against the loss, also where trials are compared at rungs. The winner is the trial of lowest loss in any case."""
     prior: PriorName = "budget"
     """What picks the first trials of samplers that learn, before they have anything to learn from."""
     resources: Resources = field(default_factory=Resources)
@@ -135,15 +139,17 @@ class SearchSpec:
             for name, most in MOST.items()
             if not 1 <= getattr(self, name) <= most
         ]
+        least = self._tokens_of_one
+        if self.max_tokens is not None and not least <= self.max_tokens <= MOST_TOKENS:
+            allowed = f"{least}, which one trial needs, to {MOST_TOKENS}"
+            problems.append(("max_tokens", f"found {self.max_tokens}, allowed: {allowed}"))
         if len(self.name) > MAX_NAME_LENGTH:
             problems.append(
                 ("name", f"found {len(self.name)} characters, allowed: at most {MAX_NAME_LENGTH}")
             )
         if self.checkpoint_seconds <= 0:
             problems.append(("checkpoint_seconds", f"found {self.checkpoint_seconds}, allowed: above 0"))
-        problems += not_sampled(
-            self.sampler, self.order, self.objective, self.prior, fractions=self.rungs.fractions
-        )
+        problems += not_sampled(self.sampler, self.order, self.objective, self.prior)
         if self.correction is not None:
             try:
                 self.correction.training(self.training)
@@ -157,6 +163,12 @@ class SearchSpec:
         if problems:
             raise InvalidSpec(tuple(problems))
 
+    @property
+    def _tokens_of_one(self) -> int:
+        """Tokens of a whole training."""
+        length = self.data.sequence_length
+        return self.training.num_steps(length) * self.training.blocks_per_step(length) * length
+
     def promoted_by(self, promotion: Promotion) -> "SearchSpec":
         """Return the spec by which promotions are run: one of trials that are trained to the end, each by itself.
 
@@ -169,6 +181,7 @@ class SearchSpec:
             resources=promotion.resources or self.resources,
             num_points=promotion.num_points,
             num_trials=promotion.top_k,
+            max_tokens=None,
             rungs=Rungs(fractions=()),
             comparisons=Comparisons(),
             correction=None,
@@ -240,6 +253,8 @@ class Artifacts:
     """Importance, and how it was measured."""
     teacher: str
     """What the teacher answers, in which form and precision."""
+    loss_version: int = 1
+    """By which version of the held-out loss they are measured; see ``minitron.loss_version``."""
 
 
 LEAST_TO_WEIGH = 8
@@ -329,7 +344,7 @@ class Search:
         """Return this search in another state; one that had ended remembers how.
 
         Raises:
-            Conflict: The move is not in ``LEGAL_MOVES``.
+            Conflict: The move is not in ``LEGAL_MOVES``, or its losses would not compare with those that it has.
         """
         ends_again = state is self.ended_as and not self.state.is_final
         if state not in LEGAL_MOVES[self.state] and not ends_again:
@@ -337,6 +352,12 @@ class Search:
         if self.state.is_final:
             again = {"ended_as": self.state, "cancel_requested": False, "finished_at": None}
             changes = again | changes
+        made_from = changes.get("made_from")
+        if made_from and self.made_from and made_from.loss_version != self.made_from.loss_version:
+            raise Conflict(
+                f"search {self.id}: was measured by version {self.made_from.loss_version} of the held-out loss and "
+                f"cannot go on by version {made_from.loss_version}; allowed: nas clone {self.id}"
+            )
         if state is SearchState.PREPARING:
             changes["started_at"] = self.started_at or at
         if state.is_final:

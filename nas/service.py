@@ -16,6 +16,7 @@ from nas.accounts import DEFAULT_WORKSPACE, LOCAL
 from nas.admission import admitted, planned, resolved
 from nas.authentication import Authentication
 from nas.clock import Clock, utc_now
+from nas.compatible import require_sources
 from nas.confinement import EVERYWHERE, Confinement
 from nas.control import SearchControl
 from nas.disk import tree_bytes
@@ -40,9 +41,9 @@ from nas.mlflow_links import MlflowLinks
 from nas.parent import architecture_of
 from nas.patch import patched_spec
 from nas.people import People
-from nas.priors import require_sources
 from nas.rates import Rate, measured_rate
 from nas.retrospect import Retrospect
+from nas.reusable import reusable
 from nas.search import MOST, Event, Search, SearchSpec, SearchState
 from nas.standing import SearchView, TrialRecord, records_of, view_of, with_waits
 from nas.storage.store import RequestKey, SearchStore
@@ -180,7 +181,8 @@ class SearchService(Retrospect):
         stated = flops_per_second or self._device_flops
         rate = Rate(flops_per_second=stated, source="as stated") if stated else None
         found = estimate(spec, space, rate=rate or self._measured_rate(spec, workspaces))
-        return replace(found, unchecked=unchecked)
+        known = reusable(spec, space, self._store, workspaces)
+        return replace(found, unchecked=unchecked, reusable=known)
 
     def _measured_rate(self, spec: SearchSpec, workspaces: Collection[str] | None) -> Rate | None:
         """Return what trials of these workspaces with these resources computed a second: of the same parent, else of any."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from nas.frontier import pareto_front
 from nas.rungs import schedule
+from nas.sampling import Objective, weighed_words
 from nas.search import SearchSpec
 from nas.spec import dump
 from nas.standing import SearchView, TrialRecord
@@ -18,7 +19,7 @@ MOST_SEARCHES = 8
 SHOWN_ELSEWHERE = ("name", "parent_config")
 """Fields of a spec that are no difference: what a search is called, and what follows from its parent."""
 
-Reason = Literal["parent", "data", "tokens"]
+Reason = Literal["parent", "loss", "data", "tokens"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,9 @@ class Beside:
 
     view: SearchView
     front: tuple[Trial, ...]
-    """Completed trials that no smaller or equal one beats, from small to large."""
+    """Completed trials that none of lower or equal cost beats, from low cost to high."""
+    costs: tuple[int, ...]
+    """Of each of the front: what all searches weigh against the loss, parameters where they do not weigh the same."""
     curve: tuple[Point, ...]
     """Of the best trial, by tokens."""
     num_tokens: int
@@ -62,28 +65,37 @@ class SideBySide:
     """Searches in the order in which they were asked for."""
 
     searches: tuple[Beside, ...]
+    cost: str
+    """What their fronts weigh against the loss, in words."""
     differences: tuple[Difference, ...]
     """In the order of the spec's fields."""
     incomparable: tuple[Incomparable, ...]
     """Empty where the losses may be compared."""
 
 
-def beside(view: SearchView, records: Sequence[TrialRecord]) -> Beside:
-    """Return what is shown of one search."""
+def beside(view: SearchView, records: Sequence[TrialRecord], objective: Objective | None = None) -> Beside:
+    """Return what is shown of one search; ``objective`` is what it weighs as all beside it do."""
     best = view.best.number if view.best else None
+    front = pareto_front([record.trial for record in records], objective)
     return Beside(
         view=view,
-        front=pareto_front([record.trial for record in records]),
+        front=front,
+        costs=tuple(
+            objective.of(trial.architecture) if objective else trial.measurement.num_parameters
+            for trial in front
+            if trial.measurement
+        ),
         curve=next((record.points for record in records if record.trial.number == best), ()),
         num_tokens=schedule(view.search.spec).num_tokens,
         compute_seconds=sum(_seconds(record) for record in records),
     )
 
 
-def side_by_side(searches: Sequence[Beside]) -> SideBySide:
-    """Return searches beside one another."""
+def side_by_side(searches: Sequence[Beside], objective: Objective | None = None) -> SideBySide:
+    """Return searches beside one another; ``objective`` is what all of them weigh."""
     return SideBySide(
         searches=tuple(searches),
+        cost=weighed_words(objective),
         differences=differences([each.view.search.spec for each in searches]),
         incomparable=tuple(_incomparable(searches)),
     )
@@ -120,6 +132,12 @@ def _incomparable(searches: Sequence[Beside]) -> Iterator[Incomparable]:
             reason="parent",
             message="The parents differ: losses tell how good each student is, not which search did better.",
             values=tuple(names),
+        )
+    if is_known and _differ([each.loss_version for each in made_from]):
+        yield Incomparable(
+            reason="loss",
+            message="Their losses were measured by different versions of this service, which tell different numbers.",
+            values=tuple(f"version {each.loss_version}" for each in made_from),
         )
     if _differ([each.validation for each in made_from] if is_known else [each.spec.data for each in found]):
         yield Incomparable(

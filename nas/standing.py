@@ -7,9 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from math import floor
 
 from nas.frontier import gap_closed
 from nas.promoting import planned_promotions
+from nas.ranking import ranking_of
 from nas.rungs import Schedule, assumed_share, losses_by_trial, schedule, shares
 from nas.search import Search, SearchSpec
 from nas.storage.store import TrialPoint
@@ -81,10 +83,11 @@ def with_waits(
     records: Iterable[TrialRecord], spec: SearchSpec, trials: Sequence[Trial], points: Iterable[TrialPoint]
 ) -> list[TrialRecord]:
     """Return records that say why their trials wait, told from all trials and points of their search."""
-    losses, plan = losses_by_trial(points), schedule(spec)
+    losses, plan, ranking = losses_by_trial(points), schedule(spec), ranking_of(spec.objective, trials)
     keeps = shares(trials, losses, plan, spec.rungs)
     return [
-        replace(record, waiting=trial_waits(record.trial, trials, losses, plan, keeps)) for record in records
+        replace(record, waiting=trial_waits(record.trial, trials, losses, plan, keeps, ranking=ranking))
+        for record in records
     ]
 
 
@@ -126,27 +129,32 @@ def _ahead(search: Search, groups: Iterable[TrialGroup]) -> _Ahead:
     if search.state.is_final:
         return _Ahead(num_trials=0, num_tokens=0.0)
     spec, plan = search.spec_by_now, schedule(search.spec)
-    num_trials, num_tokens = 0, 0.0
+    num_trials, num_tokens, begun = 0, 0.0, 0.0
     roles: Counter[TrialRole] = Counter()
     promoted = _promoted_plans(search)
     for group in groups:
         roles[group.role] += group.size
+        is_searched = group.role is TrialRole.SEARCH
+        to_go = 0.0
         if not group.state.is_final:
-            keep = assumed_share(spec.rungs) if group.role is TrialRole.SEARCH else 1.0
+            keep = assumed_share(spec.rungs) if is_searched else 1.0
             own = promoted[0] if promoted and group.role is TrialRole.PROMOTION else plan
+            to_go = _to_the_end(own, group.num_tokens, keep)
             num_trials += group.size
-            num_tokens += group.size * _to_the_end(own, group.num_tokens, keep)
+        num_tokens += group.size * to_go
+        begun += group.size * (group.num_tokens + to_go) * is_searched
     promotions_to_come = promoted[roles.pop(TrialRole.PROMOTION, 0) :]
     num_tokens += sum(own.num_tokens for own in promotions_to_come)
     num_trials += len(promotions_to_come)
     if search.ended_as is not None:
         return _Ahead(num_trials=num_trials, num_tokens=num_tokens)
     to_come = max(0, min(spec.num_trials, search.num_feasible) - roles.pop(TrialRole.SEARCH, 0))
+    each = _to_the_end(plan, 0, assumed_share(spec.rungs))
+    if spec.max_tokens is not None:
+        to_come = min(to_come, max(0, floor((spec.max_tokens - begun) / each)))
     baselines = spec.comparisons.random_architectures + spec.comparisons.random_indices
     baselines_to_come = max(0, baselines - roles.total())
-    num_tokens += (
-        to_come * _to_the_end(plan, 0, assumed_share(spec.rungs)) + baselines_to_come * plan.num_tokens
-    )
+    num_tokens += to_come * each + baselines_to_come * plan.num_tokens
     return _Ahead(num_trials=num_trials + to_come + baselines_to_come, num_tokens=num_tokens)
 
 

@@ -115,7 +115,7 @@ def searches_table(views: Iterable[SearchView], now: datetime) -> FittedTable:
             wording.visible(wording.parent(search.spec.parent)),
             wording.loss(view.best_loss),
             wording.loss(search.parent_loss),
-            f"{done}/{num_planned(search)}",
+            f"{done}/{num_planned(view)}",
             wording.ago(search.created_at, now),
             search.owner,
             wording.tags(search.tags),

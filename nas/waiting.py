@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from nas.confidence import Losses
+from nas.ranking import Ranking, by_loss
 from nas.rungs import Schedule, num_advancing
 from nas.search import Search, SearchState
 from nas.trial import Trial, TrialRole, TrialState
@@ -130,7 +131,13 @@ def _queued(search: Search, queue: Sequence[str], capacity: Capacity) -> Waiting
 
 
 def trial_waits(
-    trial: Trial, trials: Sequence[Trial], losses: Losses, plan: Schedule, keeps: Sequence[float]
+    trial: Trial,
+    trials: Sequence[Trial],
+    losses: Losses,
+    plan: Schedule,
+    keeps: Sequence[float],
+    *,
+    ranking: Ranking = by_loss,
 ) -> Waiting | None:
     """Return why a trial waits; None where it does not.
 
@@ -140,6 +147,7 @@ def trial_waits(
         losses: All held-out losses of its search.
         plan: Where trials are compared.
         keeps: The share of trials that advances from each rung; see ``nas.rungs.shares``.
+        ranking: Who is better than whom there.
     """
     if trial.state is not TrialState.WAITING:
         return None
@@ -151,7 +159,7 @@ def trial_waits(
     }
     if trial.number not in at_rung:
         return Waiting(kind=WaitingKind.PLACE, text="has advanced, and goes on as soon as a worker is free")
-    ranked = sorted(at_rung, key=lambda number: (at_rung[number], number))
+    ranked = ranking(at_rung)
     position, best = ranked.index(trial.number) + 1, num_advancing(len(ranked), keeps[trial.rung])
     advance = (
         f"the best {best} advance" if best > 1 else "the best one advances" if best else "none advances yet"

@@ -9,7 +9,7 @@ from unicodedata import category
 from minitron.architecture import Architecture
 from minitron.hub import PREFIX
 from minitron.progress import Progress
-from nas.budget import Budget, CostName, LatencyBudget
+from nas.budget import Budget, CostName, Counting, LatencyBudget
 from nas.finals import ScoreRow
 from nas.latency_table import Machine
 from nas.mlflow_links import MlflowStanding, ModelVersion
@@ -147,6 +147,11 @@ class CostWords:
     number: Words
 
 
+COUNTED: Mapping[Counting, str] = {
+    "total": "parameters",
+    "non_embedding": "parameters outside the embeddings",
+}
+"""What a budget counts of parameters."""
 COSTS: Mapping[CostName, CostWords] = {
     "memory_bytes": CostWords(name="weights and cache", number=in_bytes),
     "flops_per_token": CostWords(name="work a token", number=work),
@@ -175,9 +180,8 @@ def budget(window: Budget) -> str:
     """Return what a student may cost."""
     parts = []
     if window.max_parameters is not None or window.min_parameters:
-        counting = "" if window.counting == "total" else " outside the embeddings"
         between = _between(window.min_parameters, window.max_parameters, count)
-        parts.append(f"{between} parameters{counting}")
+        parts.append(f"{between} {COUNTED[window.counting]}")
     if (memory := window.memory) is not None:
         at = f"{memory.dtype}, batch {memory.batch:,}, context {memory.context:,}"
         parts.append(f"{_between(memory.min_bytes, memory.max_bytes, in_bytes)} of weights and cache ({at})")

@@ -68,7 +68,7 @@ def played_record(
         )
         trial = trial.completed(measurement, f"trials/{number}", after(begun + 7))
     elif end == "stopped":
-        trial = trial.parked(f"trials/{number}").stopped(after(begun + 4))
+        trial = trial.saved(f"trials/{number}").parked().stopped(after(begun + 4))
     elif end in {"failed", "diverged"}:
         kind = FailureKind.ERROR if end == "failed" else FailureKind.NON_FINITE
         trial = trial.failed(Failure(kind=kind, message="it broke"), after(begun + 1))

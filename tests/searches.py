@@ -249,6 +249,7 @@ searches = st.builds(
         is_killed=st.booleans(),
         killed_by=texts,
         num_trials=st.none() | counts,
+        max_tokens=st.none() | counts,
         max_parallel=st.none() | counts,
         enqueued=st.lists(st.builds(Enqueued, architecture=architectures(), by=texts), max_size=2).map(tuple),
         stopped=st.lists(st.integers(0, 99), max_size=3).map(tuple),

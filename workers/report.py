@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minitron.errors import DivergedTraining, OutOfSpace, UnreachableHub
+from minitron.loss_version import LOSS_VERSION
 from nas.search import Artifacts
 from nas.trial import Failure, FailureKind, Measurement, Point, Trial
 
@@ -67,6 +68,7 @@ class Prepared:
             validation=self.validation_fingerprint,
             scores=self.scores_fingerprint,
             teacher=self.teacher_fingerprint,
+            loss_version=LOSS_VERSION,
         )
 
     @property

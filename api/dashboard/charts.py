@@ -121,7 +121,7 @@ def size_chart(search: Search, lines: Sequence[Line], chosen: int | None = None)
     ]
     # A series of its own, so that the lines stand before there are points, and stay when they are hidden.
     lines_only = {"type": "scatter", "data": [], "markLine": mark_line(marks)}
-    counting = "parameters" if search.spec.budget.counting == "total" else "parameters outside the embeddings"
+    counting = wording.COUNTED[search.spec.budget.counting]
     return {
         **base(empty="" if values else EMPTY),
         "legend": legend({**drawn, FRONT: front if len(front) > 1 else []}),

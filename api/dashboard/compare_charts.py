@@ -5,7 +5,7 @@ from html import escape
 
 from api.dashboard.chart_parts import COUNT, INK, LOSS, Options, axis, base, bounds, labels, mark, mark_line
 from nas import wording
-from nas.side_by_side import Beside
+from nas.side_by_side import Beside, SideBySide
 
 COLOURS = ("#4c6ef5", "#f08c00", "#12b886", "#e64980", "#7950f2", "#1098ad", "#a0662c", "#868e96")
 """As many as searches are compared; each reads on the light and on the dark page."""
@@ -24,20 +24,21 @@ def names_of(searches: Sequence[Beside]) -> list[str]:
     ]
 
 
-def fronts_chart(searches: Sequence[Beside]) -> Options:
-    """Return loss against parameters: the front of each search as steps, and each parent's loss."""
+def fronts_chart(found: SideBySide) -> Options:
+    """Return loss against what the searches weigh: the front of each as steps, and each parent's loss."""
+    searches = found.searches
     series: list[Options] = []
     marks: list[Options] = []
     sizes: list[float] = []
     losses: list[float] = []
     for number, (name, each) in enumerate(zip(names_of(searches), searches, strict=True)):
         points: list[Options] = []
-        for trial in each.front:
+        for cost, trial in zip(each.costs, each.front, strict=True):
             assert trial.measurement
-            value = [trial.measurement.num_parameters, trial.measurement.loss]
+            value = [cost, trial.measurement.loss]
             tip = (
                 f"<b>{escape(name)}</b><br>trial {trial.number} · {escape(trial.architecture.name)}<br>"
-                f"{value[0]:,} parameters<br>loss <b>{wording.loss(value[1])}</b> after "
+                f"{cost:,} {escape(found.cost)}<br>loss <b>{wording.loss(value[1])}</b> after "
                 f"{trial.measurement.num_tokens:,} tokens"
             )
             points.append({"value": value, "tip": tip})
@@ -52,7 +53,7 @@ def fronts_chart(searches: Sequence[Beside]) -> Options:
     return {
         **base(empty="" if sizes else NOTHING),
         "legend": _legend(searches),
-        "xAxis": {**axis("parameters"), **bounds(sizes), "axisLabel": labels(COUNT)},
+        "xAxis": {**axis(found.cost), **bounds(sizes), "axisLabel": labels(COUNT)},
         "yAxis": {**axis("held-out loss"), **bounds(losses), "axisLabel": labels(LOSS)},
         "series": [{"type": "line", "data": [], "markLine": mark_line(marks)}, *series],
     }

@@ -126,8 +126,8 @@ def _comparison(found: SideBySide) -> None:
     for each in found.incomparable:
         banner("warning", each.message, " | ".join(each.values), AMBER)
     with ui.element("div").classes("charts"):
-        with panel("Fronts: loss against parameters"):
-            picture(fronts_chart(found.searches), "The best loss at each size, a line for each search").style(
+        with panel(f"Fronts: loss against {found.cost}"):
+            picture(fronts_chart(found), "The best loss at each cost, a line for each search").style(
                 "height: 360px"
             )
         with panel("Learning curves of the best"):

@@ -24,6 +24,7 @@ Act = Callable[[], Any]
 UNDER_WAY = {state for state in TrialState if not state.is_final}
 LABELS = {
     "num_trials": "Architectures to try in all",
+    "max_tokens": "Training tokens in all",
     "max_parallel": "Trials at a time",
     **{name: f"{words[:1].upper()}{words[1:]}" for name, words in wording.AXES.items()},
 }
@@ -125,10 +126,13 @@ class ControlPanel:
             "clone the search for that.",
         ) as form:
             trials = form.number(LABELS["num_trials"], now.num_trials)
+            tokens = form.number(LABELS["max_tokens"], now.max_tokens)
             parallel = form.number(LABELS["max_parallel"], now.max_parallel)
 
         def act() -> None:
             given = {"num_trials": trials.value, "max_parallel": parallel.value}
+            if tokens.value is not None or now.max_tokens is not None:  # none may stay none
+                given["max_tokens"] = tokens.value
             self._control.extend(self._search.id, parse_limits(given))
 
         await self._run(form, "Change", act)
@@ -201,7 +205,7 @@ class Form:
     def __exit__(self, *_: object) -> None:
         self._card.__exit__()
 
-    def number(self, label: str, value: int) -> ui.number:
+    def number(self, label: str, value: int | None) -> ui.number:
         """Return a field for a whole number."""
         return ui.number(label, value=value, min=1, precision=0).props("outlined dense").classes("w-full")
 
@@ -241,6 +245,10 @@ def _button(text: str, icon: str, act: Callable[[], Awaitable[None]]) -> ui.butt
     return ui.button(text, icon=icon, on_click=act).props("flat dense no-caps")
 
 
+def _asked(limit: int | None) -> str:
+    return "no limit was asked" if limit is None else f"asked were {limit:,}"
+
+
 def _capital(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"
 
@@ -249,7 +257,7 @@ def _lines(search: Search, pending: list[Enqueued]) -> list[str]:
     """Return what was ordered, where that is not seen elsewhere."""
     asked, now = search.spec, search.spec_by_now
     lines = [
-        f"{LABELS[name]}: {getattr(now, name)}, asked were {getattr(asked, name)}"
+        f"{LABELS[name]}: {getattr(now, name):,}, {_asked(getattr(asked, name))}"
         for name in EXTENDABLE
         if getattr(now, name) != getattr(asked, name)
     ]

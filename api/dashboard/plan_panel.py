@@ -32,6 +32,8 @@ class PlanPanel:
         self._mark(is_stale=False)
         least, most = (wording.count(each) for each in (found.parameters.least, found.parameters.most))
         beside = f", {found.num_baselines} baselines" if found.num_baselines else ""
+        if found.reusable and found.reusable.num_known:
+            beside += f"; {found.reusable.num_known:,} measured before"
         time = "not known" if found.hours is None else _hours(found.hours)
         rate = "until a search has measured it" if found.rate is None else f"{found.rate.source}"
         with self._tiles:

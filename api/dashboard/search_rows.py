@@ -73,7 +73,7 @@ def row_of(view: SearchView, now: datetime) -> dict[str, Any]:
         "best": wording.loss(view.best_loss),
         "parent_loss": wording.loss(search.parent_loss),
         "gap": wording.percent(view.gap_closed),
-        "trials": f"{done} ended" if is_final else f"{done} of about {num_planned(search)} ended",
+        "trials": f"{done} ended" if is_final else f"{done} of about {num_planned(view)} ended",
         "counts": ", ".join(
             f"{view.counts[state]} {word}" for state, word in COUNTED if view.counts.get(state)
         ),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from api.dashboard import budget_fields
 from nas.text import read_text
 
 Problem = tuple[str, str]
@@ -37,6 +38,8 @@ class FormField:
     """The value that a text in it means; raises NotMeant."""
     is_half: bool = False
     """Whether two such fields stand side by side."""
+    parts: tuple[str, ...] = ()
+    """What a section that this field stands for may hold: a merge would keep what is not said of it any more."""
 
     @property
     def name(self) -> str:
@@ -65,8 +68,7 @@ class FormField:
         """Return the merge patch that brings a spec in step with what was typed; raises NotMeant."""
         patch: Any = self.read(text) if text.strip() else None
         if isinstance(patch, Mapping):
-            # A merge would keep what another kind of choice had here.
-            patch = {"start": None, "stop": None, "step": None, "of_hidden": None, "auto_from": None, **patch}
+            patch = dict.fromkeys(self.parts) | dict(patch)
         for name in reversed(self.path):
             patch = {name: patch}
         return dict(patch)
@@ -173,7 +175,33 @@ def _count(*path: str, label: str, hint: str = "") -> FormField:
 
 def _sizes(name: str, label: str, hint: str = "") -> FormField:
     return FormField(
-        path=("axes", name), label=label, hint=hint, write=write_sizes, read=read_sizes, is_half=True
+        path=("axes", name),
+        label=label,
+        hint=hint,
+        write=write_sizes,
+        read=read_sizes,
+        is_half=True,
+        parts=("start", "stop", "step", "of_hidden", "auto_from"),
+    )
+
+
+def _budget(
+    name: str,
+    label: str,
+    *,
+    example: str,
+    write: Callable[[Any], str],
+    read: Callable[[str], Any],
+    parts: tuple[str, ...],
+) -> FormField:
+    def meant(text: str) -> Any:
+        try:
+            return read(text)
+        except budget_fields.NotABudget:
+            raise NotMeant(f"allowed: such as {example}, or with a lower end, 1 to 2") from None
+
+    return FormField(
+        path=("budget", name), label=label, hint=example, write=write, read=meant, is_half=True, parts=parts
     )
 
 
@@ -193,6 +221,22 @@ FIELDS: Mapping[str, Sequence[FormField]] = {
     "At what cost": (
         _count("budget", "max_parameters", label="At most, parameters", hint="640k, 4.5B"),
         _count("budget", "min_parameters", label="At least", hint="empty: no bound"),
+        _budget(
+            "memory",
+            "At most, memory with its cache",
+            example=budget_fields.MEMORY,
+            write=budget_fields.write_memory,
+            read=budget_fields.read_memory,
+            parts=budget_fields.MEMORY_PARTS,
+        ),
+        _budget(
+            "work",
+            "At most, work of a token",
+            example=budget_fields.WORK,
+            write=budget_fields.write_work,
+            read=budget_fields.read_work,
+            parts=budget_fields.WORK_PARTS,
+        ),
     ),
     "Which sizes to try": (
         _sizes("num_layers", "Layers", "auto, 4, 5, 6 or 20 to 32; empty keeps the parent's"),
@@ -227,6 +271,7 @@ FIELDS: Mapping[str, Sequence[FormField]] = {
     "How long": (
         _count("training", "num_tokens", label="Tokens of each trial"),
         _count("num_trials", label="Trials", hint="20"),
+        _count("max_tokens", label="Tokens of all trials", hint="not limited"),
         _count("max_parallel", label="Trials at a time", hint="2"),
         _count("promotion", "top_k", label="Promoted at the end", hint="empty: none; 3"),
         _count("promotion", "training", "num_tokens", label="Tokens of each promotion", hint="empty: none"),

@@ -83,7 +83,7 @@ class StandingPanel:
             self._size.show(wording.NOTHING, "no trial has completed")
         done = sum(number for state, number in view.counts.items() if state.is_final)
         parts = ", ".join(f"{number} {state.lower()}" for state, number in sorted(view.counts.items()))
-        number = str(done) if search.state.is_final else f"{done} of about {num_planned(search)}"
+        number = str(done) if search.state.is_final else f"{done} of about {num_planned(view)}"
         self._trials.show(number, parts or "none has begun")
 
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.base import Recipe, Resource
 from api.schemas.trials import ArchitectureResource
-from nas.search import MOST
+from nas.search import MOST, MOST_TOKENS
 
 
 class EnqueuedResource(Resource):
@@ -36,7 +36,8 @@ class OrdersResource(Resource):
     killed_by: str
     """Who ended it so; empty: not known."""
     num_trials: int | None
-    """In place of the spec's, if not null; likewise the next."""
+    """In place of the spec's, if not null; likewise the next two."""
+    max_tokens: int | None
     max_parallel: int | None
     enqueued: list[EnqueuedResource]
     stopped: list[int]
@@ -52,6 +53,8 @@ class Limits(BaseModel):
 
     num_trials: Annotated[int, Field(ge=1, le=MOST["num_trials"])] | None = None
     """Not below what has been proposed or enqueued; refused once the winner is settled."""
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = None
+    """Of training, all trials together. Not below what was trained, or what one trial needs; else as ``num_trials``."""
     max_parallel: Annotated[int, Field(ge=1, le=MOST["max_parallel"])] | None = None
 
 

@@ -76,6 +76,15 @@ class PromotionEstimateResource(Resource):
     hours: float | None
 
 
+class ReusableResource(Resource):
+    """What of a search need not be trained, if it is proposed, while parent and data are as they were."""
+
+    num_known: int
+    """Architectures of its space that were measured before, with all that decides the result the same."""
+    most_tokens: int
+    """That this saves at most: which of them are proposed is not known before."""
+
+
 class EstimateResource(Resource):
     """What a search would cost: bytes, floating-point operations and, where a rate is known, hours."""
 
@@ -104,5 +113,7 @@ class EstimateResource(Resource):
     hours: float | None
     promotion: PromotionEstimateResource | None
     """Of the best students, after all of the above and counted in none of it; null where none are promoted."""
+    reusable: ReusableResource | None
+    """What was measured before; null where the spec has everything trained."""
     unchecked: list[str]
     """What could not be looked at, and why."""

@@ -153,7 +153,9 @@ class BesideResource(Resource):
 
     search: SearchResource
     front: list[TrialResource]
-    """From small to large."""
+    """From low cost to high."""
+    costs: list[int]
+    """Of each of the front; see ``cost``."""
     curve: list[PointResource]
     """Of the best trial."""
     num_tokens: int
@@ -184,6 +186,8 @@ class SideBySideResource(Resource):
     """Searches beside one another, in the order in which they were asked for."""
 
     searches: list[BesideResource]
+    cost: str
+    """What their fronts weigh against the loss, in words: what all of them do, parameters where that is not the same."""
     differences: list[DifferenceResource]
     incomparable: list[IncomparableResource]
     """Empty where their losses may be compared."""
@@ -195,6 +199,7 @@ class SideBySideResource(Resource):
             BesideResource(
                 search=SearchResource.of(each.view),
                 front=[TrialResource.model_validate(trial) for trial in each.front],
+                costs=list(each.costs),
                 curve=[PointResource.model_validate(point) for point in each.curve],
                 num_tokens=each.num_tokens,
                 compute_seconds=each.compute_seconds,
@@ -203,6 +208,7 @@ class SideBySideResource(Resource):
         ]
         return cls(
             searches=searches,
+            cost=found.cost,
             differences=[DifferenceResource.model_validate(each) for each in found.differences],
             incomparable=[IncomparableResource.model_validate(each) for each in found.incomparable],
         )

@@ -24,6 +24,8 @@ class ReportedTrialResource(Resource):
     """On the searched axes."""
     num_parameters: int
     """As the budget counts them."""
+    cost: int
+    """What the search weighs against the loss."""
     rank: int | None
     """1 is the best; only completed trials of the search compete."""
     loss_before: float | None
@@ -173,6 +175,8 @@ class ReportResource(Resource):
     """What a student may cost, in words."""
     max_parameters: int | None
     counting: Counting
+    cost: str
+    """What the search weighs against the loss, in words: parameters, unless its objective is another."""
     axes: list[str]
     """Those that are searched."""
     sampler: str
@@ -188,7 +192,7 @@ class ReportResource(Resource):
     comparison: ComparisonResource | None
     """The best beside the baselines."""
     front: list[ReportedTrialResource]
-    """From small to large."""
+    """From low cost to high."""
     trials: list[ReportedTrialResource]
     """Those that lead, at most 500."""
     curves: list[CurveResource]

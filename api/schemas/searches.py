@@ -104,6 +104,8 @@ class ArtifactsResource(Resource):
     validation: str
     scores: str
     teacher: str
+    loss_version: int
+    """By which version of the held-out loss they are measured: those of different versions do not compare."""
 
 
 class AxisImportanceResource(Resource):

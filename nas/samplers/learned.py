@@ -102,8 +102,9 @@ def _told_by(past: Past) -> dict[int, dict[int, float]]:
 class Nsga2:
     """The genetic algorithm NSGA-II (Deb et al., 2002): trials of low loss and of low cost have children.
 
-    Generations are the completed trials in the order of their numbers, so that they follow from what is stored. The
-    parents of one are the best of all before it, told as one generation: the same elite without a step for each.
+    Generations are the completed trials in the order of their numbers, so that they follow from what is stored, and what
+    earlier searches measured comes before them: the first children are also theirs. The parents of a generation are the
+    best of all before it, told as one generation: the same elite without a step for each.
     """
 
     num_trials: int
@@ -118,20 +119,26 @@ class Nsga2:
             for trial in past.trials
             if trial.state is TrialState.COMPLETED and trial.measurement
         ]
-        if len(completed) < population:
+        known = len(past.priors) + len(completed)
+        if known < population:
             return self.start.propose(space, past, random)
         distributions = distributions_of(space)
-        num_before = len(completed) // population * population
+        num_before = known // population * population
+        values, prior_values = told_losses({trial.number: loss for trial, loss in completed}, past.priors)
+        measured = [
+            *zip((prior.architecture for prior in past.priors), prior_values, strict=True),
+            *((trial.architecture, values[trial.number]) for trial, _ in completed),
+        ]
         trials = [
             told(
-                trial.architecture,
+                architecture,
                 space,
                 distributions,
                 state=OptunaState.COMPLETE,
-                values=[loss, float(self.objective.of(trial.architecture))],
+                values=[value, float(self.objective.of(architecture))],
                 system_attributes={GENERATION: int(index >= num_before)},
             )
-            for index, (trial, loss) in enumerate(completed)
+            for index, (architecture, value) in enumerate(measured)
         ]
         sampler = NSGAIISampler(
             population_size=population, mutation_prob=MUTATION, seed=random.getrandbits(32)

@@ -13,6 +13,7 @@ from nas.clock import Clock, utc_now
 from nas.earlier import Prior
 from nas.edits import Edit
 from nas.errors import NotFound
+from nas.limits import trained_tokens
 from nas.listing import (
     EVERY_SEARCH,
     EVERY_TRIAL,
@@ -24,6 +25,7 @@ from nas.listing import (
     listed_trials,
 )
 from nas.orders import Order
+from nas.rungs import losses_by_trial
 from nas.search import AxisImportance, Event, Search, SearchState
 from nas.spec import dump
 from nas.standing import records_of
@@ -35,7 +37,7 @@ from nas.storage.outboxes import InMemoryOutboxes
 from nas.storage.store import Lease, RequestKey, TrialPoint
 from nas.tally import Tally, tally_of, training_gigaflops
 from nas.totals import Totals
-from nas.trial import Attempt, Point, Trial
+from nas.trial import Attempt, Point, Trial, TrialRole
 
 
 @dataclass(slots=True)
@@ -147,10 +149,12 @@ class InMemoryStore:
         """See SearchStore."""
         with self._lock:
             record = self._record(search_id)
+            searched = [each for each in self.trials(search_id) if each.role is TrialRole.SEARCH]
             present = Present(
                 search=record.search,
                 trials=self.trials(search_id),
                 attempts=self.attempts(search_id),
+                trained_tokens=trained_tokens(searched, losses_by_trial(self.points(search_id))),
                 is_held=not changes.is_free(record.owner, record.until, at),
                 at=at,
                 by=by,

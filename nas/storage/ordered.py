@@ -30,7 +30,8 @@ from nas.orders import (
 )
 from nas.promoting import missing_promotions
 from nas.promotion import Promoted
-from nas.search import MOST, Search, SearchState
+from nas.rungs import schedule
+from nas.search import MOST, MOST_TOKENS, Search, SearchState
 from nas.spec import dump
 from nas.trial import RUNNER_LOST, Attempt, Failure, Trial, TrialRole, TrialState
 
@@ -53,6 +54,8 @@ class Present:
     search: Search
     trials: Sequence[Trial]
     attempts: Sequence[Attempt]
+    trained_tokens: int
+    """Of the SEARCH trials, as ``nas.limits.trained_tokens`` counts them."""
     is_held: bool
     at: datetime
     by: str
@@ -128,6 +131,9 @@ class Present:
             )
 
 
+MOST_OF = MOST | {"max_tokens": MOST_TOKENS}
+COMPETING = {"num_trials", "max_tokens"}
+"""Limits of how many trials compete."""
 CLONE = "allowed: nas clone {}, which finds what was prepared in the cache"
 
 
@@ -184,23 +190,40 @@ def _(_order: Resume, present: Present) -> Ordered | None:
 
 @ordered.register
 def _(order: Extend, present: Present) -> Ordered | None:
-    least = {"num_trials": max(1, len(present.searched) + len(present.enqueued)), "max_parallel": 1}
-    why = {"num_trials": ", as many as are proposed or enqueued,", "max_parallel": ""}
+    least, why = _least(present)
     now, changes, problems = present.search.spec_by_now, {}, []
     for name, lowest in least.items():
         value = getattr(order, name)
         if value is None or value == getattr(now, name):
             continue
-        if lowest <= value <= MOST[name]:
+        if lowest <= value <= MOST_OF[name]:
             changes[name] = value
         else:
-            problems.append((name, f"found {value}, allowed: {lowest}{why[name]} to {MOST[name]}"))
+            problems.append((name, f"found {value}, allowed: {lowest}{why[name]} to {MOST_OF[name]}"))
     if problems:
         raise InvalidOrder(tuple(problems))
-    if "num_trials" in changes:
-        present.require_open("given another num_trials")
+    for name in changes.keys() & COMPETING:
+        present.require_open(f"given another {name}")
     present.require_unfinished("extended", f"; {CLONE.format(present.search.id)}")
     return present.ordered(**changes)
+
+
+def _least(present: Present) -> tuple[Mapping[str, int], Mapping[str, str]]:
+    """Return the least that each limit may be given, and why it is that."""
+    one, trained = schedule(present.search.spec).num_tokens, present.trained_tokens
+    tokens = (trained, "as many as were trained") if trained > one else (one, "which one trial needs")
+    return (
+        {
+            "num_trials": max(1, len(present.searched) + len(present.enqueued)),
+            "max_tokens": tokens[0],
+            "max_parallel": 1,
+        },
+        {
+            "num_trials": ", as many as are proposed or enqueued,",
+            "max_tokens": f", {tokens[1]},",
+            "max_parallel": "",
+        },
+    )
 
 
 @ordered.register

@@ -158,6 +158,7 @@ class SqlStore(SqlStandings):
                 search=load(Search, row),
                 trials=[load(Trial, each) for each in rows_of(connection, tables.trials, search_id)],
                 attempts=[load(Attempt, each) for each in rows_of(connection, tables.attempts, search_id)],
+                trained_tokens=sums.searched_tokens(connection, search_id),
                 is_held=not changes.is_free(row["lease_owner"], row["lease_until"], at),
                 at=at,
                 by=by,

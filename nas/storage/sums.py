@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, select
+from sqlalchemy import Connection, Select, Table, func, select
 
 from minitron.architecture import Architecture
 from nas.spec import load
 from nas.storage.tables import attempts, points, searches, totals, trials
 from nas.tally import effort_of, training_gigaflops
-from nas.trial import Trial
+from nas.trial import Trial, TrialRole
 
 MICROSECOND = timedelta(microseconds=1)
 TOKENS, GIGAFLOPS = "tokens", "gigaflops"
@@ -59,6 +59,12 @@ def weigh(connection: Connection, search_id: str, trial_number: int) -> None:
         took = partial(training_gigaflops, load(Architecture, shape), sequence_length=context)
         add_to_total(connection, TOKENS, "", effort.num_tokens - before)
         add_to_total(connection, GIGAFLOPS, "", took(effort.num_tokens) - took(before))
+
+
+def searched_tokens(connection: Connection, search_id: str) -> int:
+    """Return how many tokens the SEARCH trials of a search were trained on, as ``weigh`` counts them."""
+    of_search = (trials.c.search_id == search_id, trials.c.role == TrialRole.SEARCH)
+    return int(connection.scalars(select(func.sum(trials.c.num_tokens)).where(*of_search)).one() or 0)
 
 
 def saved(connection: Connection, trial: Trial) -> None:

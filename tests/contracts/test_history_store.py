@@ -90,7 +90,7 @@ def test_what_is_not_final_is_not_listed_yet(store):
 
 
 ENDS = {
-    TrialState.STOPPED: lambda trial: trial.started(after(1)).parked("state").stopped(after(2)),
+    TrialState.STOPPED: lambda trial: trial.started(after(1)).saved("state").parked().stopped(after(2)),
     TrialState.FAILED: lambda trial: trial.started(after(1)).failed(FAILURE, after(2)),
     TrialState.CANCELLED: lambda trial: trial.started(after(1)).cancelled(after(2)),
 }
@@ -183,7 +183,7 @@ def test_lists_hold_what_is_asked_for(store, which, expected):
     partial = make_trial(1, search_id="s0", architecture=shape(num_layers=5)).started(after(1))
     store.save_trial(partial, first)
     store.add_point(make_point(1, 500, 3.0), first)
-    store.save_trial(partial.parked("state").stopped(after(3)), first)
+    store.save_trial(partial.saved("state").parked().stopped(after(3)), first)
     second = held(store, "s1", spec=OTHER, tags=("a", "b"), archived=True)
     complete(store, second, 0, loss=1.5, parameters=600_000, at=4, architecture=shape(num_layers=5))
     complete(store, second, 1, loss=2.0, parameters=700_000, at=5, architecture=shape(hidden_size=104))

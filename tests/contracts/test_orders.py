@@ -9,6 +9,7 @@ from minitron.recipe import TrainingRecipe
 from nas.errors import Conflict, InvalidOrder, LostLease, NotFound, StaleOrders
 from nas.orders import MAX_ENQUEUED, Cancel, Enqueue, Extend, Kill, Pause, Promote, Resume, StopTrial
 from nas.promotion import Promotion
+from nas.rungs import schedule
 from nas.search import SearchState
 from nas.standing import records_of
 from nas.tally import tally_of
@@ -215,10 +216,11 @@ def test_a_search_that_is_being_cancelled_is_not_paused(store, lease):
 
 def test_limits_are_changed_beside_the_spec(store, lease):
     running(store, lease)
-    extended = give(store, Extend(num_trials=50, max_parallel=4))
+    limits = {"num_trials": 50, "max_tokens": 10**9, "max_parallel": 4}
+    extended = give(store, Extend(**limits))
     assert extended.spec == make_search().spec
-    assert extended.spec_by_now == replace(extended.spec, num_trials=50, max_parallel=4)
-    assert last_order(store) == {"order": "extend", "by": "ann", "num_trials": 50, "max_parallel": 4}
+    assert extended.spec_by_now == replace(extended.spec, **limits)
+    assert last_order(store) == {"order": "extend", "by": "ann", **limits}
     assert give(store, Extend(max_parallel=1)).orders == replace(extended.orders, max_parallel=1)
 
 
@@ -239,7 +241,33 @@ def test_limits_out_of_range_are_refused(store, lease, order, message):
         give(store, order)
 
 
-@pytest.mark.parametrize("order", [Extend(num_trials=50), Enqueue(architecture=replace(OTHER, num_layers=3))])
+def test_no_fewer_tokens_are_ordered_than_were_trained_and_reused_and_baselines_are_not_counted(store, lease):
+    running(store, lease)
+    one = schedule(make_search().spec).num_tokens
+    with pytest.raises(
+        InvalidOrder, match=f"max_tokens: found 5, allowed: {one}, which one trial needs, to 10"
+    ):
+        give(store, Extend(max_tokens=5))
+    earlier = make_trial(search_id="earlier", state=TrialState.COMPLETED, measurement=MEASUREMENT)
+    reused = make_trial(2, architecture=replace(OTHER, num_layers=3)).reused(earlier, rung=0, at=after(1))
+    store.save_trial(reused, lease, [make_point(2, 64 * one).point])
+    assert give(store, Extend(max_tokens=one)).orders.max_tokens == one
+    for number, num_tokens in ((0, one), (0, 2 * one), (1, one)):
+        store.add_point(make_point(number, num_tokens), lease)
+    with pytest.raises(InvalidOrder, match=f"allowed: {3 * one}, as many as were trained, to 10"):
+        give(store, Extend(max_tokens=3 * one - 1))
+    assert give(store, Extend(max_tokens=3 * one)).orders.max_tokens == 3 * one
+    store.save_trial(make_trial(3, role=TrialRole.RANDOM_ARCHITECTURE), lease)
+    store.add_point(make_point(3, one), lease)
+    with pytest.raises(Conflict, match="cannot be given another max_tokens"):
+        give(store, Extend(max_tokens=9 * one))
+    assert give(store, Extend(max_tokens=3 * one)).orders.max_tokens == 3 * one
+
+
+@pytest.mark.parametrize(
+    "order",
+    [Extend(num_trials=50), Extend(max_tokens=10**9), Enqueue(architecture=replace(OTHER, num_layers=3))],
+)
 def test_no_trial_is_added_once_the_winner_is_settled(store, lease, order):
     running(store, lease, SearchState.COMPLETING)
     with pytest.raises(Conflict, match="the winner is settled; allowed: nas clone search-1"):

@@ -26,6 +26,7 @@ SAMPLERS = {
     "nearest-budget": {"sampler": "nearest-budget"},
     "nsga2, parameters": {"sampler": "nsga2", "objective": Objective(cost="parameters")},
     "nsga2, memory": {"sampler": "nsga2", "objective": Objective(cost="memory", batch=8)},
+    "nsga2 with rungs": {"sampler": "nsga2", "objective": Objective(), "rungs": Rungs(fractions=(0.5,))},
     "nsga2, flops with a hint": {"sampler": "nsga2", "objective": Objective(cost="flops")},
 }
 IN_A_FIXED_ORDER = {"exhaustive", "nearest-budget"}

@@ -586,7 +586,9 @@ FINAL = {
     TrialState.COMPLETED: lambda: (
         make_trial().started(after(1)).completed(MEASUREMENT, "trials/0/student", after(2))
     ),
-    TrialState.STOPPED: lambda: make_trial().started(after(1)).parked("trials/0/state").stopped(after(2)),
+    TrialState.STOPPED: lambda: (
+        make_trial().started(after(1)).saved("trials/0/state").parked().stopped(after(2))
+    ),
     TrialState.FAILED: lambda: make_trial().failed(FAILURE, after(2)),
     TrialState.CANCELLED: lambda: make_trial().cancelled(after(2)),
 }

@@ -9,6 +9,7 @@ from nas.driver import Driver
 from nas.earlier import HistoryUse, Prior
 from nas.errors import LostLease
 from nas.priors import MOST_PRIORS, standings, told_losses
+from nas.sampling import Objective
 from nas.search import Comparisons, Rungs
 from nas.space import search_space
 from nas.storage.memory import InMemoryStore
@@ -111,6 +112,16 @@ def test_what_is_not_asked_is_not_told(quick, changes):
     assert begun(quick, **OTHER_RECIPE, **changes) == []
 
 
+def test_each_sampler_that_learns_begins_from_them_and_proposes_otherwise_than_without(quick):
+    quick.run("s1", **FEW)
+    for name, sampled in {"t": {}, "n": {"sampler": "nsga2", "objective": Objective()}}.items():
+        changes = {"num_trials": 12, "max_parallel": 1, "seed": 5, **OTHER_RECIPE, **sampled}
+        with_them = quick.run(f"{name}-with", **changes)
+        without = quick.run(f"{name}-without", **changes, history=HistoryUse(reuse=False, warm_start=False))
+        assert quick.store.get_search(f"{name}-with").num_priors >= 5
+        assert [t.architecture for t in with_them] != [t.architecture for t in without]
+
+
 def test_searches_may_be_named(quick):
     quick.run("s1", **FEW)
     quick.run("s2", **FEW, seed=1, history=HistoryUse(reuse=False))
@@ -160,14 +171,17 @@ def test_a_search_that_has_begun_takes_nothing_any_more(quick):
     assert quick.store.get_search("new").num_priors == 0
 
 
+@pytest.mark.parametrize(
+    "sampled", [{}, {"sampler": "nsga2", "objective": Objective()}], ids=["tpe", "nsga2"]
+)
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 4, 9, 20])
-def test_a_restart_decides_the_same_whatever_was_measured_meanwhile(tmp_path, steps):
+def test_a_restart_decides_the_same_whatever_was_measured_meanwhile(tmp_path, steps, sampled):
     found = []
     for kill in (None, Fuse(steps)):
         bench = Bench(InMemoryStore(), tmp_path / str(len(found)))
         bench.directory.mkdir()
         bench.run("s1", **FEW)
-        spec = small_spec(num_trials=4, max_parallel=1, **OTHER_RECIPE)
+        spec = small_spec(num_trials=4, max_parallel=1, **OTHER_RECIPE, **sampled)
         search, lease = running_search(bench.store, spec, bench.clock, search_id="new", made_from=MADE_FROM)
         if kill:
             with pytest.raises(RunnerKilled):

@@ -186,6 +186,23 @@ def test_killed_by_order_it_is_over_though_a_worker_hangs(home):
 
 
 @pytest.mark.searches
+def test_it_ends_with_its_tokens_and_goes_on_with_more_of_them(home):
+    """Asked for far more trials than its tokens suffice for, and given more while it trains."""
+    one = 8 * STEP_TOKENS
+    search_id = home.create(num_trials=1000, max_tokens=one, rungs=Rungs(fractions=()), max_parallel=1)
+    process = home.start(search_id)
+    _once(lambda: home.store.points(search_id), process)
+    extended = home.store.give_order(search_id, Extend(max_tokens=3 * one + 1), at=utc_now(), by="ann")
+    assert (extended.spec.max_tokens, extended.spec_by_now.max_tokens) == (one, 3 * one + 1)
+    assert process.wait(120) == 0
+    assert home.store.get_search(search_id).state is SearchState.SUCCEEDED
+    roles = [trial.role for trial in home.store.trials(search_id)]
+    assert roles == [TrialRole.SEARCH] * 3 + [TrialRole.RANDOM_INDICES]
+    tokens = [each.point.num_tokens for each in home.store.points(search_id, [0, 1, 2])]
+    assert tokens.count(one) == 3
+
+
+@pytest.mark.searches
 @pytest.mark.parametrize("num_points", [0, 2])
 def test_more_trials_at_once_than_ray_was_started_for_run_in_the_next_process(home, num_points):
     """Nothing that ran is lost: its attempt ends without a failure, and its trial goes on."""

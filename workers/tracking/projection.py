@@ -344,7 +344,8 @@ class _Runs:
         return run_id
 
     def _fingerprints(self) -> dict[str, str]:
-        digests = self._search.made_from
-        return (
-            {f"nas.{name}_fingerprint": digest for name, digest in asdict(digests).items()} if digests else {}
-        )
+        if self._search.made_from is None:
+            return {}
+        digests = asdict(self._search.made_from)
+        version = {"nas.loss_version": str(digests.pop("loss_version"))}
+        return {f"nas.{name}_fingerprint": digest for name, digest in digests.items()} | version

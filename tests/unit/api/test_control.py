@@ -56,7 +56,13 @@ def test_a_queued_search_waits_and_is_paused_resumed_and_killed(fresh, search, p
 def test_each_order_is_an_event_with_who_gave_it(fresh, search, post):
     post(f"{search.id}:extend", json={"num_trials": 20}, params={"by": "ann"})
     event = [each for each in fresh.store.events(search_id=search.id) if each.kind == "order"][-1]
-    assert event.data == {"order": "extend", "by": "ann", "num_trials": 20, "max_parallel": None}
+    assert event.data == {
+        "order": "extend",
+        "by": "ann",
+        "num_trials": 20,
+        "max_tokens": None,
+        "max_parallel": None,
+    }
     for by in ("a" * 101, "two\nlines", "nul\0"):
         problem_in(post(f"{search.id}:pause", params={"by": by}), 422, "invalid_request")
 
@@ -66,6 +72,12 @@ def test_limits_change_beside_the_spec(fresh, search, post):
     assert (extended["orders"]["num_trials"], extended["orders"]["max_parallel"]) == (20, 3)
     assert extended["spec"]["num_trials"] == 12
     assert extended["tokens_total"] > fresh.service.create(demo_spec()).spec.num_trials
+    needed = extended["spec"]["training"]["num_tokens"]
+    limited = post(f"{search.id}:extend", json={"max_tokens": 2 * needed}).json()
+    assert (limited["orders"]["max_tokens"], limited["spec"]["max_tokens"]) == (2 * needed, None)
+    assert limited["tokens_total"] < extended["tokens_total"]
+    problem = problem_in(post(f"{search.id}:extend", json={"max_tokens": 9}), 422, "invalid_order")
+    assert problem["errors"][0]["field"] == "max_tokens"
     problem = problem_in(
         post(f"{search.id}:extend", json={"training": {"num_tokens": 9}}), 422, "invalid_order"
     )

@@ -83,6 +83,18 @@ def test_limits_are_changed_and_what_is_wrong_is_mended_in_the_dialog(server, br
     press(browser, "Change")
     browser.wait_for("Architectures to try in all: 30, asked were 12")
     assert server.store.get_search(search_id).spec_by_now.num_trials == 30
+    while browser.evaluate("document.querySelectorAll('.q-dialog').length"):
+        time.sleep(0.1)
+    press(browser, "Change limits")
+    browser.wait_for("The spec stays as it was asked")
+    fill(browser, "Training tokens in all", 5)
+    press(browser, "Change")
+    browser.wait_for("found 5, allowed:")
+    assert browser.screenshot(tmp_path / "tokens.png").stat().st_size > 20_000
+    fill(browser, "Training tokens in all", 80_000_000)
+    press(browser, "Change")
+    browser.wait_for("Training tokens in all: 80,000,000, no limit was asked")
+    assert server.store.get_search(search_id).spec_by_now.max_tokens == 80_000_000
 
 
 def test_an_architecture_is_asked_for_and_a_trial_is_stopped(server, browser, tmp_path):

@@ -53,6 +53,22 @@ def test_a_field_changes_the_text_and_leaves_what_was_written_around(server, bro
     _once(lambda: "min_parameters" not in _text(browser))
 
 
+def test_budgets_of_memory_and_work_are_written_in_a_field_each(server, browser, tmp_path):
+    browser.open(f"{server.address}/launch")
+    browser.wait_for("72 feasible")
+    fill(browser, "At most, memory with its cache", "much")
+    _once(lambda: "allowed: such as 2.5 GB" in _error_beside(browser, "At most, memory with its cache"))
+    fill(browser, "At most, memory with its cache", "2 MB, 2 x 128 tokens")
+    wanted = {"max_bytes": 2_000_000, "batch": 2, "context": 128}
+    _once(lambda: read_text(_text(browser))["budget"].get("memory") == wanted)
+    fill(browser, "At most, work of a token", "1.3 MFLOP, 128 tokens")
+    _once(lambda: read_text(_text(browser))["budget"].get("work") == {"max_flops": 1_300_000, "context": 128})
+    wait_for_no(browser, "72 feasible")
+    assert browser.screenshot(tmp_path / "budgets.png").stat().st_size > 20_000
+    fill(browser, "At most, memory with its cache", "")
+    _once(lambda: "memory" not in read_text(_text(browser))["budget"])
+
+
 def test_the_text_changes_the_fields(server, browser):
     browser.open(f"{server.address}/launch")
     browser.wait_for("72 feasible")

@@ -115,7 +115,7 @@ class TestInTheBrowser:
             "[...document.querySelectorAll('a')].find(a => a.innerText.includes('whole report')).href"
         )
         browser.open(link)
-        browser.wait_for("Report of a search for a smaller language model", "Loss against size")
+        browser.wait_for("Report of a search for a smaller language model", "Loss against parameters")
         _wait_until(browser, "document.body.dataset.drawn === 'yes'")
         assert browser.complaints == []
 

@@ -43,6 +43,82 @@ def test_what_is_no_whole_number(text):
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "meant"),
+    [
+        (
+            "memory",
+            "2.5 GB, 8 x 4096 tokens, bfloat16",
+            {"max_bytes": 25 * 10**8, "batch": 8, "context": 4096, "dtype": "bfloat16"},
+        ),
+        ("memory", "1_800kB, 512", {"max_bytes": 1_800_000, "context": 512}),
+        (
+            "memory",
+            "1 to 2.5e9 bytes, 2*64",
+            {"min_bytes": 1, "max_bytes": 25 * 10**8, "batch": 2, "context": 64},
+        ),
+        ("memory", "1 MB, 8, float8", {"max_bytes": 10**6, "context": 8, "dtype": "float8"}),
+        ("work", "3 GFLOP, 4096 tokens", {"max_flops": 3 * 10**9, "context": 4096}),
+        ("work", "200M to 3g, 64", {"min_flops": 2 * 10**8, "max_flops": 3 * 10**9, "context": 64}),
+    ],
+)
+def test_budgets_as_people_write_them(name, text, meant):
+    """What no type of numbers is, the spec refuses in its own words."""
+    field = FIELD[f"budget.{name}"]
+    assert field.read(text) == meant
+    assert field.read(field.write(meant)) == meant
+
+
+@pytest.mark.parametrize("name", ["memory", "work"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2.5 GB",
+        ", 8",
+        "much, 8 tokens",
+        "2 GB, 8 tokens, bfloat16, more",
+        "1 to 2 to 3, 8",
+        "1.5, 8",
+        "9e99, 8",
+    ],
+)
+def test_what_is_no_budget(name, text):
+    with pytest.raises(NotMeant, match="allowed: such as"):
+        FIELD[f"budget.{name}"].read(text)
+
+
+def test_a_work_budget_has_no_sequences():
+    with pytest.raises(NotMeant):
+        FIELD["budget.work"].read("3 GFLOP, 2 x 64")
+
+
+amounts = st.integers(1, 2**53)
+
+
+@given(
+    value=st.fixed_dictionaries(
+        {"max_bytes": amounts, "context": sizes},
+        optional={"min_bytes": amounts, "batch": sizes, "dtype": st.sampled_from(("float16", "bfloat16"))},
+    )
+)
+def test_a_budget_of_memory_reads_as_it_was_written(value):
+    assert FIELD["budget.memory"].shown({"budget": {"memory": value}}) is not None
+
+
+@given(value=st.fixed_dictionaries({"max_flops": amounts, "context": sizes}, optional={"min_flops": amounts}))
+def test_a_budget_of_work_reads_as_it_was_written(value):
+    assert FIELD["budget.work"].shown({"budget": {"work": value}}) is not None
+
+
+def test_a_budget_that_is_written_anew_keeps_nothing_of_the_one_before():
+    text = "budget: {max_parameters: 5, memory: {max_bytes: 1e9, min_bytes: 5, batch: 8, context: 64}}"
+    field = FIELD["budget.memory"]
+    assert field.shown(content_of(text)) == "5 B to 1 GB, 8 x 64 tokens"
+    changed = content_of(patched_text(text, field.patch("2 GB, 128 tokens")))
+    assert changed == {"budget": {"max_parameters": 5, "memory": {"max_bytes": 2 * 10**9, "context": 128}}}
+    assert content_of(patched_text(text, field.patch(""))) == {"budget": {"max_parameters": 5}}
+
+
+@pytest.mark.parametrize(
     ("text", "meant"),
     [
         ("4, 5, 6", [4, 5, 6]),

@@ -5,6 +5,8 @@ import errno
 import gzip
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -374,6 +376,23 @@ def test_python_docs_hold_topics_docstrings_and_source():
     assert any("def dedent(text):" in document for document in documents)
     source = DataSource(source=PYTHON_DOCS)
     assert content_digest(FIELD, source) == content_digest(FIELD, source)
+
+
+_DIGEST = "import hashlib; from minitron.python_docs import python_docs; import sys; "
+_DIGEST += "print(hashlib.sha256(chr(0).join(python_docs()).encode()).hexdigest(), sys.excepthook is sys.__excepthook__)"
+_REPLACE = "import sys, threading; hook = lambda *arguments: None; hook.__doc__ = 'Ours.'; "
+_REPLACE += "sys.excepthook = sys.displayhook = sys.breakpointhook = sys.unraisablehook = threading.excepthook = hook; "
+
+
+@pytest.mark.parametrize("before", ["import ray; ", _REPLACE], ids=["ray", "every hook"])
+def test_python_docs_are_the_same_whatever_replaced_the_hooks_of_the_process(before):
+    def text_of(code):
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    (plain, is_own), (replaced, is_still_own) = text_of(_DIGEST), text_of(before + _DIGEST)
+    assert (is_own, is_still_own) == ("True", "False"), "else this tells nothing"
+    assert replaced == plain
 
 
 def test_progress_of_reading_large_files_for_their_key_is_told(tmp_path, monkeypatch):

@@ -95,7 +95,7 @@ def test_what_people_ordered_is_told_with_who_did(tmp_path):
         Pause(),
         Resume(),
         Extend(num_trials=30),
-        Extend(num_trials=31, max_parallel=3),
+        Extend(num_trials=31, max_tokens=100_000, max_parallel=3),
         Enqueue(architecture=shape),
         Kill(),
     ]
@@ -109,7 +109,7 @@ def test_what_people_ordered_is_told_with_who_did(tmp_path):
         "ended: it was killed",
         "killed by ann",
         f"{shape.name} enqueued",
-        "limits changed by ann: 31 trials in all, 3 at a time",
+        "limits changed by ann: 31 trials in all, 100,000 tokens in all, 3 at a time",
         "limits changed: 30 trials in all",
         "resumed by ann",
         "paused",

@@ -104,7 +104,10 @@ def test_a_search_is_cancelled_and_it_is_told_who_wanted_that(served, nas, clien
 
 def test_limits_are_changed_and_architectures_enqueued(served, search, nas):
     assert nas("extend", search.id, "--num-trials", "20", "--max-parallel", "3") == "20 trials, 3 at a time\n"
-    assert "allowed: --num-trials, --max-parallel" in nas("extend", search.id, code=2)
+    told = nas("extend", search.id, "--max-tokens", "90000000")
+    assert told == "20 trials, 90,000,000 tokens, 3 at a time\n"
+    assert "found 5, allowed: " in nas("extend", search.id, "--max-tokens", "5", code=2)
+    assert "allowed: --num-trials, --max-tokens, --max-parallel" in nas("extend", search.id, code=2)
     assert "found 0, allowed: a whole number above 0" in nas("extend", search.id, "--num-trials", "0", code=2)
     assigned = [f"{name}={size}" for name, size in sizes_of(search.spec).items()]
     largest = search_space(search.spec).largest

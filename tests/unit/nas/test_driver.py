@@ -12,6 +12,7 @@ from nas.driver import Driver
 from nas.errors import LostLease
 from nas.frontier import best_trial, compare
 from nas.orders import Cancel
+from nas.sampling import Objective
 from nas.search import Comparisons, Rungs, SearchState
 from nas.storage.memory import InMemoryStore
 from nas.trial import Failure, FailureKind, Measurement, Point, TrialRole, TrialState
@@ -169,6 +170,46 @@ def test_a_space_smaller_than_the_number_of_trials_is_searched_whole(bench):
 
 
 # Restarts
+
+
+@pytest.mark.parametrize("max_parallel", [1, 3])
+def test_tokens_end_a_search_and_a_runner_killed_at_any_step_changes_nothing_of_that(tmp_path, max_parallel):
+    changes = {"num_trials": 50, "max_tokens": 200, "max_parallel": max_parallel, "num_points": 2}
+    undisturbed, fuse = Bench(tmp_path / "undisturbed", **changes), Fuse()
+    undisturbed.run(fuse)
+    taken = sum(80 if state == "COMPLETED" else 40 for state in states(undisturbed))
+    assert 160 < taken <= 200 + 40
+    assert undisturbed.store.get_search("s1").progress.total == 200
+    for steps in range(0, fuse.num_burnt, 3):
+        killed = Bench(tmp_path / str(steps), **changes)
+        with pytest.raises(RunnerKilled):
+            killed.run(Fuse(steps))
+        killed.take_over("runner 2")
+        killed.run()
+        assert killed.decisions() == undisturbed.decisions()
+
+
+def test_a_search_that_weighs_a_cost_compares_by_both_at_its_rungs_and_so_does_a_restart(tmp_path):
+    changes = {
+        "num_trials": 8,
+        "max_parallel": 1,
+        "num_points": 2,
+        "sampler": "nsga2",
+        "objective": Objective(),
+    }
+    undisturbed, fuse = Bench(tmp_path / "undisturbed", **changes), Fuse()
+    undisturbed.run(fuse)
+    by_size = sorted(undisturbed.trials, key=lambda trial: trial.architecture.parameter_count)
+    assert by_size[0].state is TrialState.COMPLETED
+    assert best_trial(undisturbed.trials) is not None
+    assert "STOPPED" in states(undisturbed)
+    for steps in range(0, fuse.num_burnt, 5):
+        killed = Bench(tmp_path / str(steps), **changes)
+        with pytest.raises(RunnerKilled):
+            killed.run(Fuse(steps))
+        killed.take_over("runner 2")
+        killed.run()
+        assert killed.decisions() == undisturbed.decisions()
 
 
 @pytest.mark.parametrize("max_parallel", [1, 2])

@@ -195,6 +195,34 @@ def test_a_search_may_be_given_fewer_trials(bench):
     assert len(bench.trials) == 3
 
 
+def test_a_search_may_be_given_more_tokens_and_proposes_first_what_it_would_have(tmp_path):
+    fixed = {"num_trials": 50, "max_parallel": 1, "rungs": Rungs(fractions=())}
+    undisturbed, extended = (
+        Bench(tmp_path / "1", **fixed, max_tokens=3 * 80 + 79),
+        eager(tmp_path / "2", **fixed, max_tokens=80),
+    )
+    undisturbed.run()
+    assert states(undisturbed) == ["COMPLETED"] * 3
+    begin(extended.driver())
+    give(extended, Extend(max_tokens=5 * 80))
+    extended.take_over("runner 2")
+    extended.run()
+    assert states(extended) == ["COMPLETED"] * 5
+    same = slice(None, 3)
+    assert [t.architecture for t in extended.trials[same]] == [t.architecture for t in undisturbed.trials]
+
+
+def test_a_search_that_is_given_fewer_tokens_settles_what_waits(bench):
+    bench = bench(num_trials=50, max_parallel=3)
+    driver = bench.driver()
+    numbers = [begin(driver) for _ in range(3)]
+    for number, loss in zip(numbers, (2.0, 3.0, 2.5), strict=True):
+        assert driver.on_point(number, point(40, loss), "a") is Verdict.WAIT_AT_RUNG
+    give(bench, Extend(max_tokens=3 * 40 + 79))
+    assert driver.next_trial().number == numbers[0]
+    assert states(bench) == ["WAITING", "STOPPED", "STOPPED"]
+
+
 @pytest.mark.parametrize("step", [1, 10, 20, 30, 40, 50, 60])
 def test_trials_that_are_added_at_any_step_are_tried_or_refused(tmp_path, step):
     """An order that was accepted is never lost, however near the end it comes."""

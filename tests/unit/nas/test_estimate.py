@@ -14,11 +14,12 @@ from nas.errors import InvalidSpec
 from nas.estimate import MAX_SAMPLED, estimate
 from nas.estimate_rows import estimate_rows
 from nas.finals import Evaluation
+from nas.limits import expected_tokens
 from nas.promotion import Promotion
 from nas.rates import Rate, measured_rate
 from nas.resources import Resources
 from nas.room import require_memory
-from nas.rungs import expected_tokens, schedule
+from nas.rungs import schedule
 from nas.search import Comparisons, Rungs
 from nas.space import search_space
 from nas.trial import Measurement
@@ -109,6 +110,15 @@ def test_more_of_something_costs_more_of_what_it_should(change, grows):
     before, after_ = of(SPEC), of(replace(SPEC, **change))
     quantities = ("num_tokens", "flops", "preparation_flops", "disk_bytes", "teacher_cache_bytes")
     assert {name for name in quantities if getattr(after_, name) > getattr(before, name)} == grows
+
+
+def test_tokens_limit_how_many_trials_are_planned():
+    one = schedule(SPEC).num_tokens
+    whole = of(replace(SPEC, comparisons=Comparisons()))
+    found = of(replace(SPEC, comparisons=Comparisons(), max_tokens=2 * one + 1))
+    assert (found.num_trials, found.num_tokens) == (2, 2 * one + 1)
+    assert found.flops < whole.flops
+    assert found.disk_bytes < whole.disk_bytes
 
 
 def test_a_teacher_that_does_not_fit_the_cache_is_asked_live_and_costs_memory_and_work():

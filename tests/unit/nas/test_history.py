@@ -17,6 +17,7 @@ from nas.promotion import Promotion
 from nas.resources import Resources
 from nas.sampling import Objective
 from nas.search import Artifacts, Comparisons, Rungs, SearchSpec
+from nas.spec import load
 from nas.trial import TrialRole
 from tests.searches import MEASUREMENT, after, make_point, make_spec, make_trial, specs
 
@@ -31,6 +32,7 @@ DECIDES_NOTHING = {
     "promotion": Promotion(training=TrainingRecipe(num_tokens=9_000_000)),
     "num_points": 9,
     "num_trials": 9,
+    "max_tokens": 10**9,
     "max_parallel": 9,
     "rungs": Rungs(fractions=(0.5,)),
     "sampler": "random",
@@ -94,6 +96,28 @@ def test_what_changes_speed_and_memory_alone_is_no_other_recipe(name):
     assert changed(**{field: value}) == keys_of(SPEC, ARTIFACTS)
 
 
+def test_another_version_of_the_loss_has_other_keys_and_the_first_those_from_before_there_were_any():
+    """Written down: what was measured then is reused still."""
+    first = keys_of(SPEC, ARTIFACTS)
+    assert (first.data[:8], first.reuse[:8]) == ("6fc378d2", "d20d0cb8")
+    second = keys_of(SPEC, replace(ARTIFACTS, loss_version=2))
+    assert (second.parent, second.recipe) == (first.parent, first.recipe)
+    assert second.data != first.data
+    assert second.reuse != first.reuse
+    assert load(
+        Artifacts, {name: name for name in ("parent", "blocks", "validation", "scores", "teacher")}
+    ) == (
+        Artifacts(
+            parent="parent",
+            blocks="blocks",
+            validation="validation",
+            scores="scores",
+            teacher="teacher",
+            loss_version=1,
+        )
+    )
+
+
 def test_other_data_have_another_key_and_the_same_recipe():
     before, found = keys_of(SPEC, ARTIFACTS), changed(data=DataRecipe(seed=4))
     assert (found.parent, found.recipe) == (before.parent, before.recipe)
@@ -104,7 +128,7 @@ def test_content_counts_not_names():
     moved = keys_of(replace(SPEC, parent="/elsewhere/tiny"), ARTIFACTS)
     assert moved == keys_of(SPEC, ARTIFACTS)
     assert keys_of(replace(SPEC, parent="/elsewhere/tiny"), None).parent != keys_of(SPEC, None).parent
-    for name in asdict(ARTIFACTS):
+    for name in asdict(ARTIFACTS).keys() - {"loss_version"}:
         other = keys_of(SPEC, replace(ARTIFACTS, **{name: "other"}))
         assert other.reuse != keys_of(SPEC, ARTIFACTS).reuse
         assert (other.parent != moved.parent) == (name == "parent")

@@ -5,6 +5,8 @@ from statistics import median
 
 import pytest
 
+from minitron.loss_version import LOSS_VERSION
+from minitron.parents import parent_architecture
 from nas.accounts import Principal, Role
 from nas.budget import Budget
 from nas.earlier import HistoryUse
@@ -14,8 +16,9 @@ from nas.search import Rungs
 from nas.service import SearchService
 from nas.spec import dump, parse_spec
 from nas.storage.memory import InMemoryStore
-from tests.contracts.test_reuse import Bench
+from tests.contracts.test_reuse import MADE_FROM, Bench
 from tests.fakes import small_spec
+from tests.micro import micro_parent, micro_spec
 from tests.searches import make_search, make_spec
 
 MINE = {"ann": Principal(name="ann", roles={"default": Role.CONTRIBUTOR}, token_id="t")}
@@ -27,9 +30,10 @@ def service(tmp_path):
     store = InMemoryStore()
     service = SearchService(store, artifact_root=tmp_path)
     service.people.add_workspace("vision")
-    store.add_search(make_search("earlier"))
+    size = parent_architecture("builtin:tiny").parameter_count
+    store.add_search(make_search("earlier", parent_parameters=size))
     store.add_search(make_search("of-another", spec=make_spec(parent="builtin:smollm2-135m")))
-    store.add_search(make_search("hidden", workspace="vision"))
+    store.add_search(make_search("hidden", workspace="vision", parent_parameters=size))
     return service
 
 
@@ -60,6 +64,81 @@ def test_what_can_tell_nothing_is_refused_with_field_and_reason(service, named, 
         with pytest.raises(InvalidSpec) as refused:
             submit(beginning_from("earlier", named))
         assert refused.value.problems == (("history.warm_start_from", reason),)
+
+
+@pytest.fixture
+def moved(service, tmp_path):
+    """A parent in a directory of its own, as a search of it is stored, and how to store more."""
+    directory = micro_parent(tmp_path / "parent")
+
+    def add(search_id, *, parent=directory, weights="w1", **changes):
+        spec = make_spec(parent=str(parent))
+        made_from = replace(MADE_FROM, parent=weights, **changes) if weights else None
+        size = parent_architecture(str(directory)).parameter_count
+        service._store.add_search(
+            make_search(search_id, spec=spec, made_from=made_from, parent_parameters=size)
+        )
+
+    spec = micro_spec(tmp_path / "micro", parent=str(directory), sampler="tpe")
+    return add, lambda *ids: service.plan(replace(spec, history=HistoryUse(warm_start_from=ids)))
+
+
+def test_the_same_weights_elsewhere_may_be_named_and_other_weights_of_the_same_name_may_not(moved):
+    """As workers read them; of what none has read the name tells."""
+    add, plan = moved
+    add("unread", weights=None)
+    add("elsewhere", parent="/gone/parent", weights="w2")
+    plan("unread")
+    with pytest.raises(
+        InvalidSpec, match="found elsewhere, a search of /gone/parent, allowed: searches of the"
+    ):
+        plan("elsewhere")
+    add("before", weights="w1")
+    plan("before", "unread")
+    add("now", weights="w2")
+    plan("now", "elsewhere")
+    with pytest.raises(InvalidSpec) as refused:
+        plan("now", "before")
+    ((field, reason),) = refused.value.problems
+    assert field == "history.warm_start_from"
+    assert "found before, a search of" in reason
+    assert "as it was with other weights, allowed: searches of the same parent" in reason
+
+
+def test_a_search_of_a_directory_that_held_another_shape_may_not_be_named(moved, service):
+    add, plan = moved
+    add("unread", weights=None)
+    stored = service._store.get_search("unread")
+    service._store.add_search(replace(stored, id="other", parent_parameters=stored.parent_parameters + 1))
+    with pytest.raises(
+        InvalidSpec, match=r"found other, a search of .* as it was with another shape, allowed"
+    ):
+        plan("other")
+
+
+def test_what_another_version_of_the_loss_measured_may_not_be_named(moved):
+    add, plan = moved
+    add("older", loss_version=LOSS_VERSION + 1)
+    told = "measured by version 2 of the held-out loss, allowed: searches measured by version 1, as this one will be"
+    with pytest.raises(InvalidSpec) as refused:
+        plan("older")
+    assert refused.value.problems == (
+        (
+            "history.warm_start_from",
+            f"found older, {told}",
+        ),
+    )
+
+
+def test_what_another_version_of_the_loss_measured_is_neither_begun_from_nor_reused(tmp_path):
+    bench = Bench(InMemoryStore(), tmp_path)
+    other = replace(MADE_FROM, loss_version=LOSS_VERSION + 1)
+    few = {"num_trials": 5, "rungs": Rungs(fractions=()), "sampler": "random"}
+    bench.run("by the other", **few, made_from=other)
+    assert not any(trial.reused_from for trial in bench.run("by ours", **few))
+    assert all(trial.reused_from for trial in bench.run("by the other again", **few, made_from=other))
+    bench.run("warm", num_trials=5, seed=1)
+    assert {prior.source.search_id for prior in bench.store.priors("warm")} == {"by ours"}
 
 
 def test_a_sampler_that_begins_from_nothing_is_given_nothing(service):

@@ -21,6 +21,7 @@ from nas.report_spending import SpentOn, spending
 from nas.report_tables import MOST_ROWS
 from nas.report_zones import LEAST_TRIALS, MOST_CHOICES, chance_of_all_behind, zones
 from nas.resources import Resources
+from nas.sampling import Objective
 from nas.search import Rungs, SearchState
 from nas.spec import dump, load
 from nas.standing import TrialRecord, view_of
@@ -246,6 +247,19 @@ def test_the_small_report_is_the_golden_one():
         GOLDEN.write_text(text, encoding="utf-8")
     assert text == GOLDEN.read_text(encoding="utf-8")
     assert load(SearchReport, json.loads(text)) == small_report()
+
+
+def test_a_front_is_drawn_by_what_the_search_weighs():
+    plain, objective = small_report(), Objective(cost="memory", batch=64)
+    weighed = small_report(spec=rung_spec(sampler="nsga2", objective=objective))
+    assert (plain.cost, weighed.cost) == ("parameters", objective.words)
+    assert [trial.cost for trial in weighed.front] == sorted(trial.cost for trial in weighed.front)
+    assert max(trial.cost for trial in weighed.front) > 10**6 > max(trial.cost for trial in plain.front)
+    figure = {each.name: each for each in figures(weighed)}["front"]
+    assert figure.title == f"Loss against {objective.words}"
+    assert figure.layout["xaxis"]["title"]["text"] == objective.words
+    assert figure.data[0]["x"] == [trial.cost for trial in weighed.front]
+    assert "budget" not in str(figure.layout["annotations"]), "it counts parameters"
 
 
 def test_the_verdict_is_of_winner_budget_parent_baselines_and_cost():

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from minitron.parents import parent_architecture
 from minitron.recipe import DataRecipe, TrainingRecipe
-from nas.rungs import Decisions, Schedule, decide, expected_tokens, losses_by_trial, schedule
-from nas.search import Comparisons, Rungs
+from nas.rungs import Decisions, Schedule, decide, losses_by_trial, schedule
+from nas.search import Rungs
 from nas.storage.store import TrialPoint
 from nas.trial import Failure, FailureKind, Point, Trial, TrialRole, TrialState
 from tests.fakes import EPOCH, small_spec
@@ -223,15 +223,3 @@ def test_losses_are_found_by_trial_and_tokens():
         for number, num_tokens, loss in ((0, 0, 5.0), (0, 40, 2.0), (3, 0, 6.0))
     ]
     assert losses_by_trial(points) == {0: {0: 5.0, 40: 2.0}, 3: {0: 6.0}}
-
-
-def test_expected_tokens_count_what_each_rung_keeps_and_the_baselines():
-    spec = small_spec(
-        num_trials=8,
-        rungs=Rungs(fractions=(0.25, 0.5), keep=0.5, adaptive=False),
-        comparisons=Comparisons(random_architectures=2),
-    )
-    schedule_ = schedule(spec)
-    assert schedule_.rungs == (16, 40, 80)
-    assert expected_tokens(spec, schedule_, 1000) == 8 * 16 + 4 * 24 + 2 * 40 + 2 * 80
-    assert expected_tokens(spec, schedule_, 1) == 80 + 2 * 80

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nas.axes import Axes, Range
 from nas.budget import Budget, MemoryBudget, WorkBudget
 from nas.driver import Driver
+from nas.earlier import Prior
 from nas.errors import InvalidSpec
 from nas.frontier import best_trial, pareto_front
 from nas.proposer import propose
@@ -24,7 +25,7 @@ from nas.service import SearchService
 from nas.space import search_space
 from nas.spec import parse_spec, spec_to_json
 from nas.storage.memory import InMemoryStore
-from nas.trial import Measurement, Trial, TrialRole, TrialState
+from nas.trial import Measurement, Origin, Trial, TrialRole, TrialState
 from tests.fakes import (
     EPOCH,
     FakeExecutor,
@@ -248,6 +249,37 @@ def test_children_of_nsga2_have_the_best_of_all_before_as_parents(monkeypatch):
         assert front <= selected or selected <= front
 
 
+def test_what_came_before_are_the_first_parents_of_nsga2(monkeypatch):
+    """Told before the search's own, and each in the place of an even draw."""
+    told = []
+
+    def listen(sampler, trials, *args, **options):
+        told.append(trials)
+        return ask(sampler, trials, *args, **options)
+
+    monkeypatch.setattr(learned, "ask", listen)
+    objective = Objective(cost="memory")
+    spec = small_spec(num_trials=16, rungs=Rungs(fractions=()), sampler="nsga2", objective=objective)
+    space, trials = search_space(spec), []
+    origin = Origin(search_id="earlier", trial_number=0)
+    priors = [
+        Prior(architecture=space.at(row), loss=2.0 + row, standing=0.3, source=origin) for row in (3, 9)
+    ]
+    for number in range(9):
+        trials.append(completed(number, propose(spec, space, trials, [], priors=priors)))
+    assert len(told) == 6, "the first three are even draws: five are a generation"
+    of_priors = told[-1][:2]
+    assert [each.values for each in of_priors] == [
+        [0.3, objective.of(prior.architecture)] for prior in priors
+    ]
+    assert [each.system_attrs["NSGAIISampler:generation"] for each in told[-1]] == [0] * 10
+    assert [each.system_attrs["NSGAIISampler:generation"] for each in told[-2]] == [0] * 5 + [1] * 4
+    alone = [completed(number, propose(spec, space, trials[:number], [])) for number in range(9)]
+    assert [t.architecture for t in alone[:3]] == [t.architecture for t in trials[:3]]
+    again = [propose(spec, space, trials, [], priors=priors) for _ in range(2)]
+    assert again[0] == again[1]
+
+
 def test_nsga2_goes_on_for_thousands_of_trials():
     spec = small_spec(num_trials=40, rungs=Rungs(fractions=()), sampler="nsga2", objective=Objective())
     space = search_space(small_spec(budget=Budget(max_parameters=10**6)))
@@ -315,11 +347,6 @@ def test_a_hint_leads_the_first_trials_alone():
         ({"objective": {"cost": "flops"}}, "objective", "allowed with sampler tpe: none"),
         ({"order": "shuffled"}, "order", "found shuffled, allowed with sampler tpe: space"),
         ({"sampler": "random", "prior": "importance_kept"}, "prior", "allowed with sampler random: none"),
-        (
-            {"sampler": "nsga2", "objective": {}, "rungs": {"fractions": [0.5]}},
-            "rungs.fractions",
-            "found [0.5], allowed with sampler nsga2: none",
-        ),
         ({"sampler": "nsga2", "objective": {"batch": 0}}, "objective.batch", "found 0, allowed: 1 to"),
         ({"sampler": "nsga2", "objective": {"cost": "joy"}}, "objective.cost", "'parameters', 'memory' or"),
         ({"sampler": "grid"}, "sampler", "'tpe', 'nsga2', 'random', 'exhaustive' or 'nearest-budget'"),

@@ -1,6 +1,7 @@
 """What may be asked of a search, and the states that it goes through."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,7 @@ from minitron.progress import Progress
 from minitron.recipe import DistillationRecipe, TrainingRecipe
 from nas.errors import Conflict, InvalidSpec
 from nas.resources import Resources
-from nas.search import LEGAL_MOVES, MOST, Comparisons, Rungs, SearchState
+from nas.search import LEGAL_MOVES, MOST, Artifacts, Comparisons, Rungs, SearchState
 from nas.trial import Failure, FailureKind
 from tests.searches import after, make_search, make_spec
 
@@ -22,6 +23,20 @@ def test_counts_are_at_least_one_and_within_reason(name, most):
         with pytest.raises(InvalidSpec) as caught:
             make_spec(**{name: count})
         assert caught.value.problems == ((name, f"found {count}, allowed: 1 to {most}"),)
+
+
+def test_a_search_does_not_go_on_by_another_version_of_the_loss():
+    """Its own trials would not compare; what it has is kept."""
+    made_from = Artifacts(parent="p", blocks="b", validation="v", scores="s", teacher="t")
+    search = make_search(state=SearchState.PREPARING, made_from=made_from)
+    assert (
+        search.moved(SearchState.RUNNING, after(1), made_from=replace(made_from, scores="x")).made_from.scores
+        == "x"
+    )
+    with pytest.raises(
+        Conflict, match="version 1 of the held-out loss and cannot go on by version 2; allowed: nas cl"
+    ):
+        search.moved(SearchState.RUNNING, after(1), made_from=replace(made_from, loss_version=2))
 
 
 def test_all_wrong_counts_are_told_at_once():

@@ -16,7 +16,9 @@ from nas.errors import Conflict, EmptySpace, HubUnavailable, InvalidSpec, LogUna
 from nas.estimate import estimate
 from nas.finals import Evaluation
 from nas.listing import SearchFilter
+from nas.orders import Extend
 from nas.resources import Resources
+from nas.reusable import Reusable
 from nas.search import Comparisons, Rungs, SearchState, Winner
 from nas.service import SearchService
 from nas.space import search_space
@@ -303,7 +305,8 @@ def test_an_impossible_budget_says_how_near_it_comes(service):
 
 def test_a_plan_stores_nothing_and_refuses_what_create_refuses(service, store):
     found = service.plan(make_spec())
-    assert found == estimate(make_spec(), search_space(make_spec()))
+    assert replace(found, reusable=None) == estimate(make_spec(), search_space(make_spec()))
+    assert found.reusable == Reusable(num_known=0, most_tokens=0)
     assert store.list_searches() == []
     with pytest.raises(InvalidSpec, match=r"axes\.num_layers"):
         service.plan(make_spec(axes=Axes(num_layers=(7,))))
@@ -465,6 +468,18 @@ def test_time_left_follows_from_the_pace_and_what_is_expected_yet(service, histo
     assert view.tokens_total == view.tokens_done + waiting + to_come + baselines
     tokens_per_second = 8192 / 80
     assert view.eta_seconds == pytest.approx((waiting + to_come + baselines) / tokens_per_second / 2)
+
+
+def test_tokens_limit_what_is_expected_yet(service, history):
+    """Of two more that there might be, the tokens left suffice for one."""
+    trial = history.begin(make_trial(0))
+    history.reach(trial, 1024, 4.0, seconds=10)
+    each, under_way = 2048 + 2048 // 2, 1024 + 2048 // 2
+    for left, to_come in ((2 * each - 1, 1), (each, 1), (each - 1, 0), (9 * each, 3)):
+        limit = Extend(max_tokens=1024 + under_way + left)
+        history.store.give_order("search-1", limit, at=history.clock.now)
+        view = service.get("search-1")
+        assert view.tokens_total == 1024 + under_way + to_come * each + 2 * 4096
 
 
 def test_a_time_when_nothing_ran_does_not_slow_the_pace(service, history):

@@ -2,16 +2,21 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 
 from minitron.recipe import DataRecipe, DataSource, TrainingRecipe
 from minitron.stage_recipes import CorrectionRecipe
 from nas.axes import Axes, Range
+from nas.frontier import pareto_front
+from nas.sampling import Objective, shared
 from nas.search import Artifacts
 from nas.side_by_side import beside, differences, side_by_side
+from nas.space import search_space
 from nas.spec import dump
 from nas.standing import TrialRecord, view_of
 from nas.tally import Tally, tally_of
+from tests.fakes import small_spec
 from tests.searches import (
     MEASUREMENT,
     after,
@@ -22,6 +27,7 @@ from tests.searches import (
     make_trial,
     specs,
 )
+from tests.unit.nas.test_samplers import completed
 
 MADE_FROM = Artifacts(parent="p", blocks="b", validation="v", scores="s", teacher="t")
 
@@ -89,6 +95,29 @@ def test_content_decides_once_it_is_known_of_all():
     assert reasons(known[0], placed("b", spec=moved)) == ["parent", "data"]
     changed = placed("b", made_from=replace(MADE_FROM, parent="q", validation="w"))
     assert reasons(known[0], changed) == ["parent", "data"]
+    newer = placed("b", made_from=replace(MADE_FROM, loss_version=2))
+    assert reasons(known[0], newer) == ["loss"]
+
+
+@pytest.mark.parametrize("objective", [Objective(cost="memory", batch=64), Objective(cost="flops"), None])
+def test_fronts_are_of_what_all_searches_weigh(objective):
+    """None beats another of them at that cost or less."""
+    space = search_space(small_spec())
+    trials = [completed(number, space.at(3 * number)) for number in range(20)]
+    records = [TrialRecord(trial=trial, points=(), attempts=()) for trial in trials]
+    view = view_of(make_search(spec=make_spec()), tally_of([]))
+    found = side_by_side([beside(view, records, objective)], objective)
+    (only,) = found.searches
+    weigh = objective.of if objective else lambda architecture: architecture.parameter_count
+    assert only.front == pareto_front(trials, objective)
+    assert list(only.costs) == [weigh(trial.architecture) for trial in only.front] == sorted(only.costs)
+    assert found.cost == (objective.words if objective else "parameters")
+
+
+def test_what_is_not_weighed_by_all_is_weighed_by_none():
+    memory = Objective(cost="memory")
+    assert shared([memory, Objective(cost="memory")]) == memory
+    assert shared([memory, None]) is shared([memory, Objective(cost="flops")]) is shared([None]) is None
 
 
 def test_a_search_is_shown_with_the_front_the_curve_of_its_best_and_what_it_took():

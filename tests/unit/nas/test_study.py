@@ -188,6 +188,18 @@ def test_a_search_that_weighs_two_is_a_study_of_two(bench, cost):
     assert axis_importance(done.search, done.trials, []).num_trials == 13
 
 
+def test_a_search_that_weighs_two_at_rungs_is_a_study_too(bench):
+    done = bench(sampler="nsga2", objective=Objective(), num_trials=12).run().finish()
+    assert {trial.state for trial in done.trials} == {TrialState.COMPLETED, TrialState.STOPPED}
+    done.write()
+    told = {each.number: each.state for each in done.study.trials}
+    assert [told[trial.number] is OptunaState.PRUNED for trial in done.trials] == [
+        trial.state is TrialState.STOPPED for trial in done.trials
+    ]
+    front = pareto_front(done.trials, Objective())
+    assert {each.number for each in done.study.best_trials} == {trial.number for trial in front}
+
+
 @pytest.mark.parametrize("evaluator", [None, FanovaImportanceEvaluator(seed=0)])
 def test_importance_is_computed_from_it(bench, evaluator):
     done = bench(num_trials=12).run()

@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minitron.progress import Progress
+from nas.ranking import by_loss, ranking_of
 from nas.rungs import decide, losses_by_trial, schedule, shares
+from nas.sampling import Objective
 from nas.search import SearchState
+from nas.space import search_space
 from nas.trial import TrialState
 from nas.waiting import Capacity, Waiting, WaitingKind, hindrance_in, search_waits, stage_of, trial_waits
 from tests.fakes import small_spec
@@ -93,7 +96,7 @@ SPEC = small_spec()
 PLAN = schedule(SPEC)
 
 
-def waits(trials, losses, number=0):
+def waits(trials, losses, number=0, ranking=by_loss):
     points = [make_point(trial_number, 40, loss) for trial_number, loss in losses.items()]
     return trial_waits(
         trials[number],
@@ -101,6 +104,7 @@ def waits(trials, losses, number=0):
         losses_by_trial(points),
         PLAN,
         shares(trials, losses_by_trial(points), PLAN, SPEC.rungs),
+        ranking=ranking,
     )
 
 
@@ -122,12 +126,17 @@ def test_a_trial_in_another_state_waits_for_nothing(state):
     assert waits([make_trial(0, state=state)], {0: 2.0}) is None
 
 
-@given(losses=st.lists(st.floats(0, 9), min_size=1, max_size=9))
-def test_who_is_said_to_advance_is_who_does(losses):
-    trials = [make_trial(number, state=TrialState.WAITING) for number in range(len(losses))]
+@given(losses=st.lists(st.floats(0, 9), min_size=1, max_size=9), objective=st.none() | st.just(Objective()))
+def test_who_is_said_to_advance_is_who_does(losses, objective):
+    space = search_space(SPEC)
+    trials = [
+        make_trial(number, state=TrialState.WAITING, architecture=space.at(5 * number))
+        for number in range(len(losses))
+    ]
+    ranking = ranking_of(objective, trials)
     at_rung = dict(enumerate(losses))
     points = losses_by_trial(make_point(number, 40, loss) for number, loss in at_rung.items())
-    advance = decide(trials, points, PLAN, asked=SPEC.rungs, more_to_come=True).advance
+    advance = decide(trials, points, PLAN, asked=SPEC.rungs, more_to_come=True, ranking=ranking).advance
     best = len(losses) // 2
-    ahead = [number for number in at_rung if waits(trials, at_rung, number).position <= best]
+    ahead = [number for number in at_rung if waits(trials, at_rung, number, ranking).position <= best]
     assert ahead == list(advance)
