@@ -143,9 +143,9 @@ class LatencyBudget:
 
     @property
     def _most(self) -> dict[str, float]:
-        found = {}
+        found: dict[str, float] = {}
         if self.max_ms is not None:
-            found["max_ms"] = self.max_ms * 1e6
+            found["max_ms"] = round(self.max_ms * 1e6)  # as it was written: 0.000983 is 983, not 982.99...
         if self.min_tokens_per_second is not None:
             found["min_tokens_per_second"] = self.setting.tokens / self.min_tokens_per_second * 1e9
         return found
@@ -253,7 +253,7 @@ class Budget:
                 Limit(
                     name="latency_nanoseconds", unit=f"ms to {self.latency.phase}",
                     measure=partial(latency_of, self.latency.table), latencies=self.latency.table,
-                    least=math.ceil(self.latency.min_ms * 1e6), most=self.latency.most_nanoseconds,
+                    least=math.ceil(round(self.latency.min_ms * 1e6, 3)), most=self.latency.most_nanoseconds,
                     least_field="latency.min_ms", most_field=f"latency.{self.latency.most_field}",
                     number=in_milliseconds,
                 )

@@ -17,7 +17,7 @@ from nas.driver import Driver
 from nas.finals import Evaluated
 from nas.ledger import Ledger
 from nas.promoting import left_to_promote, settled
-from nas.search import Comparisons, Search, SearchSpec, SearchState, Winner
+from nas.search import Comparisons, Rungs, Search, SearchSpec, SearchState, Winner
 from nas.service import SearchService
 from nas.spec import load_spec
 from nas.storage.store import Lease, SearchStore
@@ -43,7 +43,8 @@ LOG_TAIL = """2025-06-01 06:58:11,204 INFO workers.runner: search: RUNNING
 
 def demo_spec(**changes: Any) -> SearchSpec:
     """Return the spec of the demo, of a length that does not change when the demo's is tuned."""
-    return replace(load_spec(DEMO), **({"num_trials": 12} | changes))
+    rungs = Rungs(fractions=(0.75,), keep=0.5, adaptive=False)
+    return replace(load_spec(DEMO), **({"num_trials": 12, "rungs": rungs, "prior": "none"} | changes))
 
 
 class Played:

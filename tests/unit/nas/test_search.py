@@ -85,10 +85,13 @@ def test_only_legal_moves_are_possible(state, following):
             search.moved(following, after(1))
 
 
-def test_final_states_are_those_without_moves():
+def test_from_final_states_there_is_no_way_but_to_promote():
     assert {state for state in SearchState if state.is_final} == {
-        state for state in LEGAL_MOVES if not LEGAL_MOVES[state]
+        state
+        for state, moves in LEGAL_MOVES.items()
+        if moves <= {SearchState.QUEUED} and state is not SearchState.PAUSED
     }
+    assert not LEGAL_MOVES[SearchState.FAILED]
     assert set(LEGAL_MOVES) == set(SearchState)
 
 
