@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from nas.choice import Choice, chosen, promoted_students
 from nas.frontier import best_trial, ranked_trials
+from nas.latency_costs import latency_of
 from nas.promotion import Promoted, Promotion
 from nas.search import Search, SearchSpec, SearchState
 from nas.trial import Trial, TrialRole
@@ -56,14 +57,19 @@ def left_to_promote(search: Search, trials: Sequence[Trial]) -> list[Promotion]:
 
 
 def settled(spec: SearchSpec, trials: Sequence[Trial]) -> tuple[Trial | None, Choice | None]:
-    """Return the trial that wins a search, and the choice among its promoted students where there are any."""
-    best = best_trial(trials)
-    objective = spec.objective
-    choice = (
-        chosen(trials, best=best, cost=objective.of, counted=objective.words)
-        if objective
-        else chosen(trials, best=best)
-    )
+    """Return the trial that wins a search, and the choice among its promoted students where there are any.
+
+    Ties go to the lowest cost: that of the objective; without one the measured latency, where the budget bounds it;
+    without either the parameters.
+    """
+    best, objective, latency = best_trial(trials), spec.objective, spec.budget.latency
+    if objective:
+        choice = chosen(trials, best=best, cost=objective.of, counted=objective.words)
+    elif latency and latency.table:
+        table, counted = latency.table, f"nanoseconds to {latency.phase}"
+        choice = chosen(trials, best=best, cost=lambda each: latency_of(table, each), counted=counted)
+    else:
+        choice = chosen(trials, best=best)
     if choice is None:
         return best, None
     return next(trial for trial in trials if trial.number == choice.winner), choice

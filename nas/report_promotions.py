@@ -78,7 +78,7 @@ def promotions(search: Search, records: Sequence[TrialRecord]) -> Promotions | N
     if not own and not to_come:
         return None
     # The same as is stored at the end, and told on the way there.
-    choice = search.choice if search.state.is_final else settled(search.spec, trials)[1]
+    choice = search.choice if search.state.is_final else settled(search.measured_spec, trials)[1]
     rivals = {rival.trial_number: rival for rival in choice.rivals} if choice else {}
     order = {number: place for place, number in enumerate(rivals)}
     students = [

@@ -9,6 +9,7 @@ from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
 from nas import display
 from nas.admission import admitted
 from nas.agreement import rank_agreement
+from nas.budget import LatencyBudget
 from nas.errors import InvalidSpec
 from nas.finals import Evaluation
 from nas.frontier import Comparison, best_trial, pareto_front, trained_architectures
@@ -18,11 +19,13 @@ from nas.promotion import Promoted, Promotion
 from nas.resources import Resources
 from nas.rungs import decide, schedule
 from nas.search import Artifacts, Comparisons, Rungs, SearchState, Winner
+from nas.space import search_space
 from nas.spec import dump, parse_spec
 from nas.standing import TrialRecord, view_of
 from nas.tally import tally_of
 from nas.trial import TrialRole, TrialState
 from tests.searches import MEASUREMENT, after, make_point, make_search, make_spec, make_trial
+from tests.unit.nas.test_latency import table_of
 
 PROMOTION = Promotion(training=TrainingRecipe(num_tokens=4_000_000), top_k=2)
 LONGER = replace(PROMOTION, training=TrainingRecipe(num_tokens=8_000_000))
@@ -262,3 +265,29 @@ def test_the_report_says_who_was_promoted_which_tied_and_who_won():
     assert "trial 4, promoted from trial 1: loss 0.5500\n" in text
     assert "trial 5, promoted from trial 2: loss 0.5600, +0.0100 +- 0.1500, a tie" in text
     assert "trial 6, promoted from trial 0: loss 0.8500, +0.3000 +- 0.0000, no tie" in text
+
+
+def test_under_a_budget_of_latency_the_faster_of_two_that_tie_wins():
+    """A table by which the wider student is the faster: it has more parameters, and wins all the same."""
+    spec = make_spec(promotion=PROMOTION)
+    narrow, wide = (
+        next(each for each in search_space(spec).architectures if each.hidden_size == size)
+        for size in (96, 128)
+    )
+    table = table_of(spec, lambda hidden, neurons, heads, kv_heads: 10**6 - 5000 * hidden)
+    fast = LatencyBudget(max_ms=10.0, context=64, dtype="float32", table=table)
+
+    def measured(number, architecture):
+        made = replace(promotion_of(number, 1, 0.5 + number / 100), architecture=architecture)
+        sized = replace(
+            made.measurement,
+            num_parameters=architecture.parameter_count,
+            shard_losses=(0.5, 0.6) if number == 4 else (0.66, 0.46),
+        )
+        return replace(made, measurement=sized)
+
+    trials = [*TRIALS[:3], measured(4, narrow), measured(5, wide)]
+    assert settled(spec, trials)[1].trial_number == 4
+    spec = replace(spec, budget=replace(spec.budget, latency=fast))
+    _, choice = settled(spec, trials)
+    assert (choice.trial_number, choice.counted) == (5, "nanoseconds to decode")
