@@ -52,7 +52,7 @@ def test_the_notebook_goes_from_submit_to_the_winner(notebook, address, tmp_path
     printed = "".join(output.text for output in outputs if output.output_type == "stream")
     assert "architectures of" in printed
     assert "search: succeeded" in printed
-    assert printed.count(" -> ") == 6
+    assert 1 <= printed.count(" -> ") < 6, "most are stopped early"
     assert "parameters, " in printed
     shown = [output.data for output in outputs if "data" in output]
     assert sum("image/png" in data for data in shown) == 2
