@@ -23,7 +23,10 @@ from tests.home import tell_mlflow
 from tests.hub import FakeHub, asked_here, serving
 from tests.micro import micro_spec
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),
+    pytest.mark.searches,
+]
 
 TOKEN = "hf_canaryCANARYcanary"
 

@@ -127,6 +127,7 @@ def _soon(condition, otherwise):
         time.sleep(0.1)
 
 
+@pytest.mark.searches
 def test_killed_it_goes_on_to_the_same_result(home, finished):
     search_id = home.create()
     process = home.start(search_id)
@@ -309,6 +310,7 @@ def test_trials_run_beside_the_correction_of_their_teacher_and_its_death_costs_t
     assert home.store.get_search(again).corrected_loss == search.corrected_loss
 
 
+@pytest.mark.searches
 def test_a_correction_beside_the_trials_that_fails_ends_the_search(home):
     correction = CorrectionRecipe(mode="alongside", stages=2, learning_rate_ratio=1.0)
     training = TrainingRecipe(
@@ -361,6 +363,7 @@ def test_what_cannot_run_fails_at_once_and_says_why(home):
     assert reason in search.failure.log_tail.splitlines()[-1]
 
 
+@pytest.mark.searches
 def test_what_a_running_search_shares_is_marked_as_in_use(home):
     """Aged by hand, it is young again before the search has ended."""
     search_id = home.create()

@@ -55,6 +55,7 @@ def place(tmp_path_factory):
     return place
 
 
+@pytest.mark.searches
 def test_a_student_learns_chats_then_preferences(place, run):
     code, out, err = run(
         "align", place / "student", "-o", place / "aligned", "--sft", place / "chats.jsonl", "--dpo", place / "pairs.jsonl",

@@ -144,6 +144,7 @@ def test_the_winner_lies_with_its_run(beside, told):
     assert (beside.settings.mlflow_artifacts).is_dir()
 
 
+@pytest.mark.searches
 def test_mlflow_and_its_projector_killed_while_searches_run_are_caught_up_with_to_the_same_content(
     beside, told, tmp_path
 ):

@@ -24,7 +24,7 @@ from workers.executor import TuneExecutor
 from workers.report import TrialReport
 from workers.together import EvaluateTogether
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")
+pytestmark = [pytest.mark.usefixtures("ray_cluster"), pytest.mark.searches]
 
 TWO = Resources(cpus=1, processes=2)
 
