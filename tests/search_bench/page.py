@@ -43,7 +43,7 @@ On `llama`, medians over ten seeds of the share of exhaustive search's tokens to
 | rungs at 0 and 1/4; at 1/16 and 1/4; at 0, 1/8 and 1/2 | 0.0075, 0.0081, 0.0144 |
 
 Some of these are quicker there. The default was chosen by three copies of the table that were made worse, six seeds
-each: losses before retraining shuffled; noise on all losses but the last, the more the earlier; the best of
+each, when 345 of its 400 rows were there and the others were filled with their neighbours': losses before retraining shuffled; noise on all losses but the last, the more the earlier; the best of
 middling depth. It takes 0.0083, 0.0100 and 0.0100 of their tokens; a fixed quarter 0.0206, 0.0317 and 0.0213, and ends
 0.0045 and 0.0114 nats above the best of the first two; a fixed half 0.0117, 0.0084 and 0.0100, and ends above the best of the
 second; `keep` of a half 0.0080, 0.0106 and 0.0139; rungs at 0 and 1/4 0.0144, 0.0144 and 0.0150; at 1/16 and 1/4 0.0081,

@@ -228,7 +228,7 @@ def test_a_full_disk_is_told_at_once(tmp_path):
     assert store.num_asked == 1
 
 
-def test_lists_are_those_that_were_asked_for(client, service, monkeypatch):
+def test_lists_are_those_that_were_asked_for(client, service, played, monkeypatch):
     monkeypatch.setattr(Connection, "call", spy := Spy(Connection.call))
     which = SearchFilter(
         name="ED", parent="tiny", states=(SearchState.FAILED, SearchState.SUCCEEDED, SearchState.CANCELLED),
