@@ -129,7 +129,7 @@ class SearchAgenda(Agenda):
         lease: Lease,
         hint: Hint | None,
     ) -> None:
-        super().__init__(search, search.spec, store, ledger, clock)
+        super().__init__(search, search.measured_spec, store, ledger, clock)
         self._space = space
         self._lease = lease
         self._hint = hint
@@ -234,7 +234,7 @@ class SearchAgenda(Agenda):
             self._ledger.losses,
             self.schedule,
             asked=self._spec.rungs,
-            ranking=ranking_of(self._spec.objective, trials.values()),
+            ranking=ranking_of(self._spec.weighed, trials.values()),
             more_to_come=self._more_to_come(),
         )
 

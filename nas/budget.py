@@ -89,10 +89,11 @@ class WorkBudget:
 class LatencyBudget:
     """A window of the time that one pass of a student takes, both ends included, as it is summed of measured blocks.
 
-    Measured is where trials run, with a trial's device and threads, by transformers' own modules.
+    Measured is where trials run, with a trial's device and threads, by transformers' own modules. Without an upper end it
+    bounds nothing, and says how the time is measured that a search weighs against the loss.
 
     Raises:
-        InvalidSpec: A window that no time lies in, nothing that a pass may take at most, or a table of something else.
+        InvalidSpec: A window that no time lies in, or a table of something else.
     """
 
     max_ms: float | None = None
@@ -113,14 +114,13 @@ class LatencyBudget:
             for name in ("max_ms", "min_tokens_per_second")
             if (found := getattr(self, name)) is not None and not 0 < found < math.inf
         ]
-        if self.max_ms is None and self.min_tokens_per_second is None:
-            reason = "missing, allowed: milliseconds, or instead of it min_tokens_per_second"
-            problems.append(("budget.latency.max_ms", reason))
         problems += _count_problems("latency.context", self.context)
         problems += _count_problems("latency.batch", self.batch)
-        if not problems and not 0 <= self.min_ms <= self.most_nanoseconds / 1e6:
-            reason = f"found {self.min_ms}, allowed: 0 to {self.most_nanoseconds / 1e6:g}"
-            problems.append(("budget.latency.min_ms", reason))
+        if not problems:
+            most = self.most_nanoseconds
+            if not 0 <= self.min_ms <= (most or 0) / 1e6:
+                allowed = "0 without max_ms" if most is None else f"0 to {most / 1e6:g}"
+                problems.append(("budget.latency.min_ms", f"found {self.min_ms}, allowed: {allowed}"))
         if self.table is not None and self.table.setting != self.setting:
             reason = f"found one of {self.table.setting}, allowed: of {self.setting}"
             problems.append(("budget.latency.table", reason))
@@ -132,14 +132,14 @@ class LatencyBudget:
         return LatencySetting(phase=self.phase, context=self.context, batch=self.batch, dtype=self.dtype)
 
     @property
-    def most_nanoseconds(self) -> int:
-        """What a pass may take, by whichever field asks for less."""
-        return min(int(each) for each in self._most.values())
+    def most_nanoseconds(self) -> int | None:
+        """What a pass may take, by whichever field asks for less; None where neither does."""
+        return min((int(each) for each in self._most.values()), default=None)
 
     @property
     def most_field(self) -> str:
-        """The field that asks for it."""
-        return min(self._most, key=self._most.__getitem__)
+        """The field that asks for it, or may."""
+        return min(self._most, key=self._most.__getitem__, default="max_ms")
 
     @property
     def _most(self) -> dict[str, float]:
@@ -211,8 +211,10 @@ class Budget:
     """Bounds nothing until its table is known."""
 
     def __post_init__(self) -> None:
-        if self.max_parameters is None and not (self.memory or self.work or self.latency):
+        latency = self.latency and self.latency.most_nanoseconds
+        if all(each is None for each in (self.max_parameters, self.memory, self.work, latency)):
             reason = "missing, allowed: a number of parameters, or instead of it memory, work or latency"
+            reason += ", which here has no max_ms" * (self.latency is not None)
             raise InvalidSpec((("budget.max_parameters", reason),))
         _require(
             *_window_problems("max_parameters", self.max_parameters, "min_parameters", self.min_parameters)

@@ -33,7 +33,9 @@ def timed_space(spec: SearchSpec, artifact_root: Path) -> tuple[SearchSpace, lis
     known = measured_before(spec, artifact_root)
     space = search_space(spec)
     if known is None:
-        told = f"budget.latency: blocks are timed when the search starts; {len(space):,} architectures are feasible without it"
+        told = "budget.latency: blocks are timed when the search starts"
+        if asked.most_nanoseconds is not None:
+            told += f"; {len(space):,} architectures are feasible without it"
         return space, [] if asked.table is not None else [told]
     try:
         return search_space(replace(spec, budget=spec.budget.measured(known))), []

@@ -73,6 +73,7 @@ class LatencyCosts:
         return found
 
 
+@lru_cache(maxsize=16_384)  # of trials it is asked again at each decision that weighs it
 def latency_of(table: LatencyTable, architecture: Architecture) -> int:
     """Return the nanoseconds that a table says of one architecture."""
     costs = LatencyCosts(table, [architecture])

@@ -62,7 +62,7 @@ def settled(spec: SearchSpec, trials: Sequence[Trial]) -> tuple[Trial | None, Ch
     Ties go to the lowest cost: that of the objective; without one the measured latency, where the budget bounds it;
     without either the parameters.
     """
-    best, objective, latency = best_trial(trials), spec.objective, spec.budget.latency
+    best, objective, latency = best_trial(trials), spec.weighed, spec.budget.latency
     if objective:
         choice = chosen(trials, best=best, cost=objective.of, counted=objective.words)
     elif latency and latency.table:

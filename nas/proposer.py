@@ -57,8 +57,8 @@ def sampler_of(spec: SearchSpec, num_trials: int, hint: Hint | None) -> Sampler:
         case "tpe":
             return Tpe(num_trials=num_trials, start=_start(spec, hint))
         case "nsga2":
-            assert spec.objective is not None, "a spec without one is refused"
-            return Nsga2(num_trials=num_trials, objective=spec.objective, start=Draws(hint=hint))
+            assert spec.weighed is not None, "a spec without an objective is refused"
+            return Nsga2(num_trials=num_trials, objective=spec.weighed, start=Draws(hint=hint))
 
 
 def _start(spec: SearchSpec, hint: Hint | None) -> Sampler:

@@ -19,6 +19,7 @@ from nas.report_spending import Spending, spending
 from nas.report_words import verdict
 from nas.report_zones import Zones, zones
 from nas.rungs import schedule
+from nas.sampling import Objective
 from nas.search import AxisImportance, Search, SearchState
 from nas.series import Curve, curve, furthest
 from nas.standing import SearchView, TrialRecord
@@ -124,9 +125,9 @@ def search_report(
         comparison: Of its best trial with the baselines; see ``nas.leaderboard.comparison_of``.
         at: The present.
     """
-    search, spec = view.search, view.search.spec
+    search, spec, objective = view.search, view.search.spec, view.search.measured_spec.weighed
     lines = {line.record.trial.number: line for line in leaderboard(records)}
-    told = {number: _told(search, line) for number, line in lines.items()}
+    told = {number: _told(search, line, objective) for number, line in lines.items()}
     best = told[view.best.number] if view.best else None
     trials = [record.trial for record in records]
     points = {record.trial.number: record.points for record in records}
@@ -148,7 +149,7 @@ def search_report(
         budget=wording.budget(search.budget),
         max_parameters=spec.budget.max_parameters,
         counting=spec.budget.counting,
-        cost=spec.objective.words if spec.objective else wording.COUNTED[spec.budget.counting],
+        cost=objective.words if objective else wording.COUNTED[spec.budget.counting],
         axes=tuple(_searched(search)),
         sampler=spec.sampler,
         seed=spec.seed,
@@ -159,7 +160,7 @@ def search_report(
         best=best,
         gap_closed=view.gap_closed,
         comparison=comparison,
-        front=tuple(told[trial.number] for trial in pareto_front(trials, spec.objective)),
+        front=tuple(told[trial.number] for trial in pareto_front(trials, objective)),
         trials=tuple(told.values())[:MOST_TRIALS],
         curves=tuple(
             curve(trial, points[trial.number], MOST_CURVE_POINTS)
@@ -177,9 +178,9 @@ def _searched(search: Search) -> list[str]:
     return [name for name in AXIS_NAMES if getattr(search.spec.axes, name) is not None]
 
 
-def _told(search: Search, line: Line) -> ReportedTrial:
+def _told(search: Search, line: Line, objective: Objective | None) -> ReportedTrial:
     trial: Trial = line.record.trial
-    budget, objective = search.spec.budget, search.spec.objective
+    budget = search.spec.budget
     return ReportedTrial(
         number=trial.number,
         architecture=trial.architecture.name,

@@ -69,16 +69,20 @@ class Retrospect(ABC):
         if not 1 <= len(distinct) <= MOST_SEARCHES:
             raise InvalidRequest("search", f"found {len(distinct)}, allowed: 1 to {MOST_SEARCHES}")
         views = [self.get(each) for each in distinct]
-        objective = shared(view.search.spec.objective for view in views)
-        found = [beside(view, self.trials(view.search.id), objective) for view in views]
-        return side_by_side(found, objective)
+        objectives = [view.search.measured_spec.weighed for view in views]
+        common = shared(objectives)
+        found = [
+            beside(view, self.trials(view.search.id), common and own)
+            for view, own in zip(views, objectives, strict=True)
+        ]
+        return side_by_side(found, common)
 
     def front(self, search_id: str) -> tuple[Trial, ...]:
         """Return the completed trials of a search that none of lower or equal cost beats, from low cost to high.
 
         The cost is what the search weighs against the loss, parameters unless it says otherwise.
         """
-        objective = self._store.get_search(search_id).spec.objective
+        objective = self._store.get_search(search_id).measured_spec.weighed
         return pareto_front(self._store.trials(search_id), objective)
 
     def priors(self, search_id: str) -> list[Prior]:

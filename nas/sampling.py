@@ -1,11 +1,14 @@
 """What a spec says of how its architectures are chosen. Values only; ``nas.samplers`` does it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from minitron.architecture import Architecture
+from nas.budget import Budget
 from nas.errors import InvalidSpec
+from nas.latency_costs import latency_of
+from nas.latency_table import LatencySetting, LatencyTable, Machine
 
 SamplerName = Literal["tpe", "nsga2", "random", "exhaustive", "nearest-budget"]
 """How the next architecture is chosen: learnt from the losses (``tpe``), or from loss and cost (``nsga2``), drawn
@@ -24,19 +27,22 @@ PriorName = Literal["none", "budget", "importance_kept"]
 large as allowed; the rest is drawn evenly. ``importance_kept`` prefers students that keep more of the parent's
 measured importance. The zero-shot loss of pruned models is a rung at 0 tokens."""
 LARGEST = 10**9
+AS_TIMED = "budget.latency says what is timed"
+NOT_TIMED = "latency is no arithmetic on a shape: see ``weighed``"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """A cost to be low beside the loss, by arithmetic on the shape.
+    """A cost to be low beside the loss.
 
     Raises:
-        InvalidSpec: A batch or a context below one, or absurdly large.
+        InvalidSpec: A batch or a context below one, or absurdly large, or what the cost does not go by.
     """
 
-    cost: Literal["parameters", "memory", "flops"] = "parameters"
-    """``parameters``, embeddings included; ``memory`` of the weights and the cache of keys and values, in bytes; or
-    ``flops``, the floating-point operations of one token."""
+    cost: Literal["parameters", "memory", "flops", "latency"] = "parameters"
+    """``parameters``, embeddings included; ``memory`` of the weights and the cache of keys and values, in bytes;
+    ``flops``, the floating-point operations of one token; or ``latency``, the time of a pass, of which ``budget.latency``
+    says what is timed, with or without a limit. Who answers fast has the highest throughput too."""
     batch: int = 1
     """Sequences at once, for ``memory``."""
     context: int = 4096
@@ -50,6 +56,12 @@ class Objective:
             for name in ("batch", "context")
             if not 1 <= getattr(self, name) <= LARGEST
         )
+        if self.cost == "latency":
+            problems += tuple(
+                (f"objective.{each.name}", f"found {found}, allowed with cost latency: none; {AS_TIMED}")
+                for each in fields(Objective)
+                if each.name != "cost" and (found := getattr(self, each.name)) != each.default
+            )
         if problems:
             raise InvalidSpec(problems)
 
@@ -63,6 +75,8 @@ class Objective:
                 return architecture.weight_bytes(self.dtype) + cache
             case "flops":
                 return architecture.flops_per_token(context=self.context)
+            case "latency":
+                raise TypeError(NOT_TIMED)
 
     @property
     def words(self) -> str:
@@ -76,6 +90,55 @@ class Objective:
                 )
             case "flops":
                 return f"floating-point operations a token, {self.context:,} tokens of context"
+            case "latency":
+                raise TypeError(NOT_TIMED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedObjective(Objective):
+    """The cost ``latency`` with what it is read from. Two are the same where the same was timed on the same machine."""
+
+    setting: LatencySetting
+    table: LatencyTable | None = field(compare=False)
+    """Of the sizes of one space; None as long as nothing was timed, and so nothing tried."""
+    machine: Machine | None
+
+    def of(self, architecture: Architecture) -> int:
+        """Return how many nanoseconds an architecture takes for a pass."""
+        assert self.table is not None, "blocks are timed before the first trial"
+        return latency_of(self.table, architecture)
+
+    @property
+    def words(self) -> str:
+        """What is counted, for people."""
+        at = self.setting
+        return f"nanoseconds to {at.phase}, {at.batch:,} x {at.context:,} tokens in {at.dtype}"
+
+
+def weighed(objective: Objective | None, budget: Budget) -> Objective | None:
+    """Return an objective as architectures can be asked for it; ``budget`` knows what was measured."""
+    if objective is None or objective.cost != "latency":
+        return objective
+    assert budget.latency is not None, "a spec without it is refused"
+    table = budget.latency.table
+    return TimedObjective(
+        cost="latency",
+        setting=budget.latency.setting,
+        table=table,
+        machine=None if table is None else table.machine,
+    )
+
+
+def not_weighed(objective: Objective | None, budget: Budget) -> list[tuple[str, str]]:
+    """Return why nothing can be timed for an objective, or is for none, as pairs of field and reason."""
+    is_latency = objective is not None and objective.cost == "latency"
+    if is_latency and budget.latency is None:
+        reason = f"found latency, allowed without budget.latency: parameters, memory or flops; {AS_TIMED}"
+        return [("objective.cost", f"{reason}, such as {{context: 1024}}")]
+    if not is_latency and budget.latency is not None and budget.latency.most_nanoseconds is None:
+        reason = "missing, allowed: milliseconds, or instead of it min_tokens_per_second"
+        return [("budget.latency.max_ms", f"{reason}; or neither with objective {{cost: latency}}")]
+    return []
 
 
 def shared(objectives: Iterable[Objective | None]) -> Objective | None:

@@ -30,7 +30,7 @@ from nas.latency_table import LatencyTable
 from nas.orders import Orders
 from nas.promotion import Promotion
 from nas.resources import Resources, not_together
-from nas.sampling import Objective, Order, PriorName, SamplerName, not_sampled
+from nas.sampling import Objective, Order, PriorName, SamplerName, not_sampled, not_weighed, weighed
 from nas.trial import Failure
 
 SPEC_VERSION = 1
@@ -150,6 +150,7 @@ class SearchSpec:
         if self.checkpoint_seconds <= 0:
             problems.append(("checkpoint_seconds", f"found {self.checkpoint_seconds}, allowed: above 0"))
         problems += not_sampled(self.sampler, self.order, self.objective, self.prior)
+        problems += not_weighed(self.objective, self.budget)
         if self.correction is not None:
             try:
                 self.correction.training(self.training)
@@ -162,6 +163,11 @@ class SearchSpec:
             problems += self.promotion.refusals(self.data, self.distillation, self.resources)
         if problems:
             raise InvalidSpec(tuple(problems))
+
+    @property
+    def weighed(self) -> Objective | None:
+        """The objective as architectures are asked for it, of a search in its ``measured_spec``."""
+        return weighed(self.objective, self.budget)
 
     @property
     def _tokens_of_one(self) -> int:
@@ -294,7 +300,8 @@ class Search:
     num_priors: int | None = None
     """How many earlier measurements its proposals began from; None until that was settled, before its first trial."""
     latencies: LatencyTable | None = None
-    """What was measured for a budget of latency, once, before its first trial: its space never changes afterwards."""
+    """What was measured for a budget of latency, once, before its first trial: neither its space nor its costs change
+    afterwards."""
     progress: Progress | None = None
     choice: Choice | None = None
     """Which of its promoted students won, and against which; None while none has completed."""

@@ -363,7 +363,7 @@ class SearchService(Retrospect):
         records = records_of(trials, points, self._store.attempts(search_id, numbers))
         if not waits:
             return records
-        spec = self._store.get_search(search_id).spec
+        spec = self._store.get_search(search_id).measured_spec
         return with_waits(records, spec, whole or self._store.trials(search_id), points)
 
     def _views(self, searches: Sequence[Search]) -> list[SearchView]:

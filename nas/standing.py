@@ -83,7 +83,7 @@ def with_waits(
     records: Iterable[TrialRecord], spec: SearchSpec, trials: Sequence[Trial], points: Iterable[TrialPoint]
 ) -> list[TrialRecord]:
     """Return records that say why their trials wait, told from all trials and points of their search."""
-    losses, plan, ranking = losses_by_trial(points), schedule(spec), ranking_of(spec.objective, trials)
+    losses, plan, ranking = losses_by_trial(points), schedule(spec), ranking_of(spec.weighed, trials)
     keeps = shares(trials, losses, plan, spec.rungs)
     return [
         replace(record, waiting=trial_waits(record.trial, trials, losses, plan, keeps, ranking=ranking))

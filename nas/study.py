@@ -57,7 +57,7 @@ def study_directions(spec: SearchSpec) -> list[StudyDirection]:
 
 def study_trials(search: Search, trials: Sequence[Trial], points: Iterable[TrialPoint]) -> list[FrozenTrial]:
     """Return every trial of a search as one of Optuna's, by number."""
-    spec = search.spec
+    spec = search.measured_spec
     if any(is_auto(getattr(spec.axes, name)) for name in AXIS_NAMES):
         spec = replace(spec, axes=resolved(spec.axes, architecture_of(spec)))
     distributions, losses = _distributions(spec.axes), losses_by_trial(points)
@@ -68,7 +68,7 @@ def _study_trial(
     trial: Trial, spec: SearchSpec, distributions: dict[str, BaseDistribution], losses: dict[int, float]
 ) -> FrozenTrial:
     measured = trial.measurement
-    costs = [float(spec.objective.of(trial.architecture))] if spec.objective else []
+    costs = [float(spec.weighed.of(trial.architecture))] if spec.weighed else []
     attributes = {
         "search_id": trial.search_id,
         "number": trial.number,

@@ -167,7 +167,7 @@ def machine(at: Machine) -> str:
 def fitting(search: Search) -> str:
     """Return how many architectures a search chooses from."""
     latency = search.budget.latency
-    is_open = latency is not None and latency.table is None
+    is_open = latency is not None and latency.table is None and latency.most_nanoseconds is not None
     return f"{search.num_feasible:,} architectures fit{' before latency is measured' * is_open}"
 
 
@@ -192,7 +192,7 @@ def budget(window: Budget) -> str:
     if (latency := window.latency) is not None:
         at = f"{latency.dtype}, batch {latency.batch:,}, context {latency.context:,}"
         where = f", measured on {machine(latency.table.machine)}" if latency.table else ""
-        parts.append(f"{_time_window(latency)} to {latency.phase} ({at}){where}")
+        parts.append(f"{_time_window(latency) or 'any time'} to {latency.phase} ({at}){where}")
     return ", ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Budgets of memory and of work as people write them in one field: ``2.5 GB, 8 x 4096 tokens, bfloat16``.
+"""Budgets of memory, work and time as people write them in one field: ``2.5 GB, 8 x 4096 tokens, bfloat16``.
 
 Pure functions of plain data.
 """
@@ -10,14 +10,18 @@ from typing import Any
 
 MEMORY = "2.5 GB, 8 x 4096 tokens, bfloat16"
 WORK = "3 GFLOP, 4096 tokens"
+LATENCY = "40 ms to decode, 8 x 1024 tokens, bfloat16"
 MEMORY_PARTS = ("max_bytes", "min_bytes", "batch", "context", "dtype")
 WORK_PARTS = ("max_flops", "min_flops", "context")
+LATENCY_PARTS = ("max_ms", "min_ms", "min_tokens_per_second", "phase", "batch", "context", "dtype")
 """What a budget may say, all of which such a text stands for."""
 
 _PREFIXES = {"T": 10**12, "G": 10**9, "M": 10**6, "k": 10**3, "": 1}
 _AMOUNT = re.compile(
     r"^([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE]\+?[0-9]{1,2})?)\s*([TGMk]?)(?:B|bytes|FLOPs?)?$", re.IGNORECASE
 )
+_MS = r"[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]{1,2})?"
+_TIME = re.compile(rf"^(?:(?:({_MS})\s+to\s+)?({_MS})\s*ms(?:\s+to\s+|$))?(decode|prefill)?$")
 _TOKENS = re.compile(r"^(?:([0-9][0-9_]*)\s*[x*]\s*)?([0-9][0-9_]*)(?:\s*tokens)?$", re.IGNORECASE)
 
 
@@ -36,9 +40,7 @@ def read_memory(text: str) -> dict[str, Any]:
 
 def write_memory(value: Mapping[str, Any]) -> str:
     """Return the text of a budget, as far as it has one."""
-    batch = f"{value['batch']} x " if "batch" in value else ""
-    dtype = f", {value['dtype']}" if "dtype" in value else ""
-    return f"{_written(value, 'bytes', 'B')}, {batch}{value['context']} tokens{dtype}"
+    return f"{_written(value, 'bytes', 'B')}, {_written_tokens(value)}"
 
 
 def read_work(text: str) -> dict[str, Any]:
@@ -54,6 +56,26 @@ def read_work(text: str) -> dict[str, Any]:
 def write_work(value: Mapping[str, Any]) -> str:
     """Return the text of a budget, as far as it has one."""
     return f"{_written(value, 'flops', 'FLOP')}, {value['context']} tokens"
+
+
+def read_latency(text: str) -> dict[str, Any]:
+    """Return the budget that a text means: milliseconds, of which phase; the phase alone is timed without a limit."""
+    time, tokens, *dtype = _split(text, at_most=3)
+    batch, context = _tokens(tokens)
+    found = _TIME.match(time)
+    if found is None:
+        raise NotABudget
+    least, most, phase = found.groups()
+    said = {"max_ms": most and float(most), "min_ms": least and float(least), "phase": phase}
+    return _known({**said, "batch": batch, "context": context}) | ({"dtype": dtype[0]} if dtype else {})
+
+
+def write_latency(value: Mapping[str, Any]) -> str:
+    """Return the text of a budget, as far as it has one."""
+    least = f"{value['min_ms']:.12g} to " if "min_ms" in value else ""
+    parts = [f"{least}{value['max_ms']:.12g} ms"] if "max_ms" in value else []
+    parts += [value["phase"]] if "phase" in value else []
+    return f"{' to '.join(parts)}, {_written_tokens(value)}"
 
 
 def _split(text: str, *, at_most: int) -> list[str]:
@@ -95,6 +117,12 @@ def _written(value: Mapping[str, Any], what: str, unit: str) -> str:
     return least + _short(value[f"max_{what}"], unit)
 
 
+def _written_tokens(value: Mapping[str, Any]) -> str:
+    batch = f"{value['batch']} x " if "batch" in value else ""
+    dtype = f", {value['dtype']}" if "dtype" in value else ""
+    return f"{batch}{value['context']} tokens{dtype}"
+
+
 def _short(value: float, unit: str) -> str:
     """Return a whole number with the largest prefix that leaves three decimals at most."""
     number = int(value)
@@ -105,5 +133,5 @@ def _short(value: float, unit: str) -> str:
     return f"{number} {unit}"
 
 
-def _known(found: Mapping[str, int | None]) -> dict[str, Any]:
+def _known(found: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}

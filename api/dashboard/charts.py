@@ -78,7 +78,7 @@ def size_chart(search: Search, lines: Sequence[Line], chosen: int | None = None)
 
     Size is what the search weighs against the loss, parameters unless it says otherwise.
     """
-    objective = search.spec.objective
+    objective = search.measured_spec.weighed
     count = objective.of if objective else search.spec.budget.count
     drawn: dict[str, list[Options]] = {kind: [] for kind in KINDS}
     ring: list[Options] = []

@@ -141,7 +141,7 @@ def _with_waits(search: Search, records: Sequence[TrialRecord]) -> Sequence[Tria
         for record in records
         for point in record.points
     ]
-    return with_waits(records, search.spec, [record.trial for record in records], points)
+    return with_waits(records, search.measured_spec, [record.trial for record in records], points)
 
 
 def _parent_of(search: Search) -> Architecture | None:

@@ -237,6 +237,14 @@ FIELDS: Mapping[str, Sequence[FormField]] = {
             read=budget_fields.read_work,
             parts=budget_fields.WORK_PARTS,
         ),
+        _budget(
+            "latency",
+            "At most, time of a pass",
+            example=budget_fields.LATENCY,
+            write=budget_fields.write_latency,
+            read=budget_fields.read_latency,
+            parts=budget_fields.LATENCY_PARTS,
+        ),
     ),
     "Which sizes to try": (
         _sizes("num_layers", "Layers", "auto, 4, 5, 6 or 20 to 32; empty keeps the parent's"),
@@ -250,7 +258,7 @@ FIELDS: Mapping[str, Sequence[FormField]] = {
         FormField(
             path=("objective",),
             label="Weighed by nsga2 against the loss",
-            hint="parameters, memory, flops",
+            hint="parameters, memory, flops, latency",
             write=_write_cost,
             read=_read_cost,
             is_half=True,

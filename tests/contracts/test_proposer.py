@@ -16,6 +16,7 @@ from nas.space import search_space
 from nas.storage.store import TrialPoint
 from nas.trial import Failure, FailureKind, Measurement, Point, Trial, TrialRole, TrialState
 from tests.fakes import EPOCH, simulated_loss, small_spec
+from tests.latencies import latency, table_of
 
 SAMPLERS = {
     "tpe": {},
@@ -27,6 +28,11 @@ SAMPLERS = {
     "nsga2, parameters": {"sampler": "nsga2", "objective": Objective(cost="parameters")},
     "nsga2, memory": {"sampler": "nsga2", "objective": Objective(cost="memory", batch=8)},
     "nsga2 with rungs": {"sampler": "nsga2", "objective": Objective(), "rungs": Rungs(fractions=(0.5,))},
+    "nsga2, latency": {
+        "sampler": "nsga2",
+        "objective": Objective(cost="latency"),
+        "budget": replace(small_spec().budget, latency=latency(max_ms=None, table=table_of(small_spec()))),
+    },
     "nsga2, flops with a hint": {"sampler": "nsga2", "objective": Objective(cost="flops")},
 }
 IN_A_FIXED_ORDER = {"exhaustive", "nearest-budget"}

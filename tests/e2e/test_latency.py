@@ -1,4 +1,7 @@
-"""A search under a limit of measured latency: timed once, obeyed by every trial, and refused where nothing is fast enough."""
+"""A search under a limit of measured latency: timed once, obeyed by every trial, and refused where nothing is fast enough.
+
+And one that weighs latency against the loss.
+"""
 
 from dataclasses import replace
 from statistics import median
@@ -8,8 +11,11 @@ import pytest
 from nas.axes import Axes
 from nas.budget import Budget, LatencyBudget
 from nas.errors import EmptySpace
+from nas.frontier import best_trial
 from nas.latency_costs import latency_of
+from nas.sampling import Objective
 from nas.search import Comparisons, Rungs, SearchState
+from nas.service import SearchService
 from nas.space import search_space
 from nas.trial import TrialState
 from tests.home import new_home
@@ -34,7 +40,11 @@ def home(tmp_path_factory):
 
 
 def budget(max_ms, **changes):
-    return Budget(latency=LatencyBudget(max_ms=max_ms, context=16, dtype="float32", **changes))
+    return Budget(latency=timed(max_ms=max_ms, **changes))
+
+
+def timed(**changes):
+    return LatencyBudget(context=16, dtype="float32", **changes)
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +109,35 @@ def test_a_table_that_a_spec_brings_is_taken_as_it_is(home, unlimited):
     assert home.run(search_id) == 0
     assert {trial.architecture.intermediate_size for trial in home.store.trials(search_id)} == {16}
     assert home.store.get_search(search_id).latencies is None
+
+
+def test_a_search_that_weighs_latency_finds_the_front_of_what_was_measured(home, unlimited):
+    """At a rung too, and without a limit: what is slow stays in its space."""
+    search_id = home.create(
+        **SMALL
+        | {
+            "budget": Budget(max_parameters=10**6, latency=timed()),
+            "rungs": Rungs(fractions=(0.0,), keep=0.5, adaptive=False),
+            "sampler": "nsga2",
+            "objective": Objective(cost="latency"),
+        }
+    )
+    assert home.run(search_id) == 0
+    search, trials = home.store.get_search(search_id), home.store.trials(search_id)
+    assert search.latencies == unlimited.latencies
+    assert search.num_feasible == len(trials) == 8
+    completed = [trial for trial in trials if trial.state is TrialState.COMPLETED]
+    assert 0 < len(completed) < len(trials)
+    placed = [
+        (latency_of(search.latencies, trial.architecture), trial.measurement.loss) for trial in completed
+    ]
+    on_the_front = {
+        trial.number
+        for trial, (time, loss) in zip(completed, placed, strict=True)
+        if not any(other != (time, loss) and other[0] <= time and other[1] <= loss for other in placed)
+    }
+    service = SearchService(home.store, artifact_root=home.settings.artifact_root)
+    assert {trial.number for trial in service.front(search_id)} == on_the_front
+    fastest = min(latency_of(search.latencies, trial.architecture) for trial in trials)
+    assert fastest in {time for time, _ in placed}, "the lowest cost of a rung is not stopped for its loss"
+    assert search.winner.trial_number == best_trial(trials).number

@@ -23,6 +23,7 @@ from nas.leaderboard import leaderboard
 from nas.sampling import Objective
 from nas.search import Rungs
 from nas.trial import TrialRole, TrialState
+from tests.latencies import latency, table_of
 
 
 @pytest.fixture
@@ -206,14 +207,19 @@ def test_two_trials_are_nothing_to_compare(seeded):
 
 def weighing(seeded, objective):
     search = seeded.store.get_search(seeded.id("succeeded"))
-    return replace(
-        search, spec=replace(search.spec, objective=objective, sampler="nsga2", rungs=Rungs(fractions=()))
-    )
+    budget = replace(search.spec.budget, latency=latency(table=table_of(search.spec)))
+    spec = replace(search.spec, budget=budget, sampler="nsga2", objective=objective)
+    return replace(search, spec=replace(spec, rungs=Rungs(fractions=())))
 
 
-@pytest.mark.parametrize("objective", [Objective(cost="memory", batch=64), Objective(cost="flops")])
+@pytest.mark.parametrize(
+    "objective",
+    [Objective(cost="memory", batch=64), Objective(cost="flops"), Objective(cost="latency")],
+    ids=lambda each: each.cost,
+)
 def test_a_search_is_drawn_by_what_it_weighs(seeded, objective):
     search = weighing(seeded, objective)
+    objective = search.spec.weighed
     records = seeded.service.trials(search.id)
     chart = size_chart(search, leaderboard(records))
     front = pareto_front([record.trial for record in records], objective)

@@ -59,6 +59,13 @@ def test_what_is_no_whole_number(text):
         ("memory", "1 MB, 8, float8", {"max_bytes": 10**6, "context": 8, "dtype": "float8"}),
         ("work", "3 GFLOP, 4096 tokens", {"max_flops": 3 * 10**9, "context": 4096}),
         ("work", "200M to 3g, 64", {"min_flops": 2 * 10**8, "max_flops": 3 * 10**9, "context": 64}),
+        (
+            "latency",
+            "40 ms to decode, 8 x 1024 tokens, bfloat16",
+            {"max_ms": 40, "phase": "decode", "batch": 8, "context": 1024, "dtype": "bfloat16"},
+        ),
+        ("latency", "2.5 to 4e1 ms, 512", {"min_ms": 2.5, "max_ms": 40, "context": 512}),
+        ("latency", "prefill, 512 tokens", {"phase": "prefill", "context": 512}),
     ],
 )
 def test_budgets_as_people_write_them(name, text, meant):
@@ -68,7 +75,7 @@ def test_budgets_as_people_write_them(name, text, meant):
     assert field.read(field.write(meant)) == meant
 
 
-@pytest.mark.parametrize("name", ["memory", "work"])
+@pytest.mark.parametrize("name", ["memory", "work", "latency"])
 @pytest.mark.parametrize(
     "text",
     [
@@ -79,6 +86,7 @@ def test_budgets_as_people_write_them(name, text, meant):
         "1 to 2 to 3, 8",
         "1.5, 8",
         "9e99, 8",
+        "40 ms to, 8",
     ],
 )
 def test_what_is_no_budget(name, text):
@@ -92,6 +100,7 @@ def test_a_work_budget_has_no_sequences():
 
 
 amounts = st.integers(1, 2**53)
+milliseconds = st.integers(1, 10**9).map(lambda microseconds: microseconds / 1000)
 
 
 @given(
@@ -107,6 +116,24 @@ def test_a_budget_of_memory_reads_as_it_was_written(value):
 @given(value=st.fixed_dictionaries({"max_flops": amounts, "context": sizes}, optional={"min_flops": amounts}))
 def test_a_budget_of_work_reads_as_it_was_written(value):
     assert FIELD["budget.work"].shown({"budget": {"work": value}}) is not None
+
+
+@given(
+    value=st.fixed_dictionaries(
+        {"context": sizes, "phase": st.sampled_from(("decode", "prefill"))},
+        optional={"batch": sizes, "dtype": st.sampled_from(("float16", "bfloat16"))},
+    ),
+    window=st.fixed_dictionaries({"max_ms": milliseconds}, optional={"min_ms": milliseconds}) | st.just({}),
+)
+def test_a_budget_of_latency_reads_as_it_was_written(value, window):
+    assert FIELD["budget.latency"].shown({"budget": {"latency": value | window}}) is not None
+
+
+def test_what_a_field_of_latency_cannot_hold_is_left_to_the_text():
+    asked = {"min_tokens_per_second": 40, "context": 64}
+    assert FIELD["budget.latency"].shown({"budget": {"latency": asked}}) is None
+    patch = FIELD["budget.latency"].patch("40 ms, 64")["budget"]["latency"]
+    assert patch["min_tokens_per_second"] is None, "a merge takes away what is said no more"
 
 
 def test_a_budget_that_is_written_anew_keeps_nothing_of_the_one_before():

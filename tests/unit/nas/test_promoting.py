@@ -18,14 +18,15 @@ from nas.promoting import finalists, left_to_promote, lineage, missing_promotion
 from nas.promotion import Promoted, Promotion
 from nas.resources import Resources
 from nas.rungs import decide, schedule
+from nas.sampling import Objective
 from nas.search import Artifacts, Comparisons, Rungs, SearchState, Winner
 from nas.space import search_space
 from nas.spec import dump, parse_spec
 from nas.standing import TrialRecord, view_of
 from nas.tally import tally_of
 from nas.trial import TrialRole, TrialState
+from tests.latencies import table_of
 from tests.searches import MEASUREMENT, after, make_point, make_search, make_spec, make_trial
-from tests.unit.nas.test_latency import table_of
 
 PROMOTION = Promotion(training=TrainingRecipe(num_tokens=4_000_000), top_k=2)
 LONGER = replace(PROMOTION, training=TrainingRecipe(num_tokens=8_000_000))
@@ -291,3 +292,5 @@ def test_under_a_budget_of_latency_the_faster_of_two_that_tie_wins():
     spec = replace(spec, budget=replace(spec.budget, latency=fast))
     _, choice = settled(spec, trials)
     assert (choice.trial_number, choice.counted) == (5, "nanoseconds to decode")
+    _, choice = settled(replace(spec, sampler="nsga2", objective=Objective(cost="latency")), trials)
+    assert (choice.trial_number, choice.counted) == (5, "nanoseconds to decode, 1 x 64 tokens in float32")

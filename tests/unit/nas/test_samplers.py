@@ -348,7 +348,11 @@ def test_a_hint_leads_the_first_trials_alone():
         ({"order": "shuffled"}, "order", "found shuffled, allowed with sampler tpe: space"),
         ({"sampler": "random", "prior": "importance_kept"}, "prior", "allowed with sampler random: none"),
         ({"sampler": "nsga2", "objective": {"batch": 0}}, "objective.batch", "found 0, allowed: 1 to"),
-        ({"sampler": "nsga2", "objective": {"cost": "joy"}}, "objective.cost", "'parameters', 'memory' or"),
+        (
+            {"sampler": "nsga2", "objective": {"cost": "joy"}},
+            "objective.cost",
+            "'parameters', 'memory', 'flops' or",
+        ),
         ({"sampler": "grid"}, "sampler", "'tpe', 'nsga2', 'random', 'exhaustive' or 'nearest-budget'"),
     ],
 )
