@@ -52,7 +52,8 @@ def saved_search(stored: Search, search: Search) -> Search | None:
         StaleOrders: It would complete, and something was ordered since that was decided; or end in good order, and
             there are further students to promote.
     """
-    is_completing = search.state is SearchState.COMPLETING is not stored.state
+    # Of one that had ended, what competes was settled then.
+    is_completing = search.state is SearchState.COMPLETING is not stored.state and search.ended_as is None
     if is_completing and search.orders != stored.orders:
         raise StaleOrders(f"search {stored.id}: something was ordered meanwhile")
     is_ending = search.state is search.ending(SearchState.SUCCEEDED) and not stored.cancel_requested

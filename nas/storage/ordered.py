@@ -276,6 +276,11 @@ def _(order: Promote, present: Present) -> Ordered | None:
     if promotion is None:
         reason = f"missing, and the spec of search {search.id} has none, allowed: how to retrain its student"
         raise InvalidOrder((("promotion", reason),))
+    # How many are the best is nothing of this one: of recipes that differ in that alone the first that was known stands.
+    known = [
+        each for each in (search.spec.promotion, *(each.promotion for each in search.orders.promoted)) if each
+    ]
+    promotion = next((each for each in known if replace(each, top_k=promotion.top_k) == promotion), promotion)
     made = [each for each in present.trials if (each.promoted_from, each.promotion) == (number, promotion)]
     wanted = Promoted(
         trial_number=number,

@@ -432,6 +432,7 @@ def test_a_promotion_ordered_twice_changes_nothing_whatever_became_of_the_first(
     ended(store, lease)
     queued = give(store, PROMOTE)
     assert give(store, PROMOTE, by="bob") == queued
+    assert give(store, replace(PROMOTE, promotion=replace(PROMOTION, top_k=9))) == queued
     again = store.claim("search-1", "another", at=after(6), until=after(60))
     begun = promotion_of(3)
     for trial in (
@@ -470,6 +471,19 @@ def test_a_search_under_way_hears_of_a_promotion_and_does_not_end_over_it(store,
         replace(store.get_search("search-1"), state=SearchState.SUCCEEDED, finished_at=after(9)), lease
     )
     assert store.get_search("search-1").state is SearchState.SUCCEEDED
+
+
+def test_a_search_that_only_promotes_goes_on_over_a_promotion_that_is_ordered_while_it_begins(store, lease):
+    ended(store, lease)
+    give(store, PROMOTE)
+    again = store.claim("search-1", "another", at=after(6), until=after(60))
+    store.save_search(store.get_search("search-1").moved(SearchState.PREPARING, after(7)), again)
+    read = store.get_search("search-1")
+    other = replace(PROMOTE, promotion=replace(PROMOTION, num_points=9))
+    ordered = give(store, other).orders
+    store.save_search(read.moved(SearchState.COMPLETING, after(8)), again)
+    search = store.get_search("search-1")
+    assert (search.state, search.orders) == (SearchState.COMPLETING, ordered)
 
 
 @pytest.mark.parametrize("order", [Cancel(), Kill()])
@@ -524,8 +538,10 @@ def test_the_promotion_of_the_spec_is_meant_where_an_order_names_none(store, lea
     other = store.claim("search-2", "runner", at=after(1), until=after(60))
     done = make_trial(search_id="search-2").started(after(1)).completed(MEASUREMENT, "student", after(2))
     store.save_trial(done, other)
-    search = store.give_order("search-2", Promote(trial_number=0), at=after(5))
+    alone = Promote(trial_number=0, promotion=replace(PROMOTION, top_k=1))
+    search = store.give_order("search-2", alone, at=after(5))
     assert [each.promotion for each in search.orders.promoted] == [PROMOTION]
+    assert store.give_order("search-2", Promote(trial_number=0), at=after(6)) == search
 
 
 def test_the_queue_holds_what_waits_oldest_first(store):
