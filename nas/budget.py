@@ -18,6 +18,9 @@ CostName = Literal["parameters", "memory_bytes", "flops_per_token", "latency_nan
 MOST_TOKENS = 2**31 - 1
 """Of a context, and sequences of a batch: what is larger is mistyped."""
 
+LATENCY_ENDS = {"max_ms": (0.0, 1e12), "min_tokens_per_second": (1e-9, 1e18)}
+"""Above and up to which a limit of latency is none that is mistyped: nobody waits for years."""
+
 Problem = tuple[str, str]
 
 
@@ -110,9 +113,9 @@ class LatencyBudget:
 
     def __post_init__(self) -> None:
         problems = [
-            (f"budget.latency.{name}", f"found {found}, allowed: above 0, and finite")
-            for name in ("max_ms", "min_tokens_per_second")
-            if (found := getattr(self, name)) is not None and not 0 < found < math.inf
+            (f"budget.latency.{name}", f"found {found}, allowed: above {least:g}, at most {most:g}")
+            for name, (least, most) in LATENCY_ENDS.items()
+            if (found := getattr(self, name)) is not None and not least < found <= most
         ]
         problems += _count_problems("latency.context", self.context)
         problems += _count_problems("latency.batch", self.batch)

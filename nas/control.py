@@ -10,7 +10,7 @@ from typing import Any
 from nas.axes import AXIS_NAMES
 from nas.clock import Clock
 from nas.enqueue import asked_architecture
-from nas.errors import InvalidOrder, InvalidSpec
+from nas.errors import Conflict, InvalidOrder, InvalidSpec
 from nas.orders import EXTENDABLE, Cancel, Enqueue, Extend, Kill, Order, Pause, Promote, Resume, StopTrial
 from nas.promotion_asked import asked_promotion
 from nas.search import Search, SearchState
@@ -68,10 +68,18 @@ class SearchControl:
         """Have an architecture tried before the next proposal, in its place; after the last it is one more.
 
         Raises:
-            Conflict: Also where the search has tried it by itself, or people have stopped its trial.
+            Conflict: Also where the search has tried it by itself, people have stopped its trial, or blocks are to be timed
+                before it is known which architectures there are.
             InvalidOrder: The search has no such architecture; names the nearest.
         """
-        space = search_space(self._store.get_search(search_id).measured_spec)
+        search = self._store.get_search(search_id)
+        latency = search.budget.latency
+        if latency is not None and latency.table is None and not search.state.is_final:
+            raise Conflict(
+                f"search {search_id}: is {search.state} and cannot be given an architecture: which are within budget.latency "
+                "is known once blocks are timed; allowed: from when it is RUNNING"
+            )
+        space = search_space(search.measured_spec)
         return self._give(search_id, Enqueue(architecture=asked_architecture(space, sizes)), by)
 
     def stop_trial(self, search_id: str, trial_number: int, *, by: str = "") -> Search:

@@ -1,4 +1,6 @@
-"""What a runner makes sure of before it begins: a root that can be written, and how much of a cluster is its own."""
+"""What a runner makes sure of before it begins: a root that can be written, losses that compare, and how much of a cluster is
+its own.
+"""
 
 import errno
 import os
@@ -6,8 +8,9 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from minitron.errors import ArtifactMismatch
 from nas.errors import InvalidSettings
-from nas.search import SearchSpec
+from nas.search import Artifacts, Search, SearchSpec
 
 
 def require_writable(root: Path) -> None:
@@ -23,6 +26,23 @@ def require_writable(root: Path) -> None:
             f"NAS_ARTIFACT_ROOT: {root}: cannot be written: {error.strerror}, allowed: a directory that workers "
             "can write"
         ) from error
+
+
+def require_same(search: Search, now: Artifacts) -> None:
+    """Raise ArtifactMismatch where a search that had ended would measure something else by now."""
+    before = search.made_from
+    if before is None:
+        return
+    instead = f"so that losses would not compare; allowed: nas clone {search.id}"
+    if (before.parent, before.validation) != (now.parent, now.validation):
+        raise ArtifactMismatch(
+            f"search {search.id}: its parent or its data have changed since it ended, {instead}"
+        )
+    if before.loss_version != now.loss_version:
+        raise ArtifactMismatch(
+            f"search {search.id}: was measured by version {before.loss_version} of the held-out loss, and would be by version "
+            f"{now.loss_version}, {instead}"
+        )
 
 
 def num_beside(spec: SearchSpec) -> int:

@@ -15,7 +15,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from minitron.errors import ArtifactMismatch
 from minitron.progress import Progress
 from nas.agenda import fail_promotions
 from nas.clock import utc_now
@@ -36,7 +35,7 @@ from workers.cluster import NotNow, WorkFailed, connected, require_room
 from workers.nodes import Site
 from workers.phases import Phases, cpus_of_promotions
 from workers.report import Prepared, failure_of
-from workers.room import num_beside, require_writable, with_all_cpus
+from workers.room import num_beside, require_same, require_writable, with_all_cpus
 from workers.running import Cancelled, Interrupted, Paused
 from workers.studies import StudyKeeper
 from workers.sweep import Sweep
@@ -166,7 +165,7 @@ class _Run(Phases):
                 )
                 prepared = self._driven(search, prepared, spec)
             else:
-                _require_same(search, prepared)
+                require_same(search, prepared.artifacts)
                 self._move(SearchState.COMPLETING, progress=STARTING)
                 prepared = self._corrected(prepared, spec)
             while not self._is_completed(spec, prepared):
@@ -234,13 +233,3 @@ class _Run(Phases):
         if failure is not None:
             logger.error("search %s: %s", self._lease.search_id, failure.message)
         self._move(search.ending(state), failure=failure)
-
-
-def _require_same(search: Search, prepared: Prepared) -> None:
-    """Raise ArtifactMismatch where what a search that had ended is made from has become something else."""
-    before, now = search.made_from, prepared.artifacts
-    if before is not None and (before.parent, before.validation) != (now.parent, now.validation):
-        raise ArtifactMismatch(
-            f"search {search.id}: its parent or its data have changed since it ended, so that losses would not compare; "
-            f"allowed: nas clone {search.id}"
-        )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.axes import AXIS_NAMES
-from nas.budget import Budget, MemoryBudget
+from nas.budget import Budget, LatencyBudget, MemoryBudget
 from nas.control import parse_limits, parse_sizes, read_order
 from nas.enqueue import asked_architecture
 from nas.errors import Conflict, InvalidOrder, NotFound
@@ -19,6 +19,7 @@ from nas.space import SearchSpace, search_space
 from nas.storage.memory import InMemoryStore
 from nas.waiting import Capacity, WaitingKind
 from tests.fakes import ManualClock, small_spec
+from tests.unit.nas.test_latency import table_of
 
 SPEC = small_spec()
 SPACE = search_space(SPEC)
@@ -163,6 +164,22 @@ def test_a_search_is_controlled_by_its_id_and_each_order_is_told(service):
     assert [(order["order"], order["by"]) for order in orders] == [
         ("pause", "ann"), ("resume", "bob"), ("extend", "ann"), ("enqueue", ""), ("kill", "ann"),
     ]  # fmt: skip
+
+
+def test_no_architecture_is_enqueued_before_it_is_known_which_are_fast_enough(service, store, clock):
+    """One that was slower than the budget allows would be trained all the same, and samplers know no such one."""
+    latency = LatencyBudget(max_ms=0.2, context=64, dtype="float32")
+    search = service.create(replace(SPEC, budget=replace(SPEC.budget, latency=latency)))
+    with pytest.raises(Conflict, match=r"is QUEUED .*budget\.latency .*allowed: from when it is RUNNING"):
+        service.control.enqueue(search.id, sizes_of(SPACE.smallest))
+    assert store.get_search(search.id).orders == search.orders
+    lease = store.claim(search.id, "runner", at=clock(), until=clock() + timedelta(hours=1))
+    store.save_search(replace(search, latencies=table_of(search.spec)), lease)
+    found = search_space(store.get_search(search.id).measured_spec)
+    slow = next(each for each in SPACE.architectures if each not in found)
+    with pytest.raises(InvalidOrder, match="the nearest that fits"):
+        service.control.enqueue(search.id, sizes_of(slow))
+    assert service.control.enqueue(search.id, sizes_of(found.largest)).orders.enqueued
 
 
 def test_what_is_not_there_or_not_possible_is_refused(service):

@@ -146,8 +146,10 @@ def test_the_smaller_of_two_ends_is_the_limit():
 @pytest.mark.parametrize(
     ("changes", "field", "found"),
     [
-        ({"max_ms": 0.0}, "max_ms", "found 0.0, allowed: above 0, and finite"),
-        ({"min_tokens_per_second": -1.0}, "min_tokens_per_second", "found -1.0, allowed: above 0"),
+        ({"max_ms": 0.0}, "max_ms", "found 0.0, allowed: above 0, at most 1e+12"),
+        ({"max_ms": 1e308}, "max_ms", "found 1e+308, allowed: above 0, at most 1e+12"),
+        ({"min_tokens_per_second": 1e-310}, "min_tokens_per_second", "found 1e-310, allowed: above 1e-09"),
+        ({"min_tokens_per_second": -1.0}, "min_tokens_per_second", "found -1.0, allowed: above 1e-09"),
         ({"max_ms": float("inf")}, "max_ms", "found inf"),
         ({"context": 0}, "context", "found 0, allowed: 1 to"),
         ({"batch": 0}, "batch", "found 0, allowed: 1 to"),
