@@ -124,7 +124,7 @@ def leftovers(root: Path, store: SearchStore, *, keeps_students: bool = True) ->
     Args:
         root: The artifact root.
         store: Knows which searches have ended. A search that it does not know is another store's: it stays.
-        keeps_students: Whether the students of ended searches that did not win stay.
+        keeps_students: Whether the students of ended searches that did not win stay; promoted ones do in any case.
     """
     hidden = [path for kind in layout.SHARED for path in (root / kind).glob(".*") if path.suffix != ".lock"]
     found = [(path, ABANDONED) for path in (*hidden, *layout.probes(root).glob("*")) if _is_old(path)]
@@ -178,7 +178,9 @@ def _of_search(
         states, student = layout.states_directory(root, trial), layout.student_directory(root, trial)
         if states.exists():
             yield states, f"resumable state of a trial that is {trial.state.lower()}"
-        is_spare = trial.state is not TrialState.COMPLETED or not keeps_students
+        # A promoted student may win yet, beside one that is promoted later, and is made again by its own recipe alone.
+        keeps_student = keeps_students or trial.promotion is not None
+        is_spare = trial.state is not TrialState.COMPLETED or not keeps_student
         if student.exists() and is_spare and trial.number != winner:
             yield student, "student that did not win"
     directory = layout.search_directory(root, search.id)

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from minitron.recipe import TrainingRecipe
 from nas import disk, layout
 from nas.disk import (
     IN_USE_SECONDS,
@@ -17,9 +18,10 @@ from nas.disk import (
     tree_bytes,
     usage,
 )
+from nas.promotion import Promotion
 from nas.search import SearchState, Winner
 from nas.storage.memory import InMemoryStore
-from nas.trial import TrialState
+from nas.trial import TrialRole, TrialState
 from tests.searches import MEASUREMENT, START, after, make_search, make_trial
 
 HOUR = 3600.0
@@ -100,6 +102,21 @@ def test_of_an_ended_search_the_states_go_and_the_students_stay(tmp_path):
     assert leftovers(tmp_path, ended.store, keeps_students=False) == []
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["searches/search-1/trials/0/student/weights"]
+
+
+def test_a_promoted_student_stays_since_it_may_win_beside_one_that_is_promoted_later(tmp_path):
+    ended = Ended(tmp_path, state=SearchState.COMPLETING)
+    promotion = Promotion(training=TrainingRecipe())
+    promoted = make_trial(3, role=TrialRole.PROMOTION, promoted_from=1, promotion=promotion).started(START)
+    ended.store.save_trial(promoted.completed(MEASUREMENT, "student", after(1)), ended.lease)
+    write(layout.student_directory(tmp_path, promoted) / "weights", 10)
+    search = ended.store.get_search("search-1")
+    won = search.moved(SearchState.SUCCEEDED, after(2), winner=Winner(trial_number=0, path="w"))
+    ended.store.save_search(won, ended.lease)
+    delete(leftovers(tmp_path, ended.store, keeps_students=False))
+    left = [path.parent for path in tmp_path.rglob("weights")]
+    assert layout.student_directory(tmp_path, promoted) in left
+    assert len(left) == 2
 
 
 @pytest.mark.parametrize("state", [SearchState.RUNNING, SearchState.COMPLETING])
