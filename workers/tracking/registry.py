@@ -3,6 +3,7 @@
 A version is found again by the run that holds its files, so that telling of a winner twice makes no second one.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ WORKSPACE = "nas.workspace"
 REGISTERED = "nas.registered"
 """Tag of a run whose files are a version: its model and number."""
 MAX_NAME_LENGTH = 250
+DIGITS = 8
+"""Of the digest at the end of a name that is too long."""
 CLOSED = frozenset(
     {"PERMISSION_DENIED", "UNAUTHENTICATED", "FEATURE_DISABLED", "ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED"}
 )
@@ -106,13 +109,21 @@ class Registry:
 def model_name(search: Search) -> str:
     """Return the registered model that a search's winner is a version of: ``PARENT-NAME``, without a name its id.
 
-    Outside the default workspace, the workspace comes first.
+    Outside the default workspace, the workspace comes first. One that is too long ends in a digest, so that searches of other
+    names have other models.
     """
-    parts = [_short(search.spec.parent), search.spec.name or search.id]
+    parts = [_word(_short(search.spec.parent)), _word(search.spec.name) or search.id]
     if search.workspace != DEFAULT_WORKSPACE:
-        parts.insert(0, search.workspace)
-    names = [_UNNAMED.sub("-", part).strip("-.") for part in parts]
-    return "-".join(name for name in names if name)[:MAX_NAME_LENGTH].rstrip("-.")
+        parts.insert(0, _word(search.workspace))
+    name = "-".join(filter(None, parts))
+    if len(name) <= MAX_NAME_LENGTH:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:DIGITS]
+    return f"{name[: MAX_NAME_LENGTH - DIGITS - 1].rstrip('-.')}-{digest}"
+
+
+def _word(text: str) -> str:
+    return _UNNAMED.sub("-", text).strip("-.")
 
 
 def _short(parent: str) -> str:

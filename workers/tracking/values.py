@@ -33,8 +33,13 @@ def search_params(search: Search) -> list[Param]:
 
 
 def trial_params(search: Search, trial: Trial) -> list[Param]:
-    """Return the sizes of a trial's architecture and the recipe of its search."""
-    recipe = dict(_flat({name: spec_to_json(search.spec)[name] for name in RECIPES}))
+    """Return the sizes of a trial's architecture and the recipe that it is trained by: its search's, or its own."""
+    said = spec_to_json(search.spec)
+    if trial.promotion is not None:
+        # Taught by the teacher that its search corrected.
+        promoted = spec_to_json(search.spec.promoted_by(trial.promotion))
+        said = promoted | {"correction": said["correction"]}
+    recipe = dict(_flat({name: said[name] for name in RECIPES}))
     return _params({name: getattr(trial.architecture, name) for name in SIZES} | recipe)
 
 

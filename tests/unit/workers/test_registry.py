@@ -226,10 +226,11 @@ def test_a_winner_whose_files_lie_with_its_search_is_registered_from_there(named
         ("builtin:tiny", "half", "default", "tiny-half"),
         ("hub:ORG/Model-3.1@" + "a" * 40, "a/b: c", "default", "Model-3.1-a-b-c"),
         ("hub:ORG/NAME@main#sub/Model.Q4.gguf", "x", "default", "Model.Q4-x"),
-        ("/home/me/llama/", "..", "default", "llama"),
+        ("/home/me/llama/", "..", "default", "llama-search-1"),
         ("./", "", "team", "team-search-1"),
         ("../m.gguf", "größer", "team", "team-m-größer"),
-        ("builtin:tiny", "n" * 200, "w" * 64, "w" * 64 + "-tiny-" + "n" * 180),
+        ("builtin:tiny", "n" * 200, "w" * 64, "w" * 64 + "-tiny-" + "n" * 171 + "-33e9f172"),
+        ("/home/me/" + "p" * 240, "n" * 200, "default", "p" * 240 + "-3a78e36d"),
     ],
 )
 def test_a_model_is_named_after_parent_and_search(mlflow, parent, name, workspace, expected):  # noqa: F811

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from dataclasses import fields
 from functools import partial
 
 import pytest
@@ -10,16 +11,20 @@ from hypothesis import strategies as st
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
 
+from minitron.recipe import TrainingRecipe
+from minitron.stage_recipes import CorrectionRecipe
 from nas.finals import Evaluated
 from nas.frontier import best_trial
+from nas.promotion import Promotion
 from nas.rungs import schedule
 from nas.search import Rungs, SearchState
 from nas.trial import Failure, FailureKind, TrialRole, TrialState
 from tests.fakes import Faults
-from tests.searches import make_scores
+from tests.searches import make_scores, make_search, make_spec, make_trial
 from tests.unit.workers.mlflow_bench import Bench
 from workers.tracking import projector, target
 from workers.tracking.projection import EVENT, Projection
+from workers.tracking.values import trial_params
 
 pytestmark = pytest.mark.filterwarnings(
     # MLflow's own models, on the SQLAlchemy that we use.
@@ -42,6 +47,22 @@ def mlflow(tmp_path_factory):
 @pytest.fixture
 def bench(tmp_path, mlflow, request):
     return partial(Bench, tmp_path, mlflow, request.node.name)
+
+
+def test_a_promotion_is_shown_with_the_recipe_of_its_own():
+    promotion = Promotion(training=TrainingRecipe(num_tokens=4_000_000))
+    search = make_search(spec=make_spec(promotion=promotion, correction=CorrectionRecipe()))
+    promoted = make_trial(1, role=TrialRole.PROMOTION, promoted_from=0, promotion=promotion)
+    own, its = (
+        {param.key: param.value for param in trial_params(search, each)} for each in (make_trial(), promoted)
+    )
+    assert own["training.num_tokens"] == str(search.spec.training.num_tokens) != "4000000"
+    assert its["training.num_tokens"] == "4000000"
+    assert {name for name in own if own[name] != its[name]} == {
+        f"training.{field.name}"
+        for field in fields(TrainingRecipe)
+        if getattr(search.spec.training, field.name) != getattr(promotion.training, field.name)
+    }
 
 
 def test_a_search_is_a_run_and_each_attempt_a_run_below_it(bench):
