@@ -29,7 +29,7 @@ from workers.executor import TuneExecutor
 from workers.hints import hint_of
 from workers.nodes import Site
 from workers.report import Prepared, failure_of
-from workers.room import with_all_cpus
+from workers.room import num_beside, with_all_cpus
 from workers.running import Cancelled, Interrupted, Paused, Running
 from workers.students import missing_students
 from workers.sweep import Sweep
@@ -49,7 +49,7 @@ class Phases(Running):
         self._site: Site | None = None
         """What the nodes of a cluster are held to; a local one has one node, which is this."""
         self._num_cpus = 0.0
-        """That Ray was started for beside those of trials."""
+        """That a local Ray was started for."""
 
     def _driven(self, search: Search, prepared: Prepared, spec: SearchSpec) -> Prepared:
         """Run the trials, and beside them what corrects their teacher, where that was asked for.
@@ -131,7 +131,7 @@ class Phases(Running):
     def _promote(self, search: Search, promotion: Promotion, spec: SearchSpec, prepared: Prepared) -> None:
         """Run the promotions by one recipe; what hinders them is theirs alone, and the search goes on without them."""
         promoted = spec.promoted_by(promotion)
-        if self._settings.ray_address is None and cpus_of_promotions(search) > self._num_cpus:
+        if self._settings.ray_address is None and cpus_at_once(search) > self._num_cpus:
             raise Interrupted("promotions want more CPUs than Ray was started for")
         try:
             self._driven_promotions(search, promotion, promoted, spec, prepared)
@@ -185,9 +185,10 @@ class Phases(Running):
         self._sweep.in_use = (*used, *([self._site.probe] if self._site else []))
 
 
-def cpus_of_promotions(search: Search) -> float:
-    """Return how many CPUs the promotions that a search may come to ask for at once."""
+def cpus_at_once(search: Search) -> float:
+    """Return how many CPUs a search comes to ask for at once: for its trials and what goes on beside them, or promotions."""
     spec, promotion = search.spec_by_now, search.spec.promotion
     wanted = [each.promotion for each in search.orders.promoted] + ([promotion] if promotion else [])
-    resources = [each.resources or spec.resources for each in wanted]
-    return max((each.cpus * each.processes * spec.max_parallel for each in resources), default=0.0)
+    promoted = [(each.resources or spec.resources, spec.max_parallel) for each in wanted]
+    asked = [(spec.resources, spec.max_parallel + num_beside(spec)), *promoted]
+    return max(each.cpus * each.processes * number for each, number in asked)

@@ -33,7 +33,7 @@ from nas.waiting import WaitingKind
 from workers import nodes, tasks
 from workers.cluster import NotNow, WorkFailed, connected, require_room
 from workers.nodes import Site
-from workers.phases import Phases, cpus_of_promotions
+from workers.phases import Phases, cpus_at_once
 from workers.report import Prepared, failure_of
 from workers.room import num_beside, require_same, require_writable, with_all_cpus
 from workers.running import Cancelled, Interrupted, Paused
@@ -135,7 +135,7 @@ class _Run(Phases):
         host_bytes = estimate(spec, search_space(spec)).trial.host_bytes
         with ExitStack() as stack:
             at_once = spec.max_parallel + num_beside(spec)
-            self._num_cpus = cpus_of_promotions(search)
+            self._num_cpus = cpus_at_once(search)
             stack.enter_context(
                 connected(
                     address,
