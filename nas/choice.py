@@ -49,7 +49,8 @@ class Choice:
     rivals: tuple[Rival, ...]
     """All of them, the lowest loss first."""
     unpromoted: int | None = None
-    """A trial that was not promoted and whose loss is lower than theirs all the same: it wins. None: there is none."""
+    """The search's own best trial, where what its own retraining made of it loses less than all of them: it wins, whether
+    or not it was promoted. None: none does."""
 
     @property
     def winner(self) -> int:
@@ -85,7 +86,7 @@ def chosen(
 
     Args:
         trials: Of one search.
-        best: Of those that were not promoted; it wins where its loss is lower than any of theirs, since losses on the
+        best: Of the search's own; it wins where its loss is lower than any of theirs, since losses on the
             same held-out tokens compare however long a student was trained.
         cost: What breaks ties, the less the better; None: parameters, counted on the real students.
         counted: What that is, for people.

@@ -142,6 +142,8 @@ def promote(
 
 
 def _when(found: FoundSearch) -> str:
+    if found.state.is_final:
+        return "that was done already"
     if found.waiting:
         return found.waiting.text
     return "once the search's own trials are done" if not found.ended_as else "next"

@@ -62,7 +62,7 @@ class Promotions:
     counted: str
     """What decides among those that tie, in words."""
     unpromoted: int | None
-    """A trial that wins though it was not promoted, its loss being lower than theirs."""
+    """The search's own best trial, where it wins as it is, its loss being lower than theirs."""
 
     @property
     def is_settled(self) -> bool:

@@ -65,7 +65,7 @@ class ChoiceResource(Resource):
     rivals: list[RivalResource]
     """The lowest loss first."""
     unpromoted: int | None
-    """A trial that was not promoted and whose loss is lower than theirs all the same: it wins the search."""
+    """The search's own best trial, where it wins as it is, its loss being lower than theirs."""
 
 
 class ComparisonResource(Resource):

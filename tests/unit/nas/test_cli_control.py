@@ -181,3 +181,13 @@ def test_a_trial_is_promoted_for_longer_by_a_recipe_or_as_the_spec_says(served, 
     assert 'promotion.training.num_tokens: found "many", allowed: a whole number' in refused
     missing = nas("promote", search.id, str(done[0]), "--recipe", str(tmp_path / "none.yaml"), code=2)
     assert "none.yaml: cannot be read" in missing
+
+
+def test_a_promotion_that_was_done_is_not_said_to_come(served, nas):
+    search = served.service.create(
+        demo_spec(promotion=Promotion(training=TrainingRecipe(num_tokens=300_000)))
+    )
+    Played(served.store, ManualClock(NOW), search.id).train().promote().move(SearchState.SUCCEEDED)
+    number = next(each.promoted_from for each in served.store.trials(search.id) if each.promotion)
+    assert f"trial {number} is promoted: that was done already" in nas("promote", search.id, str(number))
+    assert served.store.get_search(search.id).state is SearchState.SUCCEEDED
