@@ -105,12 +105,11 @@ class Watch:
 
     def _renewed(self, renewed_at: float) -> float:
         """Renew the lease and return when it was last renewed."""
-        now = utc_now()
-        until = now + timedelta(seconds=self._lease_seconds)
+        until = utc_now() + timedelta(seconds=self._lease_seconds)
         try:
-            lease = self._store.claim(self._lease.search_id, self._lease.owner, at=now, until=until)
+            is_held = self._store.renew(self._lease, until=until)
             search = self._store.get_search(self._lease.search_id)
-            is_lost = lease is None and not search.state.is_final
+            is_lost = not is_held and not search.state.is_final
             if search.orders.is_killed:
                 self.reason = self.reason or Reason.KILLED
         except Exception as error:

@@ -190,6 +190,14 @@ class InMemoryStore:
             record.owner, record.until = owner, until
             return Lease(search_id=search_id, owner=owner)
 
+    def renew(self, lease: Lease, *, until: datetime) -> bool:
+        """See SearchStore."""
+        with self._lock:
+            record = self._record(lease.search_id)
+            is_held = record.owner == lease.owner
+            record.until = until if is_held else record.until
+            return is_held
+
     def release(self, lease: Lease) -> None:
         """See SearchStore."""
         with self._lock:

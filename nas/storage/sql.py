@@ -9,7 +9,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, RowMapping, Table, func, inspect, or_, select, text
+from sqlalchemy import Connection, RowMapping, Table, func, inspect, select, text
 
 from nas.clock import Clock, utc_now
 from nas.earlier import Prior
@@ -17,11 +17,12 @@ from nas.edits import Edit, said
 from nas.errors import NotFound, StoreUnavailable
 from nas.listing import EVERY_SEARCH, SearchFilter, SearchOrder
 from nas.orders import Order
-from nas.search import AxisImportance, Event, Search, SearchState
+from nas.search import AxisImportance, Event, Search
 from nas.spec import dump, load
 from nas.storage import changes, sums, tables
 from nas.storage.engine import Database
 from nas.storage.history_sql import SqlHistory, record
+from nas.storage.leases import SqlLeases, hold
 from nas.storage.ordered import Ordered, Present, order_event, ordered
 from nas.storage.outboxes import SqlOutboxes
 from nas.storage.queries import listed_searches, require_search
@@ -46,7 +47,7 @@ def open_store(url: str) -> "SqlStore":
 _LAST_SEQUENCE = func.max(tables.events.c.sequence)
 
 
-class SqlStore(SqlStandings):
+class SqlStore(SqlStandings, SqlLeases):
     """A SearchStore in the database at ``url``; ``open_store`` sees to its schema."""
 
     def __init__(self, url: str, clock: Clock = utc_now) -> None:
@@ -171,7 +172,7 @@ class SqlStore(SqlStandings):
 
     def _put_ordered(self, connection: Connection, changed: Ordered) -> None:
         if changed.ends_lease:
-            _lease(connection, changed.search.id, None, None)
+            hold(connection, changed.search.id, None, None)
         for attempt in changed.attempts:
             self._put_attempt(connection, attempt, is_new=False)
         search = search_row(connection, changed.search.id)
@@ -195,49 +196,6 @@ class SqlStore(SqlStandings):
             record(connection, search, trial)
             sums.saved(connection, trial)
         self._tell(connection, trial.search_id, "trial", trial.number, dump(trial))
-
-    def claim(self, search_id: str, owner: str, *, at: datetime, until: datetime) -> Lease | None:
-        """See SearchStore."""
-        with self._database.writing() as connection:
-            row = search_row(connection, search_id)
-            held = (row["lease_owner"], row["lease_until"])
-            if not changes.claimable(SearchState(row["state"]), *held, owner, at):
-                return None
-            _lease(connection, search_id, owner, until)
-            return Lease(search_id=search_id, owner=owner)
-
-    def release(self, lease: Lease) -> None:
-        """See SearchStore."""
-        with self._database.writing() as connection:
-            if search_row(connection, lease.search_id)["lease_owner"] == lease.owner:
-                _lease(connection, lease.search_id, None, None)
-
-    def unclaimed(self, at: datetime) -> list[Search]:
-        """See SearchStore."""
-        searches = tables.searches.c
-        wanted = [state.value for state in SearchState if not (state.is_final or state is SearchState.PAUSED)]
-        query = (
-            select(tables.searches)
-            .where(searches.state.in_(wanted))
-            .where(or_(searches.lease_owner.is_(None), searches.lease_until <= at))
-            .order_by(searches.created_at, searches.id)
-        )
-        with self._database.reading() as connection:
-            return [load(Search, row) for row in connection.execute(query).mappings()]
-
-    def held(self, search_ids: Collection[str], at: datetime) -> set[str]:
-        """See SearchStore."""
-        searches = tables.searches.c
-        query = select(searches.id).where(searches.id.in_(search_ids), searches.lease_owner.is_not(None))
-        with self._database.reading() as connection:
-            return set(connection.scalars(query.where(searches.lease_until > at)))
-
-    def queue(self, limit: int) -> list[str]:
-        """See SearchStore."""
-        searches = tables.searches.c
-        query = select(searches.id).where(searches.state == SearchState.QUEUED.value)
-        with self._database.reading() as connection:
-            return list(connection.scalars(query.order_by(searches.created_at, searches.id).limit(limit)))
 
     def save_trial(self, trial: Trial, lease: Lease, points: Sequence[Point] = ()) -> None:
         """See SearchStore."""
@@ -391,10 +349,3 @@ def _index_tags(connection: Connection, search: Search) -> None:
     connection.execute(tags.delete().where(tags.c.search_id == search.id))
     if search.tags:
         connection.execute(tags.insert(), [{"search_id": search.id, "tag": tag} for tag in search.tags])
-
-
-def _lease(connection: Connection, search_id: str, owner: str | None, until: datetime | None) -> None:
-    searches = tables.searches
-    connection.execute(
-        searches.update().where(searches.c.id == search_id).values(lease_owner=owner, lease_until=until)
-    )

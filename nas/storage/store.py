@@ -174,9 +174,16 @@ class SearchStore(Standings, Protocol):
         ...
 
     def claim(self, search_id: str, owner: str, *, at: datetime, until: datetime) -> Lease | None:
-        """Take or renew the lease of a search that is not final; None when another's is still valid.
+        """Take the lease of a search that is neither final nor PAUSED; None when another's is still valid.
 
-        A PAUSED search cannot be taken; who holds it yet may renew the lease.
+        Who holds it may take it again.
+        """
+        ...
+
+    def renew(self, lease: Lease, *, until: datetime) -> bool:
+        """Hold a search further, also one whose lease has lapsed and was taken by nobody; return whether it is held yet.
+
+        Not once it was taken away, even where nobody has it: it may have been ended, and queued again since.
         """
         ...
 

@@ -486,6 +486,15 @@ def test_a_search_that_only_promotes_goes_on_over_a_promotion_that_is_ordered_wh
     assert (search.state, search.orders) == (SearchState.COMPLETING, ordered)
 
 
+def test_a_search_that_was_killed_and_queued_again_at_once_is_not_its_runners_any_more(store, lease):
+    running(store, lease)
+    store.save_trial(make_trial().started(after(1)).completed(MEASUREMENT, "student", after(2)), lease)
+    give(store, Kill())
+    queued = give(store, PROMOTE, seconds=6)
+    assert not store.renew(lease, until=after(99))
+    assert store.unclaimed(after(7)) == [queued]
+
+
 @pytest.mark.parametrize("order", [Cancel(), Kill()])
 def test_a_search_that_only_promotes_ends_as_it_had_when_it_is_ended(store, lease, order):
     ended(store, lease)

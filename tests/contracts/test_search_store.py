@@ -481,6 +481,18 @@ def test_a_lease_is_renewed_by_its_owner(store, lease):
     assert store.claim("search-1", "runner", at=after(200), until=after(260)) == lease
 
 
+def test_a_lease_is_held_further_also_when_it_has_lapsed_but_not_when_it_was_taken(store, lease):
+    assert store.renew(lease, until=after(90))
+    assert store.claim("search-1", "other", at=after(89), until=after(149)) is None
+    assert store.renew(lease, until=after(260))
+    assert store.claim("search-1", "other", at=after(200), until=after(300)) is None
+    taken = store.claim("search-1", "other", at=after(260), until=after(300))
+    assert not store.renew(lease, until=after(999))
+    assert store.unclaimed(after(300)) == [store.get_search("search-1")]
+    store.release(taken)
+    assert not store.renew(lease, until=after(999))
+
+
 def test_a_released_lease_is_free_at_once(store, lease):
     store.release(lease)
     assert store.claim("search-1", "other", at=after(1), until=after(61)) is not None
@@ -659,6 +671,7 @@ UNKNOWN = {
     "edit_search": lambda store, lease: store.edit_search("none", Edit(owner="Ann")),
     "list_searches": lambda store, lease: store.list_searches(after="none"),
     "claim": lambda store, lease: store.claim("none", "me", at=after(0), until=after(1)),
+    "renew": lambda store, lease: store.renew(lease, until=after(1)),
     "release": lambda store, lease: store.release(lease),
     "save_trial": lambda store, lease: store.save_trial(make_trial(search_id="none"), lease),
     "trials": lambda store, lease: store.trials("none"),

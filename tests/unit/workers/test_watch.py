@@ -4,12 +4,15 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from nas.clock import utc_now
 from nas.errors import StoreUnavailable
+from nas.orders import Kill, Orders
+from nas.search import SearchState
 from nas.storage.memory import InMemoryStore
 from tests.fakes import END_OF_TIME, running_search, small_spec
 from workers import watch as module
@@ -83,15 +86,26 @@ def test_what_another_has_taken_is_left_to_it(store, make_watch):
     assert _claim(store, "a third") is None
 
 
+def test_what_was_taken_away_is_not_taken_back_though_nobody_has_it(store, make_watch):
+    watch = make_watch()
+    store.give_order("s1", Kill(), at=utc_now())
+    again = replace(store.get_search("s1"), state=SearchState.QUEUED, orders=Orders())
+    store._records["s1"].search = again  # queued again for a promotion before this process hears of its end
+    with watch:
+        _until(watch.must_stop)
+    assert watch.reason is Reason.LOST_LEASE
+    assert store.unclaimed(utc_now()) == [again]
+
+
 def test_a_database_that_is_away_for_a_moment_is_no_reason_to_end(store, make_watch):
-    claim, outage = store.claim, threading.Event()
+    renew, outage = store.renew, threading.Event()
 
     def fail(*args, **kwargs):
         if outage.is_set():
             raise StoreUnavailable("away")
-        return claim(*args, **kwargs)
+        return renew(*args, **kwargs)
 
-    store.claim = fail
+    store.renew = fail
     with make_watch() as watch:
         outage.set()
         time.sleep(LEASE_SECONDS / 2)
