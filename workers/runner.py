@@ -215,7 +215,8 @@ class _Run(Phases):
         asked = search.budget.latency
         if asked is None or asked.table is not None:
             return search
-        table = self._work(search.spec, partial(tasks.time_blocks, search.spec, self._root, is_shared))
+        work = partial(tasks.time_blocks, search.spec, self._root, is_shared)
+        table = self._work(search.spec, work, where=nodes.here(search.spec.resources, self._refused))
         timed = replace(self._ours(), latencies=table)
         timed = replace(timed, num_feasible=len(search_space(timed.measured_spec)))
         self._store.save_search(timed, self._lease)

@@ -173,8 +173,8 @@ class _Runs:
         """Tell what a search has come to by an event, once each."""
         data, search_id = event.data, event.search_id
         is_final = SearchState(data["state"]).is_final
-        # Told once for each winner: a search that promotes a student when it is over ends again, perhaps with another.
-        end = f"end {data.get('winner')}"
+        # A search that promotes a student when it is over ends again: told where that came to something else.
+        end = f"end {data.get('winner')} {data.get('failure')}"
         found = {
             "parent_loss": data.get("parent_loss") is not None,
             "evaluated": bool(data.get("evaluated")),
@@ -276,8 +276,9 @@ class _Runs:
                 )
             # Last, so that a copy that was cut short is made again.
             self._target.tag(self.run_id, {WINNER: str(winner.number)})
-        if self._search.failure is not None:
-            self._target.tag(self.run_id, {"nas.failure": self._search.failure.message[: values.MAX_LENGTH]})
+        if event.data.get("failure"):
+            message = event.data["failure"]["message"]
+            self._target.tag(self.run_id, {"nas.failure": message[: values.MAX_LENGTH]})
         status = {SearchState.SUCCEEDED: "FINISHED", SearchState.CANCELLED: "KILLED"}
         ended = SearchState(event.data["state"])
         at = datetime.fromisoformat(event.data["finished_at"])

@@ -10,6 +10,7 @@ from mlflow.tracking import MlflowClient
 
 from nas.outbox import RegisteredVersion
 from nas.search import SearchState, Winner
+from nas.trial import Failure, FailureKind
 from tests.searches import make_search
 from tests.unit.workers.mlflow_bench import DATABASE
 from tests.unit.workers.test_tracking import WORDS, bench, mlflow  # noqa: F401 -- fixtures
@@ -143,6 +144,23 @@ def _succeeded(search, first):
     again = replace(stored, winner=Winner(trial_number=other.number, path=directory.name))
     search.store._put_search(search.store._records[search.search_id], again)
     return other
+
+
+def test_why_no_student_could_be_promoted_later_is_told_of_the_search_and_its_version_stays(named):
+    search = named()
+    search.succeed()
+    projector = search.projector()
+    while projector._round():
+        pass
+    (version,) = search.versions()
+    stored = search.store.get_search(search.search_id)
+    failure = Failure(kind=FailureKind.ERROR, message="the disk burnt")
+    search.store._put_search(search.store._records[search.search_id], replace(stored, failure=failure))
+    while projector._round():
+        pass
+    assert search.parent().data.tags["nas.failure"] == "the disk burnt"
+    assert search.parent().info.status == "FINISHED"
+    assert [each.version for each in search.versions()] == [version.version]
 
 
 def test_a_search_without_a_winner_is_no_model(named):
