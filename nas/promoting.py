@@ -56,6 +56,15 @@ def left_to_promote(search: Search, trials: Sequence[Trial]) -> list[Promotion]:
     return list(dict.fromkeys([*begun, *(each.promotion for each in missing_promotions(search, trials))]))
 
 
+def sources(search: Search, trials: Sequence[Trial], promotion: Promotion) -> list[Trial]:
+    """Return the trials whose students the promotions by one recipe go on from, of those that are not over."""
+    if promotion.start == "pruned":
+        return []
+    begun = {each.promoted_from for each in trials if each.promotion == promotion and not each.state.is_final}
+    wanted = {each.trial_number for each in missing_promotions(search, trials) if each.promotion == promotion}
+    return [trial for trial in trials if trial.number in begun | wanted]
+
+
 def settled(spec: SearchSpec, trials: Sequence[Trial]) -> tuple[Trial | None, Choice | None]:
     """Return the trial that wins a search, and the choice among its promoted students where there are any.
 

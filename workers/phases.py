@@ -15,7 +15,7 @@ from nas.driver import Driver
 from nas.errors import LostLease, StoreUnavailable
 from nas.estimate import estimate
 from nas.ledger import Ledger
-from nas.promoting import missing_promotions
+from nas.promoting import sources
 from nas.promotion import Promotion
 from nas.search import Search, SearchSpec
 from nas.settings import Settings
@@ -158,11 +158,7 @@ class Phases(Running):
         address, resources = self._settings.ray_address, promoted.resources
         host_bytes = estimate(promoted, search_space(promoted)).trial.host_bytes
         require_room(resources, host_bytes=host_bytes, refused=self._refused, is_local=address is None)
-        if promotion.start == "student":
-            trials = self._store.trials(search.id)
-            begun = [each.promoted_from for each in trials if each.promotion and not each.state.is_final]
-            sources = {*begun, *(each.trial_number for each in missing_promotions(search, trials))}
-            self._bring(spec, [trial for trial in trials if trial.number in sources], prepared)
+        self._bring(spec, sources(search, self._store.trials(search.id), promotion), prepared)
         wide = with_all_cpus(promoted) if address is None else promoted
         work = partial(tasks.prepare_promotions, wide, prepared, self._root, address is not None)
         made = self._work(wide, work, where=nodes.here(wide.resources, self._refused))

@@ -14,7 +14,7 @@ from nas.errors import InvalidSpec
 from nas.finals import Evaluation
 from nas.frontier import Comparison, best_trial, pareto_front, trained_architectures
 from nas.history import keys_of
-from nas.promoting import finalists, left_to_promote, lineage, missing_promotions, settled
+from nas.promoting import finalists, left_to_promote, lineage, missing_promotions, settled, sources
 from nas.promotion import Promoted, Promotion
 from nas.resources import Resources
 from nas.rungs import decide, schedule
@@ -66,6 +66,19 @@ def test_what_was_made_or_has_begun_is_not_missing_and_what_has_begun_is_left():
     assert missing(SEARCH, trials) == [(2, PROMOTION)]
     assert left_to_promote(SEARCH, [*trials, promotion_of(5, 2, 0.5)]) == [PROMOTION]
     assert left_to_promote(SEARCH, [*TRIALS, promotion_of(4, 1, 0.9), promotion_of(5, 2, 0.5)]) == []
+
+
+def test_only_students_that_a_recipe_goes_on_from_are_brought_for_it():
+    """So what keeps one from being brought hinders no promotion by another recipe."""
+    anew = replace(LONGER, start="pruned")
+    wanted = [Promoted(trial_number=0, promotion=LONGER), Promoted(trial_number=0, promotion=anew)]
+    search = replace(SEARCH, orders=replace(SEARCH.orders, promoted=tuple(wanted)))
+    trials = [*TRIALS, promotion_of(4, 1), promotion_of(5, 4, 0.5, LONGER)]
+    found = {
+        each: [source.number for source in sources(search, trials, each)]
+        for each in (PROMOTION, LONGER, anew)
+    }
+    assert found == {PROMOTION: [1, 2], LONGER: [0], anew: []}
 
 
 def test_what_is_ordered_and_promoted_anyway_is_promoted_once():
