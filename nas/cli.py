@@ -172,7 +172,10 @@ def gc(
     *,
     delete: Annotated[bool, typer.Option("--delete", help="Delete it; otherwise it is only shown.")] = False,
     students: Annotated[
-        bool, typer.Option("--students", help="Also students of ended searches that did not win.")
+        bool,
+        typer.Option(
+            "--students", help="Also students of ended searches that did not win and were not promoted."
+        ),
     ] = False,
     cache_bytes: Annotated[
         int | None,
