@@ -1,7 +1,7 @@
 """Up to eight searches side by side: their fronts and curves together, where each stands, what was asked otherwise."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from urllib.parse import urlencode
 
@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 
 from api.dashboard.compare_charts import COLOURS, curves_chart, fronts_chart, names_of
 from api.dashboard.live import Live
-from api.dashboard.theme import AMBER, banner, frame, message, page_heading, panel, picture
+from api.dashboard.theme import AMBER, banner, draw, frame, message, page_heading, panel, picture
 from api.tailer import Tailer
 from nas import wording
 from nas.display_history import standing_rows, value_words
@@ -19,7 +19,7 @@ from nas.errors import NotFound, StoreUnavailable
 from nas.listing import SearchFilter
 from nas.search import Search
 from nas.service import SearchService
-from nas.side_by_side import MOST_SEARCHES, SideBySide
+from nas.side_by_side import MOST_SEARCHES, Beside, SideBySide
 
 MAX_OFFERED = 100
 """The latest searches, to choose from; others are compared by their address."""
@@ -51,7 +51,8 @@ class _Page:
     def __init__(self, service: SearchService, chosen: Sequence[str]) -> None:
         self._service = service
         self._chosen = list(chosen)
-        self._shown: object = None
+        self._shape: object = "nothing is shown yet"
+        self._comparison: _Comparison | None = None
         with panel():
             self._choice = ui.select(
                 {},
@@ -102,16 +103,27 @@ class _Page:
         """Read the searches that are chosen, and draw them where something is new; raises StoreUnavailable."""
         chosen = list(self._chosen)
         found = await run_in_threadpool(self._service.compare, chosen) if chosen else None
-        if chosen == self._chosen:  # else a later choice is under way
-            self._redraw((chosen, found), lambda: _comparison(found) if found else _nothing())
-
-    def _redraw(self, shown: object, draw: Callable[[], object]) -> None:
-        if shown == self._shown:
+        if chosen != self._chosen:  # a later choice is under way
             return
-        self._shown = shown
-        self._body.clear()
-        with self._body:
-            draw()
+        shape = _shape(found) if found else None
+        if shape != self._shape:
+            self._shape = shape
+            self._body.clear()
+            with self._body:
+                self._comparison = _Comparison(found) if found else None
+                if found is None:
+                    _nothing()
+        elif found and self._comparison:
+            self._comparison.show(found)
+
+
+def _shape(found: SideBySide) -> object:
+    """Return what of a comparison is laid out anew where it changes; whatever else does is changed in place, so that
+    nobody who reads there loses the place.
+    """
+    rows = [name for name, _ in standing_rows(found.searches)]
+    ids = [each.view.search.id for each in found.searches]
+    return ids, names_of(found.searches), found.incomparable, found.differences, found.cost, rows
 
 
 def _nothing() -> None:
@@ -122,32 +134,51 @@ def _nothing() -> None:
     )
 
 
-def _comparison(found: SideBySide) -> None:
-    for each in found.incomparable:
-        banner("warning", each.message, " | ".join(each.values), AMBER)
-    with ui.element("div").classes("charts"):
-        with panel(f"Fronts: loss against {found.cost}"):
-            picture(fronts_chart(found), "The best loss at each cost, a line for each search").style(
-                "height: 360px"
-            )
-        with panel("Learning curves of the best"):
-            picture(
-                curves_chart(found.searches), "Loss by tokens of the best trial, a curve for each search"
-            ).style("height: 360px")
-    with panel("Where each stands"), _grid():
-        _heads(found, "")
-        for name, values in standing_rows(found.searches)[1:]:
-            _row(name[:1].upper() + name[1:], values)
-    with panel("What was asked otherwise"):
-        if len(found.searches) < 2:
-            ui.label("Choose another search to compare with.").classes("soft")
-        elif not found.differences:
-            ui.label("The same was asked of all.").classes("soft")
-        else:
-            with _grid():
-                _heads(found, "field of the spec")
-                for difference in found.differences:
-                    _row(difference.field, list(map(value_words, difference.values)), is_code=True)
+class _Comparison:
+    """Searches side by side."""
+
+    def __init__(self, found: SideBySide) -> None:
+        for each in found.incomparable:
+            banner("warning", each.message, " | ".join(each.values), AMBER)
+        with ui.element("div").classes("charts"):
+            with panel(f"Fronts: loss against {found.cost}"):
+                self._fronts = picture(
+                    fronts_chart(found), "The best loss at each cost, a line for each search"
+                )
+            with panel("Learning curves of the best"):
+                self._curves = picture(
+                    curves_chart(found.searches), "Loss by tokens of the best trial, a curve for each search"
+                )
+            for chart in (self._fronts, self._curves):
+                chart.style("height: 360px")
+        with panel("Where each stands"), _grid():
+            _heads(found, "")
+            self._standing = [
+                _row(name[:1].upper() + name[1:], values) for name, values in _told(found.searches)
+            ]
+        with panel("What was asked otherwise"):
+            if len(found.searches) < 2:
+                ui.label("Choose another search to compare with.").classes("soft")
+            elif not found.differences:
+                ui.label("The same was asked of all.").classes("soft")
+            else:
+                with _grid():
+                    _heads(found, "field of the spec")
+                    for difference in found.differences:
+                        _row(difference.field, list(map(value_words, difference.values)), is_code=True)
+
+    def show(self, found: SideBySide) -> None:
+        """Bring up to date what may change while the searches stay the same."""
+        draw(self._fronts, fronts_chart(found))
+        draw(self._curves, curves_chart(found.searches))
+        for labels, (_, values) in zip(self._standing, _told(found.searches), strict=True):
+            for label, value in zip(labels, values, strict=True):
+                label.text = value
+
+
+def _told(searches: Sequence[Beside]) -> list[tuple[str, list[str]]]:
+    """Return where each stands; what it is called stands above."""
+    return standing_rows(searches)[1:]
 
 
 def _grid() -> ui.element:
@@ -166,13 +197,16 @@ def _heads(found: SideBySide, title: str) -> None:
                 ui.label(name).classes("chip").style(f"--dot: {colour}")
 
 
-def _row(name: str, values: Sequence[str], *, is_code: bool = False) -> None:
+def _row(name: str, values: Sequence[str], *, is_code: bool = False) -> list[ui.label]:
+    """Return the labels of the values."""
+    labels = []
     with ui.element("tr"):
         with ui.element("th").props("scope=row").classes("font-normal"):
             ui.label(name).classes("mono" if is_code else "soft")
         for value in values:
             with ui.element("td"):
-                ui.label(value).classes("mono" if is_code else "")
+                labels.append(ui.label(value).classes("mono" if is_code else ""))
+    return labels
 
 
 def _offer(search: Search) -> str:

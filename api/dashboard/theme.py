@@ -53,6 +53,7 @@ body.body--dark { --q-primary: #8da2fb !important; --q-negative: #ff8787 !import
 }
 body, body.body--dark { background: var(--page); }
 .nicegui-content { padding: 0; }
+.nicegui-echart text[fill="#7d8896"] { fill: var(--soft); } .nicegui-echart text[fill="#e03131"] { fill: var(--bad); }
 .page { max-width: 1240px; width: 100%; margin: 0 auto; padding: 20px 24px 56px; gap: 16px; }
 .bar { background: var(--card); border-bottom: 1px solid var(--line); color: inherit; }
 .panel { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 16px 18px;
@@ -200,8 +201,11 @@ def banner(icon: str, title: str, detail: str, colour: str) -> ui.column:
 
 
 def picture(options: dict[str, Any], what: str, **changes: Any) -> ui.echart:
-    """Return a chart with what it shows in words, for those who do not see it."""
-    return ui.echart(options, **changes).props(f'role=img aria-label="{what}"')
+    """Return a chart with what it shows in words, for those who do not see it.
+
+    Drawn as SVG, so that its words take their colours from the style sheet: none reads well on light and on dark.
+    """
+    return ui.echart(options, renderer="svg", **changes).props(f'role=img aria-label="{what}"')
 
 
 def code(text: str, language: str) -> ui.code:
