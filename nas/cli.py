@@ -174,7 +174,8 @@ def gc(
     students: Annotated[
         bool,
         typer.Option(
-            "--students", help="Also students of ended searches that did not win and were not promoted."
+            "--students",
+            help="Also students of ended searches that did not win and were not promoted, and earlier winners.",
         ),
     ] = False,
     cache_bytes: Annotated[

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from nas import disk
 from nas.disk import Item, Usage
+from nas.mlflow_links import links_of
 from nas.settings import Settings
 from nas.storage.sql import open_store
 
@@ -24,8 +25,10 @@ def collect(settings: Settings, *, cache_bytes: int | None, keeps_students: bool
     Raises:
         StoreUnavailable: Without the store nothing is known to have ended.
     """
-    root = settings.artifact_root
-    items = disk.leftovers(root, open_store(settings.database_url), keeps_students=keeps_students)
+    root, store = settings.artifact_root, open_store(settings.database_url)
+    backlog = links_of(settings, store.outboxes).backlog()
+    untold_since = backlog.since if backlog else None
+    items = disk.leftovers(root, store, keeps_students=keeps_students, untold_since=untold_since)
     if cache_bytes is not None:
         items += disk.least_recently_used(root, max_bytes=cache_bytes)
     return Found(usage=disk.usage(root), items=items)

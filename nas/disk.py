@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from nas import layout
@@ -118,13 +119,21 @@ def least_recently_used(root: Path, *, max_bytes: int) -> list[Item]:
     return going
 
 
-def leftovers(root: Path, store: SearchStore, *, keeps_students: bool = True) -> list[Item]:
+def leftovers(
+    root: Path,
+    store: SearchStore,
+    *,
+    keeps_students: bool = True,
+    untold_since: datetime | None = None,
+) -> list[Item]:
     """Return what ended searches and killed processes left that nothing will read again.
 
     Args:
         root: The artifact root.
         store: Knows which searches have ended. A search that it does not know is another store's: it stays.
-        keeps_students: Whether the students of ended searches that did not win stay; promoted ones do in any case.
+        keeps_students: Whether the students of ended searches that did not win stay, and earlier winners with them; promoted
+            students do in any case.
+        untold_since: What happened since then MLflow is still to be told, with the files of winners; None: nothing.
     """
     hidden = [path for kind in layout.SHARED for path in (root / kind).glob(".*") if path.suffix != ".lock"]
     found = [(path, ABANDONED) for path in (*hidden, *layout.probes(root).glob("*")) if _is_old(path)]
@@ -135,6 +144,8 @@ def leftovers(root: Path, store: SearchStore, *, keeps_students: bool = True) ->
             continue
         if search.state.is_final:  # else its runner sweeps after its trials
             found += _of_search(root, search, trials, keeps_students=keeps_students)
+            if not keeps_students and _is_told(search, untold_since):
+                found += _earlier_winners(root, search)
     return [
         Item(path=path, num_bytes=tree_bytes(path), reason=reason, used_at=path.lstat().st_mtime)
         for path, reason in found
@@ -189,6 +200,20 @@ def _of_search(
             yield path, ABANDONED
     if (uses := layout.uses_file(root, search.id)).exists():
         yield uses, "note of what an ended search used"
+
+
+def _is_told(search: Search, untold_since: datetime | None) -> bool:
+    """Return whether MLflow was told how a search ended, by clocks that may differ."""
+    assert search.finished_at is not None, f"search {search.id}: {search.state}"
+    return untold_since is None or untold_since - search.finished_at > timedelta(seconds=IN_USE_SECONDS)
+
+
+def _earlier_winners(root: Path, search: Search) -> Iterator[tuple[Path, str]]:
+    if search.winner is None:
+        return
+    for path in layout.winner_directories(root, search.id):
+        if path != root / search.winner.path:
+            yield path, f"earlier winner, which trial {search.winner.trial_number} has succeeded"
 
 
 def _in_use(root: Path) -> set[Path]:

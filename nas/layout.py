@@ -70,6 +70,12 @@ def winner_directory(root: Path, search_id: str, promotion: int | None = None) -
     return search_directory(root, search_id) / name
 
 
+def winner_directories(root: Path, search_id: str) -> list[Path]:
+    """Return where winners of a search lie: the present one, and those that it has succeeded."""
+    directory = search_directory(root, search_id)
+    return sorted([*directory.glob("winner"), *directory.glob("winner-*")])
+
+
 def trial_directory(root: Path, search_id: str, number: int) -> Path:
     """Return where a trial's states and student lie."""
     return search_directory(root, search_id) / "trials" / str(number)

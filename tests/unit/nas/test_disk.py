@@ -50,7 +50,7 @@ def artifact(root, kind, name, size, *, hours):
 class Ended:
     """A store with a search of three trials (completed and won, completed, stopped), and their files."""
 
-    def __init__(self, root, *, state=SearchState.SUCCEEDED):
+    def __init__(self, root, *, state=SearchState.SUCCEEDED, winner=None):
         self.store = InMemoryStore()
         self.store.add_search(make_search())
         self.lease = self.store.claim("search-1", "me", at=START, until=after(60))
@@ -66,7 +66,11 @@ class Ended:
                 write(layout.student_directory(root, trial) / "weights", 10)
         path = [SearchState.PREPARING, SearchState.RUNNING, SearchState.COMPLETING, SearchState.SUCCEEDED]
         for each in path[: path.index(state) + 1]:
-            won = {"winner": Winner(trial_number=0, path="w")} if each is SearchState.SUCCEEDED else {}
+            won = (
+                {"winner": winner or Winner(trial_number=0, path="w")}
+                if each is SearchState.SUCCEEDED
+                else {}
+            )
             self.store.save_search(self.store.get_search("search-1").moved(each, after(2), **won), self.lease)
 
 
@@ -117,6 +121,21 @@ def test_a_promoted_student_stays_since_it_may_win_beside_one_that_is_promoted_l
     left = [path.parent for path in tmp_path.rglob("weights")]
     assert layout.student_directory(tmp_path, promoted) in left
     assert len(left) == 2
+
+
+@pytest.mark.parametrize(("untold_after", "goes"), [(None, True), (7200, True), (60, False), (-7200, False)])
+def test_an_earlier_winner_goes_with_the_students_that_did_not_win_once_mlflow_has_it(
+    tmp_path, untold_after, goes
+):
+    ended = Ended(tmp_path, winner=Winner(trial_number=7, path="searches/search-1/winner-7"))
+    for number in (None, 5, 7):
+        write(layout.winner_directory(tmp_path, "search-1", number) / "weights", 10)
+    assert not any("winner" in name for name in names(tmp_path, leftovers(tmp_path, ended.store)))
+    since = None if untold_after is None else after(2 + untold_after)
+    found = leftovers(tmp_path, ended.store, keeps_students=False, untold_since=since)
+    told = {item.path.name: item.reason for item in found if item.path.name.startswith("winner")}
+    earlier = "earlier winner, which trial 7 has succeeded"
+    assert told == ({"winner": earlier, "winner-5": earlier} if goes else {})
 
 
 @pytest.mark.parametrize("state", [SearchState.RUNNING, SearchState.COMPLETING])
