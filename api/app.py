@@ -14,6 +14,7 @@ from api import errors, sign_in
 from api.access import LOCAL, METHODS, READING, Access
 from api.authorisation import PUBLIC, RULES, authorised
 from api.dependencies import PATCH_TYPES, SPEC_TYPES
+from api.field_words import describe
 from api.guard import Guard
 from api.headers import DOCS_PATH, Headed
 from api.identity import SIGN_IN, Identified
@@ -25,6 +26,7 @@ from api.schemas.control import Limits, Sizes
 from api.schemas.searches import SearchEdit
 from api.sessions import SESSION, Sessions
 from api.tailer import Tailer
+from nas.search import SearchSpec
 from nas.service import SearchService
 from nas.spec import SPEC_ADAPTER
 
@@ -159,6 +161,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         ):
             schemas |= model.pop("$defs", {})
             schemas[model["title"]] = model
+        describe(schemas, SearchSpec)
         spec = {"$ref": COMPONENTS.format(model="SearchSpec")}
         schemas["SearchResource"]["properties"]["spec"] = spec
         promotion = {"$ref": COMPONENTS.format(model="Promotion")}

@@ -78,7 +78,9 @@ class FoundSearch(Search):
     counts: Mapping[TrialState, int]
     best: AnsweredTrial | None
     best_loss: float | None
+    best_tokens: int | None
     gap_closed: float | None
+    before_promotion: AnsweredTrial | None
     tokens_done: int
     tokens_total: int
     tokens_saved: int
@@ -114,11 +116,14 @@ class FoundSearch(Search):
     @property
     def view(self) -> SearchView:
         """The search as the domain groups it."""
-        best = _part(Trial, self.best) if self.best else None
+        trials = {
+            name: _part(Trial, trial) if (trial := getattr(self, name)) else None
+            for name in ("best", "before_promotion")
+        }
         standing = {
             each.name: getattr(self, each.name) for each in fields(SearchView) if each.name != "search"
         }
-        return SearchView(**standing | {"search": _part(Search, self), "best": best})
+        return SearchView(**standing | {"search": _part(Search, self)} | trials)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -247,18 +247,17 @@ class Narrator:
 
 def _verdict(view: SearchView, comparison: Comparison) -> list[str]:
     assert view.best
+    assert view.best_loss is not None
     best = view.best
-    winner, choice = view.search.winner, view.search.choice
-    name = "winner" if winner else "best" if view.search.state.is_final else "best so far"
-    if winner and winner.trial_number != best.number:
-        name = "best before promotion"
+    before, choice = view.before_promotion, view.search.choice
+    name = "winner" if view.search.winner else "best" if view.search.state.is_final else "best so far"
     budget = view.search.budget
     share = best.architecture.parameter_count / view.search.parent_parameters
     standing = (
         f"{name}: trial {best.number}, {best.architecture.name}, "
         f"{best.architecture.parameter_count:,} parameters, {share:.1%} of the parent's, "
         + "".join(f"{name} {number}, " for name, number in wording.costs(budget, best.architecture))
-        + f"held-out loss {comparison.winner_loss:.4f}"
+        + f"held-out loss {wording.loss(view.best_loss)} after {view.best_tokens or 0:,} tokens"
     )
     lines = [standing]
     if view.search.corrected_loss is not None:
@@ -266,7 +265,13 @@ def _verdict(view: SearchView, comparison: Comparison) -> list[str]:
     if comparison.parent_loss is not None:
         closed = f", {view.gap_closed:.0%} of the gap closed" if view.gap_closed is not None else ""
         lines.append(
-            f"  parent: {comparison.parent_loss:.4f}; {name} {_against(comparison.parent_loss, comparison)}{closed}"
+            f"  parent: {comparison.parent_loss:.4f}; {name} {_against(comparison.parent_loss, view.best_loss)}{closed}"
+        )
+    if before and before.measurement:
+        name = "best before promotion"
+        lines.append(
+            f"{name}: trial {before.number}, {before.architecture.name}, held-out loss {comparison.winner_loss:.4f} "
+            f"after {before.measurement.num_tokens:,} tokens"
         )
     for label, losses in (
         ("random architectures", comparison.random_architectures),
@@ -277,11 +282,11 @@ def _verdict(view: SearchView, comparison: Comparison) -> list[str]:
             assert mean is not None
             each = ", ".join(f"{loss:.4f}" for loss in sorted(losses))
             lines.append(
-                f"  {label}: mean {mean:.4f}, best {min(losses):.4f}; {name} {_against(mean, comparison)} than the mean; each: {each}"
+                f"  {label}: mean {mean:.4f}, best {min(losses):.4f}; {name} {_against(mean, comparison.winner_loss)} than the mean; each: {each}"
             )
     if choice:
-        lines += [f"winner: trial {choice.winner}", *map(partial(_rival, choice), choice.rivals)]
-    higher = overtaking(view.search.evaluated, choice.winner if choice else best.number)
+        lines += ["promoted, the lowest loss first:", *map(partial(_rival, choice), choice.rivals)]
+    higher = overtaking(view.search.evaluated, best.number)
     return [*lines, f"  {higher}"] if higher else lines
 
 
@@ -294,6 +299,6 @@ def _rival(choice: Choice, rival: Rival) -> str:
     return told
 
 
-def _against(loss: float, comparison: Comparison) -> str:
-    difference = comparison.winner_loss - loss
+def _against(loss: float, ours: float) -> str:
+    difference = ours - loss
     return f"{abs(difference):.4f} {'lower' if difference <= 0 else 'higher'}"

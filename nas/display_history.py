@@ -93,6 +93,8 @@ def standing_rows(searches: Sequence[Beside]) -> list[tuple[str, list[str]]]:
             ],
         ),
         ("gap closed", [wording.percent(each.view.gap_closed) for each in searches]),
+        ("its tokens", [f"{each.view.best_tokens or 0:,}" for each in searches]),
+        *_before_promotion(searches),
         ("on the front", [str(len(each.front)) for each in searches]),
         ("trials", [_trials(each) for each in searches]),
         ("tokens of a training", [f"{each.num_tokens:,}" for each in searches]),
@@ -101,6 +103,15 @@ def standing_rows(searches: Sequence[Beside]) -> list[tuple[str, list[str]]]:
         ("priors", [str(each.view.search.num_priors or 0) for each in searches]),
         ("compute", [wording.duration(timedelta(seconds=each.compute_seconds)) for each in searches]),
     ]
+
+
+def _before_promotion(searches: Sequence[Beside]) -> list[tuple[str, list[str]]]:
+    """Return what compares where the best of some were retrained for longer; nothing where of none."""
+    if not any(each.view.before_promotion for each in searches):
+        return []
+    compared = [each.view.compared for each in searches]
+    losses = [each.measurement.loss if each and each.measurement else None for each in compared]
+    return [("best loss before promotion", list(map(wording.loss, losses)))]
 
 
 def value_words(value: Any) -> str:

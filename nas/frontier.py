@@ -15,14 +15,15 @@ from nas.trial import Measurement, Trial, TrialRole, TrialState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Held-out nats per token of the winner and of what it is judged by, at equal tokens."""
+    """Held-out nats per token of the best trial and of what it is judged by, at equal tokens: before any promotion."""
 
     winner_loss: float
+    """Of ``best_trial``."""
     parent_loss: float | None
     random_architectures: tuple[float, ...]
     """Architectures drawn evenly from the space, those that the search completed itself included."""
     random_indices: tuple[float, ...]
-    """The winner's architecture from randomly kept indices."""
+    """The same architecture from randomly kept indices."""
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
@@ -68,22 +69,20 @@ def pareto_front(trials: Sequence[Trial], objective: Objective | None = None) ->
     return tuple(front)
 
 
-def gap_closed(measurement: Measurement, parent_loss: float) -> float | None:
+def gap_closed(loss: float, *, pruned_loss: float, parent_loss: float) -> float | None:
     """Return the share of the loss added by pruning that retraining removed; 1 is the parent's loss.
 
     None when pruning added no loss.
     """
-    gap = measurement.loss_before_retraining - parent_loss
-    if gap <= 0:
-        return None
-    return (measurement.loss_before_retraining - measurement.loss) / gap
+    gap = pruned_loss - parent_loss
+    return (pruned_loss - loss) / gap if gap > 0 else None
 
 
 def compare(search: Search, draws: AbstractSet[Architecture], trials: Sequence[Trial]) -> Comparison | None:
-    """Return how the winner compares with its baselines so far, or None while nothing is completed.
+    """Return how the best trial compares with its baselines so far, or None while nothing is completed.
 
     Args:
-        search: Whose winner.
+        search: Whose trial.
         draws: The architectures drawn evenly from its space, see ``nas.comparisons``.
         trials: Those of it that have completed, at least.
     """

@@ -93,6 +93,16 @@ def lineage(winner: Trial, trials: Sequence[Trial]) -> list[Trial]:
     return line
 
 
+def tokens_behind(line: Sequence[Trial]) -> int:
+    """Return the tokens of retraining that made the student at the end of a lineage, of trials that were measured."""
+    total = 0
+    for trial in line:
+        assert trial.measurement is not None, f"trial {trial.number}: {trial.state}"
+        before = 0 if trial.promotion and trial.promotion.start == "pruned" else total
+        total = before + trial.measurement.num_tokens
+    return total
+
+
 def finalists(spec: SearchSpec, trials: Sequence[Trial]) -> list[Trial]:
     """Return the students to put to tasks, the winner first; none where a search has no evaluation.
 

@@ -27,7 +27,8 @@ class Promotion:
     """
 
     training: TrainingRecipe
-    """The whole of it: how long, and by which schedule, which begins anew."""
+    """The whole of it: how long, and by which schedule, which begins anew. A spec need only say how long, and what is to
+    be otherwise than in the training of its trials."""
     top_k: int = 3
     """Completed trials, the best by their loss, that are promoted at the end of the search."""
     distillation: DistillationRecipe | None = None

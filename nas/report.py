@@ -94,10 +94,15 @@ class SearchReport:
     counts: Mapping[TrialState, int]
     """Trials of every role in each state; states without any are left out."""
     best: ReportedTrial | None
+    """The winner once there is one, as ``SearchView`` has it."""
+    best_tokens: int | None
+    """That it was retrained for, before and in its promotion."""
     gap_closed: float | None
     """Share of the loss added by pruning that the retraining of the best removed."""
+    before_promotion: ReportedTrial | None
+    """The best of the trials at equal tokens, where ``best`` was retrained for longer; None: ``best`` is that."""
     comparison: Comparison | None
-    """The best beside the baselines."""
+    """The best of the trials at equal tokens beside the baselines."""
     front: tuple[ReportedTrial, ...]
     """Completed trials that none of lower or equal cost beats, from low cost to high."""
     trials: tuple[ReportedTrial, ...]
@@ -112,6 +117,11 @@ class SearchReport:
     spending: Spending
     promotions: Promotions | None
     """What was retrained for longer; None where nothing is."""
+
+    @property
+    def compared(self) -> ReportedTrial | None:
+        """The best of the trials at equal tokens: what figures of these show as the best."""
+        return self.before_promotion or self.best
 
 
 def search_report(
@@ -128,7 +138,6 @@ def search_report(
     search, spec, objective = view.search, view.search.spec, view.search.measured_spec.weighed
     lines = {line.record.trial.number: line for line in leaderboard(records)}
     told = {number: _told(search, line, objective) for number, line in lines.items()}
-    best = told[view.best.number] if view.best else None
     trials = [record.trial for record in records]
     points = {record.trial.number: record.points for record in records}
     spent, promoted = spending(search, records), promotions(search, records)
@@ -157,8 +166,10 @@ def search_report(
         num_feasible=search.num_feasible,
         rungs=schedule(spec).rungs,
         counts=view.counts,
-        best=best,
+        best=told[view.best.number] if view.best else None,
+        best_tokens=view.best_tokens,
         gap_closed=view.gap_closed,
+        before_promotion=told[view.before_promotion.number] if view.before_promotion else None,
         comparison=comparison,
         front=tuple(told[trial.number] for trial in pareto_front(trials, objective)),
         trials=tuple(told.values())[:MOST_TRIALS],

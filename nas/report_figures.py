@@ -75,7 +75,7 @@ def _front(report: SearchReport) -> Figure:
         shapes.append(line("y", report.parent_loss, INK))
         text = f"parent, {wording.count(report.parent_parameters)} parameters"
         notes.append(note(y=report.parent_loss, text=text, color=INK))
-    best = report.best
+    best = report.compared
     caption = (
         f"{trials_words(len(report.front))} on the front; the best, trial {best.number}, loses "
         f"{wording.loss(best.loss)} at {wording.count(best.cost)} {report.cost}."
@@ -177,7 +177,7 @@ def _curves(report: SearchReport) -> Figure:
     for curve in report.curves:
         kind = kinds.get(curve.trial_number) or "failed"
         colour = KINDS[kind]["color"] if kind in KINDS else RED
-        is_best = kind == "best"
+        is_best = kind == wording.BEST_AT_EQUAL_TOKENS
         ends += [point.loss for point in curve.points if point.num_tokens]
         data.append({
             "type": "scatter", "mode": "lines+markers", "showlegend": False,
@@ -199,7 +199,7 @@ def _curves(report: SearchReport) -> Figure:
     return Figure(
         name="curves",
         title="Learning curves",
-        reading="Held-out loss on the way: green is the best student, blue others trained to the end, grey those "
+        reading="Held-out loss on the way: green is the best of equal tokens, blue others trained to the end, grey those "
         "stopped at a rung, orange and pink baselines. Just-pruned students begin far above and enter the picture from its top.",
         caption=f"{shown} Trials are compared after {rungs} tokens." if data else "Nothing is measured yet.",
         table=curves_table(report),

@@ -87,7 +87,7 @@ def parallel_figure(report: SearchReport) -> Figure:
     few = len(drawn) < MIN_TRIALS
     data: list[Options] = []
     for place, trial in reversed(list(enumerate(drawn))):
-        is_best = trial == report.best
+        is_best = trial == report.compared
         dash = "solid" if trial.role is TrialRole.SEARCH else "dot"
         colour = GREEN if is_best else _between(place / max(1, len(drawn) - 1))
         data.append({
@@ -101,7 +101,7 @@ def parallel_figure(report: SearchReport) -> Figure:
             "hovertemplate": f"{label(trial)}<br>loss {wording.loss(trial.loss)}<extra></extra>",
         })  # fmt: skip
     data.sort(key=lambda trace: trace["line"]["width"])
-    best = report.best
+    best = report.compared
     sizes = (
         listed(f"{wording.AXES[name]} {size:,}" for name, size in best.sizes.items())
         if best and best.sizes

@@ -24,7 +24,7 @@ PALE = "#adb5bd"
 NAMES: dict[str, Any] = {"automargin": True, "ticklabelstandoff": 6}
 """Of an axis of names."""
 KINDS: dict[str, Options] = {
-    "best": {"symbol": "star", "size": 15, "color": GREEN},
+    wording.BEST_AT_EQUAL_TOKENS: {"symbol": "star", "size": 15, "color": GREEN},
     "trained to the end": {"symbol": "circle", "size": 9, "color": BLUE},
     "stopped at a rung": {"symbol": "circle-open", "size": 8, "color": GREY},
     "under way": {"symbol": "circle-open", "size": 8, "color": BLUE},
@@ -60,7 +60,7 @@ def kind_of(trial: ReportedTrial) -> str | None:
     if trial.role is not TrialRole.SEARCH:
         return wording.ROLES[trial.role]
     if trial.rank is not None:
-        return "best" if trial.rank == 1 else "trained to the end"
+        return wording.BEST_AT_EQUAL_TOKENS if trial.rank == 1 else "trained to the end"
     return "stopped at a rung" if trial.state.is_final else "under way"
 
 

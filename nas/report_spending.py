@@ -75,19 +75,19 @@ def spending(search: Search, records: Sequence[TrialRecord]) -> Spending:
                 [] if record.trial.reused_from else [(point.num_tokens, point.at) for point in record.points],
                 [(attempt.started_at, attempt.ended_at) for attempt in record.attempts],
             ),
+            record.trial.own_processes or search.spec.resources.processes,
         )
         for record in records
     ]
-    processes = search.spec.resources.processes
     parts = tuple(
         Spent(
             on=what,
             num_trials=len(own),
-            num_tokens=sum(effort.num_tokens for effort in own),
-            compute_seconds=sum(effort.spent.total_seconds() for effort in own) * processes,
+            num_tokens=sum(effort.num_tokens for effort, _ in own),
+            compute_seconds=sum(effort.spent.total_seconds() * processes for effort, processes in own),
         )
         for what in SpentOn
-        if (own := [effort for on, effort in efforts if on is what])
+        if (own := [(effort, processes) for on, effort, processes in efforts if on is what])
     )
     num_tokens = sum(part.num_tokens for part in parts)
     compute_seconds = sum(part.compute_seconds for part in parts)

@@ -77,10 +77,7 @@ def _verdict(view: SearchView, comparison: Comparison | None, spent: Spending) -
         return
     budget = search.spec.budget
     parameters, room = budget.count(best.architecture), budget.max_parameters
-    called = f"{_standing(search.state)}The best so far is"
-    if search.winner is not None:
-        is_best = search.winner.trial_number == best.number
-        called = "The winner is" if is_best else "The best before promotion is"
+    called = "The winner is" if search.winner else f"{_standing(search.state)}The best so far is"
     below = "within" if room is None else "exactly"
     if room is not None and parameters != room:
         below = f"{(room - parameters) / room:.1%} below"
@@ -90,15 +87,22 @@ def _verdict(view: SearchView, comparison: Comparison | None, spent: Spending) -
         f"{below} what the budget allows ({wording.budget(budget)}), and {share:.0%} of the parent's size."
     )
     yield _losses(view, view.best_loss)
+    before = view.before_promotion
+    if before is not None and before.measurement is not None:
+        yield (
+            f"The best before promotion is trial {before.number}, {before.architecture.name}: it loses "
+            f"{before.measurement.loss:.4f} after {wording.count(before.measurement.num_tokens)} tokens, as many as the "
+            "trials that it is compared with."
+        )
     if comparison is not None:
         drawn, copies = comparison.random_architectures, comparison.random_indices
-        yield from _beside("architecture", "drawn evenly from the space", drawn, view.best_loss)
-        yield from _beside("copy", "of it from randomly kept parts", copies, view.best_loss)
+        yield from _beside("architecture", "drawn evenly from the space", drawn, comparison.winner_loss)
+        yield from _beside("copy", "of it from randomly kept parts", copies, comparison.winner_loss)
     yield cost_words(spent, search.num_feasible)
 
 
 def _losses(view: SearchView, loss: float) -> str:
-    told = f"After retraining it loses {loss:.4f} nats per held-out token"
+    told = f"After retraining on {wording.count(view.best_tokens or 0)} tokens it loses {loss:.4f} nats per held-out token"
     if view.search.parent_loss is not None:
         told += f", {against(loss, view.search.parent_loss)} the parent ({view.search.parent_loss:.4f})"
     if view.gap_closed is not None:

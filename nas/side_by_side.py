@@ -19,7 +19,7 @@ MOST_SEARCHES = 8
 SHOWN_ELSEWHERE = ("name", "parent_config")
 """Fields of a spec that are no difference: what a search is called, and what follows from its parent."""
 
-Reason = Literal["parent", "loss", "data", "tokens"]
+Reason = Literal["parent", "loss", "data", "tokens", "promotion"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +42,11 @@ class Beside:
     costs: tuple[int, ...]
     """Of each of the front: what all searches weigh against the loss, parameters where they do not weigh the same."""
     curve: tuple[Point, ...]
-    """Of the best trial, by tokens."""
+    """Of the best of the trials at equal tokens, by tokens."""
     num_tokens: int
     """That a whole training takes: what its losses are measured after."""
     compute_seconds: float
-    """That attempts took, those under way up to their last evaluation."""
+    """As in ``view``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class SideBySide:
 
 def beside(view: SearchView, records: Sequence[TrialRecord], objective: Objective | None = None) -> Beside:
     """Return what is shown of one search; ``objective`` is what it weighs as all beside it do."""
-    best = view.best.number if view.best else None
+    best = view.compared.number if view.compared else None
     front = pareto_front([record.trial for record in records], objective)
     return Beside(
         view=view,
@@ -87,7 +87,7 @@ def beside(view: SearchView, records: Sequence[TrialRecord], objective: Objectiv
         ),
         curve=next((record.points for record in records if record.trial.number == best), ()),
         num_tokens=schedule(view.search.spec).num_tokens,
-        compute_seconds=sum(_seconds(record) for record in records),
+        compute_seconds=view.compute_seconds,
     )
 
 
@@ -154,17 +154,16 @@ def _incomparable(searches: Sequence[Beside]) -> Iterator[Incomparable]:
             message="Students are trained on different numbers of tokens: more training alone lowers a loss.",
             values=tuple(f"{number:,}" for number in tokens),
         )
+    retrained = [each.view.best_tokens for each in searches if each.view.best]
+    if _differ(retrained) and any(each.view.before_promotion for each in searches):
+        yield Incomparable(
+            reason="promotion",
+            message="Best students were promoted, and more training alone lowers a loss: compare those before promotion.",
+            values=tuple(
+                "none" if each.view.best_tokens is None else f"{each.view.best_tokens:,}" for each in searches
+            ),
+        )
 
 
 def _differ(values: Sequence[object]) -> bool:
     return any(value != values[0] for value in values[1:])
-
-
-def _seconds(record: TrialRecord) -> float:
-    last = record.points[-1].at if record.points else None
-    seconds = 0.0
-    for attempt in record.attempts:
-        end = attempt.ended_at or last
-        if end is not None:
-            seconds += max(0.0, (end - attempt.started_at).total_seconds())
-    return seconds

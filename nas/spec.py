@@ -55,7 +55,7 @@ def parse_spec(data: Mapping[str, Any] | str) -> SearchSpec:
     content = read_text(data) if isinstance(data, str) else data
     if not isinstance(content, Mapping):
         raise InvalidSpec((("spec", f"found {shown(content)}, allowed: a mapping of fields"),))
-    plain = _plain(content)
+    plain = _with_the_trials_recipe(_plain(content))
     try:
         # As JSON, because only there does a strict tuple take a list.
         return SPEC_ADAPTER.validate_json(json.dumps(plain), strict=True, extra="forbid")
@@ -107,6 +107,16 @@ def _plain(value: Any) -> Any:
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
     is_known = value is None or isinstance(value, str) or (isinstance(value, int) and abs(value) <= 2**63)
     return value if is_known else str(value)
+
+
+def _with_the_trials_recipe(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a spec in which promotions are trained as the trials are, but for how long and where it says otherwise."""
+    promotion = plain.get("promotion")
+    own, longer = plain.get("training"), promotion.get("training") if isinstance(promotion, dict) else None
+    if not isinstance(promotion, dict) or not isinstance(own, dict) or not isinstance(longer, dict):
+        return plain
+    shared = {name: value for name, value in own.items() if name != "num_tokens"}
+    return {**plain, "promotion": {**promotion, "training": shared | longer}}
 
 
 def _problems(detail: ErrorDetails, plain: Mapping[str, Any]) -> list[Problem]:

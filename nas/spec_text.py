@@ -100,7 +100,12 @@ def _written(value: Any) -> Any:
 
 def brief_text(spec: SearchSpec) -> str:
     """Return a spec as YAML without what is as by default, so that what was chosen can be seen."""
-    brief = _brief(spec, spec_to_json(spec))
+    content = spec_to_json(spec)
+    brief = _brief(spec, content)
+    if spec.promotion is not None:
+        shared = {**content["training"], "num_tokens": None}
+        longer = content["promotion"]["training"].items()
+        brief["promotion"]["training"] = {name: each for name, each in longer if each != shared[name]}
     ordered = {**({"name": spec.name} if spec.name else {}), **brief}
     return _checked(
         ordered, lambda: _dumped(CommentedMap({name: _written(each) for name, each in ordered.items()}))

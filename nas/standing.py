@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from math import floor
 
 from nas.frontier import gap_closed
-from nas.promoting import planned_promotions
+from nas.promoting import planned_promotions, tokens_behind
 from nas.ranking import ranking_of
 from nas.rungs import Schedule, assumed_share, losses_by_trial, schedule, shares
 from nas.search import Search, SearchSpec
@@ -41,10 +41,16 @@ class SearchView:
     counts: Mapping[TrialState, int]
     """Trials of every role in each state; states without any are left out."""
     best: Trial | None
+    """The winner, once there is one; before that the trial of the lowest loss, of those that compete at equal tokens."""
     best_loss: float | None
     """Held-out nats per token of ``best``."""
+    best_tokens: int | None
+    """That ``best`` was retrained for, before and in its promotion."""
     gap_closed: float | None
     """Share of the loss added by pruning that the retraining of ``best`` removed."""
+    before_promotion: Trial | None
+    """Where ``best`` was retrained for longer, the best of the trials at equal tokens, which is what compares with
+    baselines and with other searches; None: ``best`` is that."""
     tokens_done: int
     """Tokens trained on so far, as of each trial's last evaluation."""
     tokens_total: int
@@ -59,6 +65,11 @@ class SearchView:
     """When its workers last had something new to store; None before that."""
     waiting: Waiting | None = None
     """Why the search waits, where it does."""
+
+    @property
+    def compared(self) -> Trial | None:
+        """The best of the trials at equal tokens, whatever was promoted."""
+        return self.before_promotion or self.best
 
 
 def records_of(
@@ -93,7 +104,9 @@ def with_waits(
 
 def view_of(search: Search, tally: Tally) -> SearchView:
     """Return where a search stands, from what its trials sum up to."""
-    measured = tally.best.measurement if tally.best else None
+    line = tally.promoted or ((tally.best,) if tally.best else ())
+    best = line[-1] if line else None
+    measured = best.measurement if best else None
     counts: Counter[TrialState] = Counter()
     for group in tally.groups:
         counts[group.state] += group.size
@@ -102,18 +115,31 @@ def view_of(search: Search, tally: Tally) -> SearchView:
     return SearchView(
         search=search,
         counts=counts,
-        best=tally.best,
+        best=best,
         best_loss=measured.loss if measured else None,
-        gap_closed=(
-            gap_closed(measured, search.parent_loss) if measured and search.parent_loss is not None else None
-        ),
+        best_tokens=tokens_behind(line) if line else None,
+        gap_closed=_gap_closed(line, search.parent_loss),
+        before_promotion=tally.best if tally.promoted else None,
         tokens_done=done,
         tokens_total=done + round(ahead.num_tokens),
         eta_seconds=_eta_seconds(search, tally.busy, done, ahead),
         tokens_saved=tally.saved_tokens,
-        compute_seconds=tally.spent.total_seconds() * search.spec.resources.processes,
+        compute_seconds=sum(
+            group.spent.total_seconds() * (group.processes or search.spec.resources.processes)
+            for group in tally.groups
+        ),
         progressed_at=tally.progressed_at,
     )
+
+
+def _gap_closed(line: Sequence[Trial], parent_loss: float | None) -> float | None:
+    """Return the gap that a lineage closed: the first of it began from the pruned parent, whatever came after."""
+    if not line or parent_loss is None:
+        return None
+    first, last = line[0].measurement, line[-1].measurement
+    assert first is not None
+    assert last is not None
+    return gap_closed(last.loss, pruned_loss=first.loss_before_retraining, parent_loss=parent_loss)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 Pure functions of what is stored; they say what every store's sums must equal.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +11,7 @@ from itertools import zip_longest
 
 from minitron.architecture import Architecture
 from nas.frontier import best_trial
+from nas.promoting import lineage
 from nas.trial import Attempt, Point, Trial, TrialRole, TrialState
 
 Evaluated = tuple[int, datetime]
@@ -46,7 +47,11 @@ class TrialGroup:
     state: TrialState
     num_tokens: int
     """Of each, as of its last evaluation."""
+    processes: int | None = None
+    """That trained each, where its promotion says how many; None: as many as the search's trials get."""
     size: int
+    spent: timedelta = timedelta()
+    """Of all together, as ``Effort`` has it: by one process of each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +59,13 @@ class Tally:
     """The trials of one search, summed up."""
 
     groups: tuple[TrialGroup, ...] = ()
-    """By role, state and tokens; none is empty."""
+    """By role, state, tokens and processes; none is empty."""
     best: Trial | None = None
     """See ``nas.frontier.best_trial``."""
+    promoted: tuple[Trial, ...] = ()
+    """The trials that made the winner, itself last, where it was promoted; none where it was not, or there is none."""
     busy: timedelta = timedelta()
     """Of all trials, as ``Effort`` has it."""
-    spent: timedelta = timedelta()
     saved_tokens: int = 0
     """That reused trials were not trained on; in no group's ``num_tokens``."""
     progressed_at: datetime | None = None
@@ -78,8 +84,10 @@ def effort_of(evaluated: Sequence[Evaluated], spans: Sequence[Span]) -> Effort:
     return Effort(num_tokens=evaluated[-1][0] if evaluated else 0, busy=busy, spent=spent)
 
 
-def tally_of(histories: Iterable[History], progressed_at: datetime | None = None) -> Tally:
-    """Return what all trials of a search, by number, sum up to."""
+def tally_of(
+    histories: Iterable[History], progressed_at: datetime | None = None, winner: int | None = None
+) -> Tally:
+    """Return what all trials of a search, by number, sum up to; ``winner`` is the number of the one that won."""
     efforts = [
         (
             trial,
@@ -90,15 +98,26 @@ def tally_of(histories: Iterable[History], progressed_at: datetime | None = None
         )
         for trial, points, attempts in histories
     ]
-    sizes = Counter((trial.role, trial.state, effort.num_tokens) for trial, effort in efforts)
+    alike: dict[tuple[TrialRole, TrialState, int, int | None], list[Effort]] = defaultdict(list)
+    for trial, effort in efforts:
+        alike[trial.role, trial.state, effort.num_tokens, trial.own_processes].append(effort)
+    trials = [trial for trial, _ in efforts]
+    won = next((trial for trial in trials if trial.number == winner), None)
     return Tally(
         groups=in_order(
-            TrialGroup(role=role, state=state, num_tokens=num_tokens, size=size)
-            for (role, state, num_tokens), size in sizes.items()
+            TrialGroup(
+                role=role,
+                state=state,
+                num_tokens=num_tokens,
+                processes=processes,
+                size=len(own),
+                spent=sum((effort.spent for effort in own), timedelta()),
+            )
+            for (role, state, num_tokens, processes), own in alike.items()
         ),
-        best=best_trial([trial for trial, _ in efforts]),
+        best=best_trial(trials),
+        promoted=tuple(lineage(won, trials)) if won and won.promoted_from is not None else (),
         busy=sum((effort.busy for _, effort in efforts), timedelta()),
-        spent=sum((effort.spent for _, effort in efforts), timedelta()),
         saved_tokens=sum(trial.saved_tokens for trial, _ in efforts),
         progressed_at=progressed_at,
     )
@@ -106,4 +125,6 @@ def tally_of(histories: Iterable[History], progressed_at: datetime | None = None
 
 def in_order(groups: Iterable[TrialGroup]) -> tuple[TrialGroup, ...]:
     """Return groups in the order of a tally."""
-    return tuple(sorted(groups, key=lambda group: (group.role, group.state, group.num_tokens)))
+    return tuple(
+        sorted(groups, key=lambda group: (group.role, group.state, group.num_tokens, group.processes or 0))
+    )

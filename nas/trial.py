@@ -181,6 +181,12 @@ class Trial:
     finished_at: datetime | None = None
 
     @property
+    def own_processes(self) -> int | None:
+        """By how many processes it is trained, where its promotion says so; None: by as many as its search's trials."""
+        resources = self.promotion.resources if self.promotion else None
+        return resources.processes if resources else None
+
+    @property
     def saved_tokens(self) -> int:
         """Tokens that it was not trained on, since another trial had been."""
         return self.measurement.num_tokens if self.reused_from and self.measurement else 0

@@ -28,6 +28,8 @@ OPERATIONS = (
     (1e6, "MFLOP"),
 )
 
+BEST_AT_EQUAL_TOKENS = "best at equal tokens"
+"""In pictures of all trials; who was promoted is drawn as such."""
 NOTHING = "-"
 
 Words = Callable[[float], str]

@@ -10,18 +10,22 @@ from typing import Any
 
 MEMORY = "2.5 GB, 8 x 4096 tokens, bfloat16"
 WORK = "3 GFLOP, 4096 tokens"
-LATENCY = "40 ms to decode, 8 x 1024 tokens, bfloat16"
 MEMORY_PARTS = ("max_bytes", "min_bytes", "batch", "context", "dtype")
 WORK_PARTS = ("max_flops", "min_flops", "context")
-LATENCY_PARTS = ("max_ms", "min_ms", "min_tokens_per_second", "phase", "batch", "context", "dtype")
+LATENCY = "40 ms, 1 x 1024 tokens, decode, bfloat16"
+LATENCY_PARTS = (
+    "max_ms", "min_ms", "min_tokens_per_second", "phase", "batch", "context", "dtype", "table",
+)  # fmt: skip
 """What a budget may say, all of which such a text stands for."""
 
 _PREFIXES = {"T": 10**12, "G": 10**9, "M": 10**6, "k": 10**3, "": 1}
 _AMOUNT = re.compile(
     r"^([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE]\+?[0-9]{1,2})?)\s*([TGMk]?)(?:B|bytes|FLOPs?)?$", re.IGNORECASE
 )
-_MS = r"[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]{1,2})?"
-_TIME = re.compile(rf"^(?:(?:({_MS})\s+to\s+)?({_MS})\s*ms(?:\s+to\s+|$))?(decode|prefill)?$")
+_PACE = re.compile(
+    r"^(?:(?:(?P<least>[0-9.]+)\s+to\s+)?(?P<most>[0-9.]+)\s*ms|(?P<rate>[0-9.]+)\s*tokens/s)$", re.IGNORECASE
+)
+_PHASES = ("decode", "prefill")
 _TOKENS = re.compile(r"^(?:([0-9][0-9_]*)\s*[x*]\s*)?([0-9][0-9_]*)(?:\s*tokens)?$", re.IGNORECASE)
 
 
@@ -59,23 +63,49 @@ def write_work(value: Mapping[str, Any]) -> str:
 
 
 def read_latency(text: str) -> dict[str, Any]:
-    """Return the budget that a text means: milliseconds, of which phase; the phase alone is timed without a limit."""
-    time, tokens, *dtype = _split(text, at_most=3)
+    """Return the budget that a text means: milliseconds of a pass or tokens a second, sequences of so many tokens, and
+    the phase and the type of numbers if they are said. The phase in the place of the first is timed without a limit.
+    """
+    pace, tokens, *others = _split(text, at_most=4)
     batch, context = _tokens(tokens)
-    found = _TIME.match(time)
-    if found is None:
+    if pace in _PHASES and not set(others) & set(_PHASES):
+        others.insert(0, pace)
+        bounds = {}
+    elif found := _PACE.match(pace):
+        bounds = {"max_ms": found["most"], "min_ms": found["least"], "min_tokens_per_second": found["rate"]}
+    else:
         raise NotABudget
-    least, most, phase = found.groups()
-    said = {"max_ms": most and float(most), "min_ms": least and float(least), "phase": phase}
-    return _known({**said, "batch": batch, "context": context}) | ({"dtype": dtype[0]} if dtype else {})
+    said = _known(
+        {name: _decimal(bound) for name, bound in bounds.items()} | {"batch": batch, "context": context}
+    )
+    for name in ("phase", "dtype"):
+        if others and (name == "dtype" or others[0] in _PHASES):
+            said[name] = others.pop(0)
+    if others:
+        raise NotABudget
+    return said
 
 
 def write_latency(value: Mapping[str, Any]) -> str:
     """Return the text of a budget, as far as it has one."""
-    least = f"{value['min_ms']:.12g} to " if "min_ms" in value else ""
-    parts = [f"{least}{value['max_ms']:.12g} ms"] if "max_ms" in value else []
-    parts += [value["phase"]] if "phase" in value else []
-    return f"{' to '.join(parts)}, {_written_tokens(value)}"
+    least = f"{value['min_ms']} to " if value.get("min_ms") else ""
+    batch = f"{value['batch']} x " if "batch" in value else ""
+    parts = [f"{batch}{value['context']} tokens", *(value[each] for each in ("phase", "dtype") if each in value)]
+    if "max_ms" in value:
+        parts.insert(0, f"{least}{value['max_ms']} ms")
+    elif "min_tokens_per_second" in value:
+        parts.insert(0, f"{value['min_tokens_per_second']} tokens/s")
+    elif "phase" in value:
+        parts = [value["phase"], parts[0], *parts[2:]]
+    return ", ".join(parts)
+
+
+def _decimal(text: str | None) -> float | None:
+    try:
+        number = None if text is None else float(text)
+    except ValueError:
+        raise NotABudget from None
+    return int(number) if number is not None and number.is_integer() else number
 
 
 def _split(text: str, *, at_most: int) -> list[str]:
@@ -133,5 +163,5 @@ def _short(value: float, unit: str) -> str:
     return f"{number} {unit}"
 
 
-def _known(found: Mapping[str, Any]) -> dict[str, Any]:
+def _known(found: Mapping[str, float | None]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}

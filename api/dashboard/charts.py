@@ -41,7 +41,12 @@ def _hollow(colour: str) -> Options:
 
 
 KINDS: Mapping[str, Mapping[str, Any]] = {
-    "best": {"symbol": "circle", "symbolSize": 15, "itemStyle": {"color": GREEN}, "z": 5},
+    wording.BEST_AT_EQUAL_TOKENS: {
+        "symbol": "circle",
+        "symbolSize": 15,
+        "itemStyle": {"color": GREEN},
+        "z": 5,
+    },
     "completed": {"symbol": "circle", "symbolSize": 10, "itemStyle": {"color": BLUE}, "z": 4},
     "stopped early": {"symbol": "circle", "symbolSize": 9, "itemStyle": _hollow(GREY)},
     "cancelled": {"symbol": "rect", "symbolSize": 8, "itemStyle": _hollow(GREY)},
@@ -69,7 +74,7 @@ def kind_of(line: Line) -> str | None:
     if trial.role is not TrialRole.SEARCH:
         return f"{wording.ROLES[trial.role]}{'' if trial.state is TrialState.COMPLETED else PARTIAL}"
     if line.rank is not None:
-        return "best" if line.rank == 1 else "completed"
+        return wording.BEST_AT_EQUAL_TOKENS if line.rank == 1 else "completed"
     return ENDS.get(trial.state, "under way")
 
 
@@ -201,7 +206,7 @@ def num_curves_left_out(lines: Sequence[Line]) -> int:
 
 def _curve(line: Line, *, is_chosen: bool) -> Options:
     kind, points = kind_of(line), line.record.points
-    stands_out = is_chosen or kind == "best"
+    stands_out = is_chosen or kind == wording.BEST_AT_EQUAL_TOKENS
     colour = _curve_colour(kind)
     return {
         "type": "line",
@@ -215,7 +220,7 @@ def _curve(line: Line, *, is_chosen: bool) -> Options:
             "color": colour,
             "width": 3 if stands_out else 1.5,
             "opacity": 1 if stands_out else 0.55,
-            "type": "dashed" if is_chosen and kind != "best" else "solid",
+            "type": "dashed" if is_chosen and kind != wording.BEST_AT_EQUAL_TOKENS else "solid",
         },
         "itemStyle": {"color": colour},
         "emphasis": {"focus": "series"},

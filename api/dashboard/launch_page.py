@@ -14,7 +14,7 @@ from api.dashboard import visitor
 from api.dashboard.form_panel import FormPanel
 from api.dashboard.plan_panel import PlanPanel
 from api.dashboard.said_panel import words_in
-from api.dashboard.spec_form import EVERY_FIELD, content_of, told_where
+from api.dashboard.spec_form import EVERY_FIELD, content_of, emptied, told_where
 from api.dashboard.theme import AMBER, banner, frame, message, page_heading, panel
 from nas.edits import MAX_OWNER_LENGTH, Edit
 from nas.errors import InvalidEdit, InvalidSpec, NotFound, SearchError, StoreUnavailable
@@ -125,6 +125,7 @@ class _Launch:
         if "parent" in patch:  # what is known of the old one says nothing of the new
             patch = {"parent_config": None, **patch}
         try:
+            patch = emptied(content_of(self._text.value), patch)
             text = patched_text(self._text.value, patch) if patch else self._text.value
         except InvalidSpec as error:
             self._plan.show_problems(error.problems)

@@ -150,7 +150,7 @@ class _Page:
         self._curves_note.text = (
             f"{left_out} further trials are not drawn; choose one below to see its curve."
         )
-        self._winner.show(snapshot.view, snapshot.comparison, snapshot.winner, snapshot.promoted_winner)
+        self._winner.show(snapshot.view, snapshot.comparison, snapshot.winner)
         self._promotions.show(snapshot.promotions)
         self._table.show(lines, chosen)
         self._trial.show(snapshot, snapshot.line(chosen))

@@ -30,6 +30,7 @@ CELLS = {
     '{{ props.row.state }}</span><span v-if="props.row.archived" class="soft"> archived</span>'
     '<div class="soft reason" :title="props.row.reason">{{ props.row.reason }}</div>',
     "best": '<div class="font-semibold">{{ props.row.best }}</div>'
+    '<div v-if="props.row.before" class="soft">{{ props.row.before }} before promotion</div>'
     '<div class="soft">parent {{ props.row.parent_loss }}</div>',
     "gap": "{{ props.row.gap }}",
     "trials": '<div>{{ props.row.trials }}</div><q-linear-progress v-if="props.row.share !== null" '
@@ -54,7 +55,7 @@ COUNTED = (
 
 def row_of(view: SearchView, now: datetime) -> dict[str, Any]:
     """Return the row of a search."""
-    search = view.search
+    search, before = view.search, view.before_promotion
     done = sum(number for state, number in view.counts.items() if state.is_final)
     is_final = search.state.is_final
     return {
@@ -71,6 +72,7 @@ def row_of(view: SearchView, now: datetime) -> dict[str, Any]:
         "parent": wording.parent(search.spec.parent),
         "budget": wording.budget(search.spec.budget),
         "best": wording.loss(view.best_loss),
+        "before": wording.loss(before.measurement.loss) if before and before.measurement else "",
         "parent_loss": wording.loss(search.parent_loss),
         "gap": wording.percent(view.gap_closed),
         "trials": f"{done} ended" if is_final else f"{done} of about {num_planned(view)} ended",

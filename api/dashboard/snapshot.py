@@ -55,12 +55,6 @@ class Snapshot:
         """The search as stored."""
         return self.view.search
 
-    @property
-    def promoted_winner(self) -> Line | None:
-        """The promotion that won the search, if one did."""
-        found = self.line(self.search.winner.trial_number) if self.search.winner else None
-        return found if found and found.record.trial.promoted_from is not None else None
-
     def line(self, trial_number: int | None) -> Line | None:
         """Return a trial by its number."""
         return next((line for line in self.lines if line.record.trial.number == trial_number), None)

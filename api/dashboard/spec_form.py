@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.dashboard import budget_fields
+from nas.patch import merge
 from nas.text import read_text
 
 Problem = tuple[str, str]
@@ -86,6 +87,15 @@ def told_where(fields: Sequence[FormField], problems: Sequence[Problem]) -> dict
         if field is not None:
             told.setdefault(field.name, reason)
     return told
+
+
+def emptied(content: Mapping[str, Any], patch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a patch of a spec that leaves no empty section of a promotion: such a one would mean what is so by default."""
+    left = merge(content, patch).get("promotion")
+    if "promotion" not in patch or not isinstance(left, Mapping) or left.get("training", left):
+        return patch
+    others = {name for name, each in left.items() if each != {}}
+    return {**patch, "promotion": {**(patch["promotion"] or {}), "training": None} if others else None}
 
 
 def read_count(text: str) -> int:
@@ -263,7 +273,7 @@ FIELDS: Mapping[str, Sequence[FormField]] = {
             read=_read_cost,
             is_half=True,
         ),
-        _words("prior", label="First trials by", hint="none or importance_kept", is_half=True),
+        _words("prior", label="First trials by", hint="budget, importance_kept, none", is_half=True),
         _words("order", label="Order of exhaustive", hint="space or shuffled", is_half=True),
     ),
     "On which text": (
@@ -281,8 +291,10 @@ FIELDS: Mapping[str, Sequence[FormField]] = {
         _count("num_trials", label="Trials", hint="20"),
         _count("max_tokens", label="Tokens of all trials", hint="not limited"),
         _count("max_parallel", label="Trials at a time", hint="2"),
-        _count("promotion", "top_k", label="Promoted at the end", hint="empty: none; 3"),
-        _count("promotion", "training", "num_tokens", label="Tokens of each promotion", hint="empty: none"),
+        _count(
+            "promotion", "training", "num_tokens", label="Tokens of each promotion", hint="none is promoted"
+        ),
+        _count("promotion", "top_k", label="Promoted at the end", hint="3, where tokens are given"),
     ),
 }
 """The fields under their headings."""

@@ -69,16 +69,20 @@ class StandingPanel:
         return f"{wording.remaining(left)}{' of this stage' if left is not None else ''}"
 
     def _show_tiles(self, view: SearchView) -> None:
-        search, best = view.search, view.best
-        parent = (
+        search, best, before = view.search, view.best, view.before_promotion
+        beside = (
             f"parent {wording.loss(search.parent_loss)}" if search.parent_loss else "parent not measured yet"
         )
-        self._best.show(wording.loss(view.best_loss), parent)
-        self._gap.show(wording.percent(view.gap_closed), "of the loss that pruning added")
+        if before and before.measurement:
+            beside += f"; before promotion {wording.loss(before.measurement.loss)}"
+        self._best.show(wording.loss(view.best_loss), beside)
+        tokens = f", after {wording.count(view.best_tokens)} tokens" if view.best_tokens else ""
+        self._gap.show(wording.percent(view.gap_closed), f"of the loss that pruning added{tokens}")
         if best:
             count = best.architecture.parameter_count
             share = count / search.parent_parameters
-            self._size.show(wording.count(count), f"{share:.0%} of the parent's, trial {best.number}")
+            source = f", the student of trial {best.promoted_from}" if best.promotion else ""
+            self._size.show(wording.count(count), f"{share:.0%} of the parent's, trial {best.number}{source}")
         else:
             self._size.show(wording.NOTHING, "no trial has completed")
         done = sum(number for state, number in view.counts.items() if state.is_final)

@@ -1,16 +1,17 @@
 """The best student beside what it is judged by, and how to take it home."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from nicegui import ui
 
-from api.dashboard.theme import AMBER, GREEN, PINK, code, heading, panel
+from api.dashboard.theme import AMBER, BLUE, GREEN, PINK, code, heading, panel
 from nas import wording
 from nas.finals import Evaluated, overtaking, score_rows
 from nas.frontier import Comparison
-from nas.leaderboard import Line
 from nas.standing import SearchView
+from nas.trial import Trial
 
 HOW_TO_LOAD = """from transformers import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained({path!r})"""
@@ -24,71 +25,91 @@ class WinnerPanel:
         self._body = ui.column().classes("w-full")
         self._body.visible = False
 
-    def show(
-        self, view: SearchView, comparison: Comparison | None, directory: Path | None, promoted: Line | None
-    ) -> None:
-        """Bring the panel up to date; ``promoted`` is the winner where that was retrained for longer."""
-        search = view.search
+    def show(self, view: SearchView, comparison: Comparison | None, directory: Path | None) -> None:
+        """Bring the panel up to date."""
+        search, best = view.search, view.best
         shown = (
-            view.best,
+            best,
+            view.before_promotion,
             comparison,
             directory,
             search.state,
             search.evaluated,
             search.corrected_loss,
-            promoted,
         )
-        if shown == self._shown or comparison is None or view.best is None:
+        if shown == self._shown or comparison is None or best is None:
             return
         self._shown = shown
         self._body.visible = True
         self._body.clear()
-        best = view.best
-        name = "Winner" if directory else "Best" if view.search.state.is_final else "Best so far"
+        name = "Winner" if search.winner else "Best" if search.state.is_final else "Best so far"
         with self._body, panel(name):
-            if promoted is not None:
-                trial, name = promoted.record.trial, "Best before promotion"
-                ui.label(
-                    f"Trial {trial.number}, the student of trial {trial.promoted_from} retrained for longer, "
-                    f"{trial.architecture.name}: held-out loss {wording.loss(promoted.loss)} after "
-                    f"{wording.count(promoted.num_tokens)} tokens more"
-                ).classes("font-medium")
-                heading("Before promotion, at equal tokens", 3).classes("q-mt-sm")
-            share = best.architecture.parameter_count / view.search.parent_parameters
-            costs = wording.costs(view.search.budget, best.architecture)
-            ui.label(
-                f"Trial {best.number}, {best.architecture.name}: {best.architecture.parameter_count:,} "
-                f"parameters, {share:.1%} of the parent's"
-                + "".join(f", {name} {number}" for name, number in costs)
-            ).classes("font-medium")
-            _comparison(comparison, name, corrected=view.search.corrected_loss)
-            if view.search.evaluated:
-                _scores(view.search.evaluated, promoted.record.trial.number if promoted else best.number)
+            ui.label(_what(view, best)).classes("font-medium")
+            teachers = (
+                _Row("Parent", search.parent_loss),
+                _Row(
+                    "Corrected teacher",
+                    search.corrected_loss,
+                    "the parent, once it has learnt the training text",
+                ),
+            )
+            winner = _Row(name, view.best_loss, f"after {wording.count(view.best_tokens or 0)} tokens", GREEN)
+            random, indices = comparison.random_architectures, comparison.random_indices
+            baselines = (
+                _Row("Random architectures", wording.mean(random), _spread(random), AMBER),
+                _Row("Random indices", wording.mean(indices), _spread(indices), PINK),
+            )
+            before = view.before_promotion
+            if before is None:
+                _versus(winner, *teachers, winner, *baselines)
+            else:
+                tokens = before.measurement.num_tokens if before.measurement else 0
+                after = f"trial {before.number}, after {wording.count(tokens)} tokens"
+                earlier = _Row("Best before promotion", comparison.winner_loss, after, BLUE)
+                _versus(winner, *teachers, winner, earlier)
+                if random or indices:
+                    heading("Before promotion, at equal tokens", 3).classes("q-mt-sm")
+                    _versus(earlier, earlier, *baselines)
+            if search.evaluated:
+                _scores(search.evaluated, best.number)
             if directory:
-                _take_home(view.search.id, directory)
+                _take_home(search.id, directory)
 
 
-def _comparison(comparison: Comparison, winner: str, *, corrected: float | None) -> None:
-    random = comparison.random_architectures
-    rows = [
-        ("Parent", comparison.parent_loss, "", "var(--soft)"),
-        ("Corrected teacher", corrected, "the parent, once it has learnt the training text", "var(--soft)"),
-        (winner, comparison.winner_loss, "", GREEN),
-        ("Random architectures", wording.mean(random), _spread(random), AMBER),
-        ("Random indices", wording.mean(comparison.random_indices), _spread(comparison.random_indices), PINK),
-    ]
+def _what(view: SearchView, best: Trial) -> str:
+    """Return what the best student is, and what it costs."""
+    promoted = f", the student of trial {best.promoted_from} retrained for longer" if best.promotion else ""
+    share = best.architecture.parameter_count / view.search.parent_parameters
+    costs = wording.costs(view.search.budget, best.architecture)
+    return (
+        f"Trial {best.number}, {best.architecture.name}{promoted}: {best.architecture.parameter_count:,} "
+        f"parameters, {share:.1%} of the parent's" + "".join(f", {name} {number}" for name, number in costs)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A model and its loss in nats per held-out token; None: not known, not shown."""
+
+    name: str
+    loss: float | None
+    note: str = ""
+    colour: str = "var(--soft)"
+
+
+def _versus(reference: _Row, *rows: _Row) -> None:
+    """Show models with their losses and how far these are from the reference's."""
     with ui.element("div").classes("versus"):
         for title in ("", "held-out loss", "difference"):
             ui.label(title).classes("soft")
         ui.label().classes("note")
-        for name, loss, note, colour in rows:
-            if loss is None:
+        for row in rows:
+            if row.loss is None or reference.loss is None:
                 continue
-            ui.label(name).classes("chip").style(f"--dot: {colour}")
-            ui.label(wording.loss(loss)).classes("font-medium")
-            ahead = loss - comparison.winner_loss
-            ui.label("" if name == winner else f"{ahead:+.4f}").classes("soft")
-            ui.label(note).classes("soft note")
+            ui.label(row.name).classes("chip").style(f"--dot: {row.colour}")
+            ui.label(wording.loss(row.loss)).classes("font-medium")
+            ui.label("" if row is reference else f"{row.loss - reference.loss:+.4f}").classes("soft")
+            ui.label(row.note).classes("soft note")
 
 
 def _spread(losses: tuple[float, ...]) -> str:

@@ -157,11 +157,11 @@ class BesideResource(Resource):
     costs: list[int]
     """Of each of the front; see ``cost``."""
     curve: list[PointResource]
-    """Of the best trial."""
+    """Of the best of the trials at equal tokens."""
     num_tokens: int
     """That a whole training takes."""
     compute_seconds: float
-    """That attempts took, those under way up to their last evaluation."""
+    """As the search tells it."""
 
 
 class DifferenceResource(Resource):

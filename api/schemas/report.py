@@ -188,9 +188,15 @@ class ReportResource(Resource):
     """Tokens at which trials are compared, the last of a whole training."""
     counts: Mapping[TrialState, int]
     best: ReportedTrialResource | None
+    """The winner once there is one; before that the trial of the lowest loss at equal tokens."""
+    best_tokens: int | None
+    """That it was retrained for, before and in its promotion."""
     gap_closed: float | None
+    """Share of the loss added by pruning that its retraining removed."""
+    before_promotion: ReportedTrialResource | None
+    """The best of the trials at equal tokens, where ``best`` was retrained for longer; null: ``best`` is that."""
     comparison: ComparisonResource | None
-    """The best beside the baselines."""
+    """The best of the trials at equal tokens beside the baselines."""
     front: list[ReportedTrialResource]
     """From low cost to high."""
     trials: list[ReportedTrialResource]

@@ -24,6 +24,7 @@ class WinnerResource(Resource):
 
     trial_number: int
     path: str
+    """Where a promotion won, a directory of that winner's own; one that won before stays beside it."""
 
 
 class ModelVersionResource(Resource):
@@ -69,9 +70,10 @@ class ChoiceResource(Resource):
 
 
 class ComparisonResource(Resource):
-    """The winner beside what it is judged by, at equal tokens; nats per held-out token."""
+    """The best trial beside what it is judged by, at equal tokens; nats per held-out token."""
 
     winner_loss: float
+    """Of the best trial, before any promotion."""
     parent_loss: float | None
     random_architectures: list[float]
     random_indices: list[float]
@@ -169,9 +171,15 @@ class SearchResource(Resource):
     counts: Mapping[TrialState, int]
     """Trials in each state, baselines included."""
     best: TrialResource | None
+    """The winner, once there is one; before that the trial of the lowest loss, of those that compete at equal tokens."""
     best_loss: float | None
+    best_tokens: int | None
+    """That the best was retrained for, before and in its promotion."""
     gap_closed: float | None
     """Share of the loss added by pruning that the best trial's retraining removed."""
+    before_promotion: TrialResource | None
+    """Where the best was retrained for longer, the best of the trials at equal tokens, which is what compares with
+    baselines and with other searches; null: the best is that."""
     tokens_done: int
     tokens_total: int
     tokens_saved: int
@@ -221,7 +229,9 @@ VIEW_FIELDS = (
     "counts",
     "best",
     "best_loss",
+    "best_tokens",
     "gap_closed",
+    "before_promotion",
     "tokens_done",
     "tokens_total",
     "tokens_saved",

@@ -298,7 +298,9 @@ class InMemoryStore:
     def _tally(self, search_id: str) -> Tally:
         records = records_of(self.trials(search_id), self.points(search_id), self.attempts(search_id))
         histories = ((record.trial, record.points, record.attempts) for record in records)
-        return tally_of(histories, self._records[search_id].progressed_at)
+        of_search = self._records[search_id]
+        winner = of_search.search.winner
+        return tally_of(histories, of_search.progressed_at, winner.trial_number if winner else None)
 
     def events(
         self, *, after: int = 0, search_id: str | None = None, kind: str | None = None, limit: int = 1000

@@ -7,7 +7,20 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Select, and_, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Integer,
+    RowMapping,
+    Select,
+    and_,
+    cast,
+    func,
+    null,
+    or_,
+    select,
+    union_all,
+)
 
 from nas.listing import EVERY_TRIAL, TrialFilter, TrialOrder, TrialPlace
 from nas.search import SearchState
@@ -31,11 +44,17 @@ class SqlStandings:
         with self._database.reading() as connection:
             heads = connection.execute(_heads(search_ids)).mappings().all()
             rows = connection.execute(_groups(search_ids)).mappings().all()
-        grouped: dict[str, list[RowMapping]] = {head["of_search"]: [] for head in heads}
+            lines = connection.execute(_promoted(search_ids)).mappings().all()
+        grouped: dict[str, tuple[RowMapping, list[RowMapping], list[RowMapping]]] = {
+            head["of_search"]: (head, [], []) for head in heads
+        }
         for row in rows:
             if row["search_id"] in grouped:
-                grouped[row["search_id"]].append(row)
-        return {head["of_search"]: _tally(head, grouped[head["of_search"]]) for head in heads}
+                grouped[row["search_id"]][1].append(row)
+        for line in lines:
+            if line["search_id"] in grouped:
+                grouped[line["search_id"]][2].append(line)
+        return {search_id: _tally(*found) for search_id, found in grouped.items()}
 
     def list_trials(
         self,
@@ -99,35 +118,74 @@ def _heads(search_ids: Collection[str]) -> Select[Any]:
     )
 
 
-def _groups(search_ids: Collection[str]) -> Select[Any]:
-    """Return the query for the groups of alike trials, and what each took."""
+def _groups(search_ids: Collection[str]) -> CompoundSelect[Any]:
+    """Return the query for the groups of alike trials, and what each took.
+
+    Only of promotions more is read than an index holds: they are few, and alone have resources of their own.
+    """
+    is_promotion = trials.c.role == TrialRole.PROMOTION.value
+    own_processes = trials.c.promotion["resources"]["processes"].as_integer()
+    return union_all(
+        _grouped(null(), trials.c.search_id.in_(search_ids), ~is_promotion),
+        _grouped(own_processes, trials.c.search_id.in_(search_ids), is_promotion),
+    )
+
+
+def _grouped(processes: ColumnElement[Any], *which: ColumnElement[bool]) -> Select[Any]:
     alike = (trials.c.search_id, trials.c.role, trials.c.state, trials.c.num_tokens)
+    own = cast(processes, Integer).label("processes")
     return (
         select(
             *alike,
+            own,
             func.count().label("size"),
             func.sum(trials.c.busy_microseconds).label("busy"),
             func.sum(trials.c.spent_microseconds).label("spent"),
         )
-        .where(trials.c.search_id.in_(search_ids))
-        .group_by(*alike)
+        .where(*which)
+        .group_by(*alike, own)
     )
 
 
-def _tally(head: RowMapping, groups: Collection[RowMapping]) -> Tally:
+def _promoted(search_ids: Collection[str]) -> Select[Any]:
+    """Return the query for the trials that made each winner which was promoted, the first first."""
+    won = and_(
+        trials.c.search_id == searches.c.id,
+        trials.c.number == searches.c.winner["trial_number"].as_integer(),
+    )
+    line = (
+        select(trials.c.search_id, trials.c.number, trials.c.promoted_from)
+        .select_from(searches.join(trials, won))
+        .where(searches.c.id.in_(search_ids), trials.c.promoted_from.is_not(None))
+        .cte("line", recursive=True)
+    )
+    before = and_(trials.c.search_id == line.c.search_id, trials.c.number == line.c.promoted_from)
+    line = line.union_all(
+        select(trials.c.search_id, trials.c.number, trials.c.promoted_from).select_from(
+            line.join(trials, before)
+        )
+    )
+    is_of_it = and_(trials.c.search_id == line.c.search_id, trials.c.number == line.c.number)
+    # What is promoted is older than its promotion.
+    return select(trials).select_from(line.join(trials, is_of_it)).order_by(trials.c.number)
+
+
+def _tally(head: RowMapping, groups: Collection[RowMapping], line: Collection[RowMapping]) -> Tally:
     return Tally(
         groups=in_order(
             TrialGroup(
                 role=TrialRole(row["role"]),
                 state=TrialState(row["state"]),
                 num_tokens=row["num_tokens"],
+                processes=row["processes"],
                 size=row["size"],
+                spent=timedelta(microseconds=int(row["spent"])),
             )
             for row in groups
         ),
         best=load(Trial, head) if head["number"] is not None else None,
+        promoted=tuple(load(Trial, row) for row in line),
         busy=timedelta(microseconds=int(sum(row["busy"] for row in groups))),
-        spent=timedelta(microseconds=int(sum(row["spent"] for row in groups))),
         saved_tokens=head["saved_tokens"],
         progressed_at=head["progressed_at"],
     )

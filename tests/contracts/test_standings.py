@@ -9,17 +9,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from minitron.recipe import TrainingRecipe
 from nas.clock import utc_now
 from nas.errors import NotFound
 from nas.listing import TrialFilter, TrialOrder, listed_trials, place_of
 from nas.orders import Cancel
+from nas.promotion import Promotion
+from nas.report_spending import spending
+from nas.resources import Resources
+from nas.search import Winner
 from nas.service import SearchService
 from nas.standing import records_of, view_of
 from nas.storage.store import TrialPoint
 from nas.tally import Tally, effort_of, tally_of
 from nas.trial import TrialRole, TrialState
 from tests import searches
-from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_trial
+from tests.searches import MEASUREMENT, after, make_attempt, make_point, make_search, make_spec, make_trial
 
 by_law = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TRIALS = 4
@@ -71,7 +76,9 @@ def write(store, search_id, history, num_reused=0):
 def summed(store, search_id):
     """What a search's whole history sums up to, by the pure functions."""
     records = records_of(store.trials(search_id), store.points(search_id), store.attempts(search_id))
-    return tally_of((record.trial, record.points, record.attempts) for record in records)
+    winner = store.get_search(search_id).winner
+    histories = ((record.trial, record.points, record.attempts) for record in records)
+    return tally_of(histories, winner=winner.trial_number if winner else None)
 
 
 @given(histories=st.lists(st.tuples(writes, st.integers(0, 2)), min_size=1, max_size=3))
@@ -122,6 +129,49 @@ def test_pages_of_trials_are_those_of_the_whole_list(store, history, which, orde
     chosen = {trial.number for trial in wanted[:2]} | {99}
     for read in (store.points, store.attempts):
         assert read(search_id, chosen) == [each for each in read(search_id) if each.trial_number in chosen]
+
+
+def test_a_winner_that_was_promoted_stands_with_those_that_it_was_made_from_and_the_processes_of_each(store):
+    spec = make_spec(resources=Resources(processes=2))
+    made = store.add_search(make_search(spec=spec, parent_loss=2.0))
+    lease = store.claim(made.id, "runner", at=after(0), until=after(60))
+    longer = Promotion(training=TrainingRecipe(num_tokens=4_000_000))
+    several = replace(longer, resources=Resources(processes=8))
+    losses = {0: 3.0, 1: 2.5, 2: 2.8, 3: 2.2, 4: 2.1}
+    sources = {3: (0, longer), 4: (3, several)}
+    for number, loss in losses.items():
+        promoted_from, promotion = sources.get(number, (None, None))
+        trial = make_trial(
+            number,
+            role=TrialRole.PROMOTION if promotion else TrialRole.SEARCH,
+            promoted_from=promoted_from,
+            promotion=promotion,
+            state=TrialState.COMPLETED,
+            measurement=replace(MEASUREMENT, loss=loss, loss_before_retraining=6.0 if number == 0 else 3.0),
+        )
+        store.save_trial(trial, lease)
+        store.save_attempt(make_attempt(number, started_at=after(0), ended_at=after(10)), lease)
+    service = SearchService(store, artifact_root=Path("/nowhere"))
+    before = service.get(made.id)
+    assert (before.best.number, before.before_promotion, before.best_tokens) == (
+        1,
+        None,
+        MEASUREMENT.num_tokens,
+    )
+    store.save_search(replace(made, winner=Winner(trial_number=4, path="w")), lease)
+    tally = store.tallies([made.id])[made.id]
+    assert replace(tally, progressed_at=None) == summed(store, made.id)
+    assert [trial.number for trial in tally.promoted] == [0, 3, 4]
+    view = service.get(made.id)
+    assert (view.best.number, view.best_loss, view.before_promotion.number) == (4, 2.1, 1)
+    assert view.best_tokens == 3 * MEASUREMENT.num_tokens
+    assert view.gap_closed == pytest.approx((6.0 - 2.1) / (6.0 - 2.0))
+    assert view.compute_seconds == 10 * (4 * 2 + 8)
+    assert spending(view.search, service.trials(made.id)).compute_seconds == view.compute_seconds
+    unpromoted = store.get_search(made.id)
+    store.save_search(replace(unpromoted, winner=Winner(trial_number=1, path="w")), lease)
+    view = service.get(made.id)
+    assert (view.best.number, view.before_promotion) == (1, None)
 
 
 def test_an_unknown_search_has_no_trials_to_list(store):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import fastapi
@@ -11,6 +12,7 @@ import pytest
 from api.app import create_app
 from api.errors import DOMAIN_ERRORS
 from nas import errors
+from nas.promotion import Promotion
 from nas.service import SearchService
 from nas.storage.memory import InMemoryStore
 from nas.storage.sql import SqlStore
@@ -55,6 +57,21 @@ def test_every_operation_is_named_and_every_reference_leads_somewhere(tmp_path):
     }  # fmt: skip
     references = {part.split('"')[0] for part in json.dumps(document).split('"#/components/schemas/')[1:]}
     assert references <= set(document["components"]["schemas"])
+
+
+def test_fields_of_specs_are_described_as_their_source_says(tmp_path):
+    document = create_app(SearchService(InMemoryStore(), artifact_root=tmp_path)).openapi()
+    schemas = document["components"]["schemas"]
+    assert (
+        "at which no further one is proposed"
+        in schemas["SearchSpec"]["properties"]["max_tokens"]["description"]
+    )
+    latency = schemas["LatencyBudget"]
+    assert latency["properties"]["batch"]["description"] == "Sequences at once."
+    assert "Raises" not in latency["description"]
+    assert schemas["Promotion"]["properties"]["start"]["description"].startswith("`student`: from what")
+    described = {name for name, each in schemas["Promotion"]["properties"].items() if "description" in each}
+    assert described == {field.name for field in fields(Promotion)}
 
 
 def test_every_error_of_the_domain_has_a_status():

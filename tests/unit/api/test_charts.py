@@ -56,7 +56,7 @@ def test_where_parameters_are_not_bounded_no_line_says_so(seeded):
 def test_best_trial_stands_out_at_its_size_and_loss(seeded, drawn):
     points, _ = drawn("succeeded")
     best = seeded.service.get(seeded.id("succeeded")).best
-    assert points["best"] == [[best.architecture.parameter_count, best.measurement.loss]]
+    assert points["best at equal tokens"] == [[best.architecture.parameter_count, best.measurement.loss]]
 
 
 def test_every_trial_with_a_loss_after_training_has_one_point(seeded, drawn):
@@ -81,7 +81,7 @@ def test_what_was_measured_at_fewer_tokens_is_hollow(seeded):
         "random indices, partial",
     )
     assert {fill[kind] for kind in hollow} == {"transparent"}
-    solid = ("best", "completed", "random architecture", "random indices")
+    solid = ("best at equal tokens", "completed", "random architecture", "random indices")
     assert "transparent" not in {fill[kind] for kind in solid}
 
 

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.dashboard.spec_form import EVERY_FIELD, NotMeant, content_of, read_count, read_sizes, told_where
+from api.dashboard.spec_form import (
+    EVERY_FIELD,
+    NotMeant,
+    content_of,
+    emptied,
+    read_count,
+    read_sizes,
+    told_where,
+)
 from nas.spec_text import patched_text
 from nas.templates import templates
 
@@ -61,10 +69,19 @@ def test_what_is_no_whole_number(text):
         ("work", "200M to 3g, 64", {"min_flops": 2 * 10**8, "max_flops": 3 * 10**9, "context": 64}),
         (
             "latency",
-            "40 ms to decode, 8 x 1024 tokens, bfloat16",
-            {"max_ms": 40, "phase": "decode", "batch": 8, "context": 1024, "dtype": "bfloat16"},
+            "40 ms, 1 x 1024 tokens, decode, bfloat16",
+            {"max_ms": 40, "batch": 1, "context": 1024, "phase": "decode", "dtype": "bfloat16"},
         ),
-        ("latency", "2.5 to 4e1 ms, 512", {"min_ms": 2.5, "max_ms": 40, "context": 512}),
+        (
+            "latency",
+            "0.5 to 2.5ms, 8, prefill",
+            {"min_ms": 0.5, "max_ms": 2.5, "context": 8, "phase": "prefill"},
+        ),
+        (
+            "latency",
+            "300 tokens/s, 8, float16",
+            {"min_tokens_per_second": 300, "context": 8, "dtype": "float16"},
+        ),
         ("latency", "prefill, 512 tokens", {"phase": "prefill", "context": 512}),
     ],
 )
@@ -100,7 +117,6 @@ def test_a_work_budget_has_no_sequences():
 
 
 amounts = st.integers(1, 2**53)
-milliseconds = st.integers(1, 10**9).map(lambda microseconds: microseconds / 1000)
 
 
 @given(
@@ -120,20 +136,42 @@ def test_a_budget_of_work_reads_as_it_was_written(value):
 
 @given(
     value=st.fixed_dictionaries(
-        {"context": sizes, "phase": st.sampled_from(("decode", "prefill"))},
-        optional={"batch": sizes, "dtype": st.sampled_from(("float16", "bfloat16"))},
+        {"context": sizes},
+        optional={
+            "phase": st.sampled_from(("decode", "prefill")),
+            "batch": sizes,
+            "dtype": st.sampled_from(("float16", "bfloat16")),
+        },
     ),
-    window=st.fixed_dictionaries({"max_ms": milliseconds}, optional={"min_ms": milliseconds}) | st.just({}),
+    pace=st.sampled_from(
+        ({"max_ms": 40}, {"max_ms": 2.5, "min_ms": 0.25}, {"min_tokens_per_second": 99.5}, {"phase": "prefill"})
+    ),
 )
-def test_a_budget_of_latency_reads_as_it_was_written(value, window):
-    assert FIELD["budget.latency"].shown({"budget": {"latency": value | window}}) is not None
+def test_a_budget_of_latency_reads_as_it_was_written(value, pace):
+    assert FIELD["budget.latency"].shown({"budget": {"latency": value | pace}}) is not None
 
 
-def test_what_a_field_of_latency_cannot_hold_is_left_to_the_text():
-    asked = {"min_tokens_per_second": 40, "context": 64}
-    assert FIELD["budget.latency"].shown({"budget": {"latency": asked}}) is None
-    patch = FIELD["budget.latency"].patch("40 ms, 64")["budget"]["latency"]
-    assert patch["min_tokens_per_second"] is None, "a merge takes away what is said no more"
+def test_a_budget_of_latency_with_both_bounds_or_a_table_is_left_to_the_text():
+    both = {"max_ms": 40, "min_tokens_per_second": 9, "context": 8}
+    for value in (both, {"max_ms": 40, "context": 8, "table": {"blocks": []}}):
+        assert FIELD["budget.latency"].shown({"budget": {"latency": value}}) is None
+
+
+def test_a_promotion_of_which_nothing_is_said_any_more_is_none():
+    text, tokens, students = "", FIELD["promotion.training.num_tokens"], FIELD["promotion.top_k"]
+
+    def typed(field, words):
+        return patched_text(text, emptied(content_of(text), field.patch(words)))
+
+    text = typed(tokens, "400k")
+    assert content_of(text) == {"promotion": {"training": {"num_tokens": 400_000}}}
+    text = typed(students, "2")
+    text = typed(tokens, "")
+    assert content_of(text) == {"promotion": {"top_k": 2}}
+    text = typed(students, "")
+    assert content_of(text) == {}
+    missing = [("promotion.training", "missing, and has no default")]
+    assert told_where(EVERY_FIELD, missing) == {tokens.name: missing[0][1]}
 
 
 def test_a_budget_that_is_written_anew_keeps_nothing_of_the_one_before():

@@ -86,7 +86,7 @@ def test_the_front_holds_what_no_smaller_one_beats():
     ],
 )
 def test_the_gap_closed_is_a_share_of_what_pruning_lost(loss, before, parent, share):
-    assert gap_closed(measured(loss, before=before), parent) == share
+    assert gap_closed(loss, pruned_loss=before, parent_loss=parent) == share
 
 
 def test_a_comparison_counts_the_draws_that_the_search_completed():

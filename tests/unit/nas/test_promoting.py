@@ -14,7 +14,15 @@ from nas.errors import InvalidSpec
 from nas.finals import Evaluation
 from nas.frontier import Comparison, best_trial, pareto_front, trained_architectures
 from nas.history import keys_of
-from nas.promoting import finalists, left_to_promote, lineage, missing_promotions, settled, sources
+from nas.promoting import (
+    finalists,
+    left_to_promote,
+    lineage,
+    missing_promotions,
+    settled,
+    sources,
+    tokens_behind,
+)
 from nas.promotion import Promoted, Promotion
 from nas.resources import Resources
 from nas.rungs import decide, schedule
@@ -271,14 +279,27 @@ def test_the_report_says_who_was_promoted_which_tied_and_who_won():
     comparison = Comparison(winner_loss=1.0, parent_loss=0.4, random_architectures=(), random_indices=())
     console = Console(width=200)
     with console.capture() as printed:
-        view = view_of(won, tally_of((trial, (), ()) for trial in trials))
+        view = view_of(won, tally_of(((trial, (), ()) for trial in trials), winner=5))
         display.report(console, view, records, comparison)
     text = printed.get()
-    assert "best before promotion: trial 1" in text
-    assert "winner: trial 5" in text
+    assert "winner: trial 5, " in text
+    assert f"held-out loss 0.5600 after {2 * MEASUREMENT.num_tokens:,} tokens" in text
+    assert "parent: 0.4000; winner 0.1600 higher" in text
+    assert "best before promotion: trial 1, " in text
+    assert f"held-out loss 1.0000 after {MEASUREMENT.num_tokens:,} tokens" in text
     assert "trial 4, promoted from trial 1: loss 0.5500\n" in text
     assert "trial 5, promoted from trial 2: loss 0.5600, +0.0100 +- 0.1500, a tie" in text
     assert "trial 6, promoted from trial 0: loss 0.8500, +0.3000 +- 0.0000, no tie" in text
+
+
+def test_the_tokens_of_a_student_are_those_since_it_was_pruned():
+    afresh = replace(PROMOTION, start="pruned")
+    source, further = completed(0, 3.0), promotion_of(1, 0, 2.0)
+    each = MEASUREMENT.num_tokens
+    assert [tokens_behind(line) for line in ([source], [source, further])] == [each, 2 * each]
+    anew = promotion_of(2, 1, 1.5, afresh)
+    assert tokens_behind([source, further, anew]) == each
+    assert tokens_behind([source, further, anew, promotion_of(3, 2, 1.4)]) == 2 * each
 
 
 def test_under_a_budget_of_latency_the_faster_of_two_that_tie_wins():

@@ -342,7 +342,7 @@ def test_figures_show_the_numbers_of_the_report():
     report = small_report()
     shown = {figure.name: figure for figure in figures(report)}
     marks = {trace["name"]: trace for trace in shown["front"].data}
-    assert marks["best"]["y"] == [report.best.loss]
+    assert marks["best at equal tokens"]["y"] == [report.best.loss]
     assert len(marks["stopped at a rung"]["x"]) == 12
     assert shown["saved"].data[0]["x"] == [report.spending.num_tokens, report.spending.exhaustive_tokens]
     shares = {trace["name"]: trace["x"][0] for trace in shown["spent"].data}

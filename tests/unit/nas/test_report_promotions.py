@@ -116,7 +116,17 @@ def test_the_report_begins_with_both_winners_and_shows_the_students(done):
     report = done.report()
     text = " ".join(report.verdict)
     best = max(report.trials, key=lambda trial: trial.rank == 1)
+    winner = next(student for student in report.promotions.students if student.is_winner)
+    assert report.verdict[0].startswith(f"The winner is trial {winner.trial_number}, {winner.architecture}, ")
+    assert f"it loses {winner.loss:.4f} nats per held-out token" in report.verdict[1]
+    assert f"won back {report.gap_closed:.0%} of what pruning had cost" in report.verdict[1]
     assert f"The best before promotion is trial {best.number}" in text
+    assert (report.best.number, report.best.loss) == (winner.trial_number, winner.loss)
+    assert report.before_promotion == report.compared == best
+    source = done.records[winner.promoted_from].trial.measurement
+    assert report.best_tokens == source.num_tokens + STEPS
+    pruned, parent = source.loss_before_retraining, done.search.parent_loss
+    assert report.gap_closed == pytest.approx((pruned - winner.loss) / (pruned - parent))
     assert f"Trial {done.search.winner.trial_number} is the student of trial" in text
     (figure,) = [figure for figure in figures(report) if figure.name == "promotions"]
     (marks,) = figure.data

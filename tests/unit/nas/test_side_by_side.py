@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from minitron.recipe import DataRecipe, DataSource, TrainingRecipe
 from minitron.stage_recipes import CorrectionRecipe
 from nas.axes import Axes, Range
+from nas.display_history import standing_rows
 from nas.frontier import pareto_front
 from nas.sampling import Objective, shared
 from nas.search import Artifacts
@@ -16,7 +17,7 @@ from nas.space import search_space
 from nas.spec import dump
 from nas.standing import TrialRecord, view_of
 from nas.tally import Tally, tally_of
-from tests.fakes import small_spec
+from tests.fakes import ManualClock, small_spec
 from tests.searches import (
     MEASUREMENT,
     after,
@@ -27,6 +28,8 @@ from tests.searches import (
     make_trial,
     specs,
 )
+from tests.unit.api.seeded import NOW, Played, demo_spec
+from tests.unit.nas.test_report_promotions import Searched
 from tests.unit.nas.test_samplers import completed
 
 MADE_FROM = Artifacts(parent="p", blocks="b", validation="v", scores="s", teacher="t")
@@ -86,6 +89,29 @@ def test_losses_compare_where_parent_data_and_tokens_are_the_same():
     assert reasons(placed("a"), placed("b"), placed("c", spec=other)) == ["parent", "data"]
     (parent, *_) = side_by_side([placed("a"), placed("c", spec=other)]).incomparable
     assert parent.values == ("builtin:tiny", "/other")
+
+
+def test_a_best_that_was_promoted_compares_as_it_was_before(tmp_path):
+    promoted = Searched(tmp_path)
+    service, other = promoted.service, promoted.service.create(demo_spec())
+    Played(promoted.store, ManualClock(NOW), other.id).train().succeed(tmp_path)
+    found = service.compare([promoted.id, other.id])
+    (reason,) = found.incomparable
+    first, second = found.searches
+    before = first.view.before_promotion
+    assert (reason.reason, reason.values) == (
+        "promotion",
+        (f"{first.view.best_tokens:,}", f"{second.view.best_tokens:,}"),
+    )
+    rows = dict(standing_rows(found.searches))
+    assert rows["best loss"][0] == f"{promoted.search.choice.rivals[0].loss:.4f}"
+    assert rows["best loss before promotion"] == [
+        f"{before.measurement.loss:.4f}",
+        f"{second.view.best_loss:.4f}",
+    ]
+    assert first.curve == service.trials(promoted.id)[before.number].points
+    (alone,) = service.compare([other.id]).searches
+    assert "best loss before promotion" not in dict(standing_rows([alone]))
 
 
 def test_content_decides_once_it_is_known_of_all():

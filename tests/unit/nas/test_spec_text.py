@@ -1,11 +1,15 @@
 """A change to a text says what was meant and nothing else; what was written around it stays."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minitron.recipe import TrainingRecipe
 from nas.errors import InvalidSpec
 from nas.patch import merge
+from nas.promotion import Promotion
 from nas.service import SearchService
 from nas.spec import parse_spec, spec_to_json
 from nas.spec_text import brief_text, patched_text
@@ -119,3 +123,21 @@ def test_every_template_can_be_planned(template, tmp_path):
     assert service.plan(spec).num_feasible >= spec.num_trials
     assert not template.text.startswith("#")
     assert len(template.title) < 100
+
+
+def test_a_promotion_is_trained_as_the_trials_but_where_it_says_otherwise():
+    text = """parent: builtin:tiny
+budget: {max_parameters: 640_000}
+axes: {num_layers: [4, 5]}
+training: {num_tokens: 98_304, peak_learning_rate: 2.0e-3, batch_tokens: 4_096}
+promotion:
+  training: {num_tokens: 1_000_000, batch_tokens: 2_048}
+"""
+    spec = parse_spec(text)
+    longer = replace(spec.training, num_tokens=1_000_000, batch_tokens=2_048)
+    assert spec.promotion.training == longer
+    brief = read_text(brief_text(spec))
+    assert brief["promotion"] == {"training": {"num_tokens": 1_000_000, "batch_tokens": 2_048}}
+    as_by_default = replace(spec, promotion=Promotion(training=TrainingRecipe(num_tokens=200_000)))
+    for whole in (spec, as_by_default):
+        assert parse_spec(brief_text(whole)) == parse_spec(spec_to_json(whole)) == whole
