@@ -15,6 +15,7 @@ from api.dashboard.charts import (
     size_chart,
     size_note,
 )
+from api.dashboard.compare_page import _shape
 from api.dashboard.parallel_chart import parallel_chart, parallel_lines
 from nas import wording
 from nas.budget import Budget, MemoryBudget
@@ -253,3 +254,18 @@ def test_what_nvidias_rule_takes_is_told_beside_what_retraining_says(seeded):
     assert "The rule that NVIDIA ModelOpt documents retrains none" in note
     assert note.endswith(f"it would take trial {min(before, key=before.get)}.")
     assert "take" not in size_note(search, [])
+
+
+def test_a_comparison_is_laid_out_anew_only_where_other_searches_or_differences_are_shown(seeded):
+    running, succeeded = seeded.id("running"), seeded.id("succeeded")
+    found = seeded.service.compare([running, succeeded])
+    first, second = found.searches
+    later = replace(first, view=replace(first.view, best_loss=1.0, compute_seconds=9.0), front=())
+    assert _shape(replace(found, searches=(later, second))) == _shape(found)
+    renamed = replace(first.view.search, spec=replace(first.view.search.spec, name="another"))
+    for other in (
+        replace(found, searches=(replace(first, view=replace(first.view, search=renamed)), second)),
+        replace(found, differences=()),
+        seeded.service.compare([succeeded, running]),
+    ):
+        assert _shape(other) != _shape(found)

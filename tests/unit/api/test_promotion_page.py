@@ -49,7 +49,9 @@ def test_the_promoted_stand_with_their_errors_and_who_wins(server, browser):
         "Promoted students",
         f"Trial {winner.number} is the student of trial {winner.promoted_from}, retrained for 399 k tokens more",
         "wins",
-        f"Trial {winner.number}, the student of trial {winner.promoted_from} retrained for longer",
+        f"Trial {winner.number}, {winner.architecture.name}, the student of trial {winner.promoted_from} retrained",
+        f"{winner.measurement.loss:.4f}\nparent",
+        "; before promotion ",
         f"± {search.choice.rivals[1].standard_error:.4f}",
     )
     for rival in search.choice.rivals:
