@@ -90,7 +90,10 @@ def write_latency(value: Mapping[str, Any]) -> str:
     """Return the text of a budget, as far as it has one."""
     least = f"{value['min_ms']} to " if value.get("min_ms") else ""
     batch = f"{value['batch']} x " if "batch" in value else ""
-    parts = [f"{batch}{value['context']} tokens", *(value[each] for each in ("phase", "dtype") if each in value)]
+    parts = [
+        f"{batch}{value['context']} tokens",
+        *(value[each] for each in ("phase", "dtype") if each in value),
+    ]
     if "max_ms" in value:
         parts.insert(0, f"{least}{value['max_ms']} ms")
     elif "min_tokens_per_second" in value:

@@ -144,7 +144,12 @@ def test_a_budget_of_work_reads_as_it_was_written(value):
         },
     ),
     pace=st.sampled_from(
-        ({"max_ms": 40}, {"max_ms": 2.5, "min_ms": 0.25}, {"min_tokens_per_second": 99.5}, {"phase": "prefill"})
+        (
+            {"max_ms": 40},
+            {"max_ms": 2.5, "min_ms": 0.25},
+            {"min_tokens_per_second": 99.5},
+            {"phase": "prefill"},
+        )
     ),
 )
 def test_a_budget_of_latency_reads_as_it_was_written(value, pace):
