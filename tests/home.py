@@ -3,16 +3,21 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from safetensors.torch import load_file
 
+from nas.clock import utc_now
 from nas.logs import log_path
-from nas.search import Comparisons, Rungs
+from nas.orders import Promote
+from nas.promotion import Promotion
+from nas.search import Comparisons, Rungs, Search
 from nas.service import SearchService
 from nas.settings import Settings
 from nas.storage.sql import SqlStore, open_store
+from nas.trial import Trial, TrialRole
 from tests.micro import micro_spec
 
 LEASE_SECONDS = 3.0
@@ -72,6 +77,16 @@ class Home:
         print(self.log)
         return code
 
+    def promote(self, search_id: str, number: int, promotion: Promotion) -> Search:
+        """Order the promotion of a trial."""
+        return self.store.give_order(
+            search_id, Promote(trial_number=number, promotion=promotion), at=utc_now()
+        )
+
+    def promotions(self, search_id: str) -> list[Trial]:
+        """Return the promotions of a search by number."""
+        return [trial for trial in self.store.trials(search_id) if trial.role is TrialRole.PROMOTION]
+
     @property
     def log(self):
         """What all processes here have printed."""
@@ -91,6 +106,15 @@ class Home:
     def weights(self, search_id):
         winner = self.store.get_search(search_id).winner
         return load_file(self.settings.artifact_root / winner.path / "model.safetensors")
+
+
+def once(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+    """Wait until a condition holds while a process runs."""
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert process.poll() is None, "the process ended too early"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def new_home(tmp_path_factory):

@@ -24,6 +24,12 @@ SEQUENCE_LENGTH = 16
 STEP_TOKENS = 4 * SEQUENCE_LENGTH
 ON_ITS_OWN = HistoryUse(reuse=False, warm_start=False)
 """Searches of one home are often to do the same again."""
+LONGER = TrainingRecipe(
+    num_tokens=16 * STEP_TOKENS, batch_tokens=STEP_TOKENS, precision="float32", peak_learning_rate=1e-2
+)
+"""For promotions: twice the trials' own, and at ten times their rate."""
+LABELS = DistillationRecipe(top_k=16, label_weight=10.0)
+"""The micro parent knows nothing, so that only labels teach."""
 
 
 def micro_parent(directory: Path, family: str = "llama", **sizes: Any) -> Path:

@@ -8,26 +8,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from minitron.recipe import DistillationRecipe, TrainingRecipe
 from nas.clock import utc_now
-from nas.orders import Cancel, Promote
+from nas.orders import Cancel
 from nas.promotion import Promotion
 from nas.resources import Resources
 from nas.search import SearchState
 from nas.trial import FailureKind, TrialRole, TrialState
-from tests.home import LEASE_SECONDS, new_home
-from tests.micro import STEP_TOKENS
+from tests.home import LEASE_SECONDS, new_home, once
+from tests.micro import LABELS, LONGER, STEP_TOKENS
 
 pytestmark = [
     pytest.mark.searches,
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),
 ]
 
-LONGER = TrainingRecipe(
-    num_tokens=16 * STEP_TOKENS, batch_tokens=STEP_TOKENS, precision="float32", peak_learning_rate=1e-2
-)
-# The micro parent knows nothing, so that only labels teach.
-LABELS = DistillationRecipe(top_k=16, label_weight=10.0)
 PROMOTION = Promotion(training=LONGER, distillation=LABELS, top_k=2, num_points=2, num_shards=4)
 
 
@@ -54,26 +48,10 @@ def plain(home):
     return search_id
 
 
-def promotions(home, search_id):
-    return [trial for trial in home.store.trials(search_id) if trial.role is TrialRole.PROMOTION]
-
-
-def order(home, search_id, number, promotion=PROMOTION):
-    return home.store.give_order(search_id, Promote(trial_number=number, promotion=promotion), at=utc_now())
-
-
-def once(condition, process):
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert process.poll() is None, "the process ended too early"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_the_best_go_on_from_their_students_and_one_of_them_wins(home, promoted):
     search, trials = home.store.get_search(promoted), home.store.trials(promoted)
     assert search.state is SearchState.SUCCEEDED
-    made = promotions(home, promoted)
+    made = home.promotions(promoted)
     searched = [trial for trial in trials if trial.role is TrialRole.SEARCH and trial.measurement]
     best = sorted(searched, key=lambda trial: trial.measurement.loss)[:2]
     assert [trial.promoted_from for trial in made] == [trial.number for trial in best]
@@ -107,7 +85,7 @@ def test_the_card_says_both_recipes_and_all_losses(home, promoted):
 def test_killed_while_it_promotes_it_comes_to_the_same_bits(home, promoted):
     search_id = home.create(promotion=PROMOTION)
     process = home.start(search_id)
-    once(lambda: any(each.num_attempts for each in promotions(home, search_id)), process)
+    once(lambda: any(each.num_attempts for each in home.promotions(search_id)), process)
     process.kill()
     process.wait()
     time.sleep(LEASE_SECONDS)
@@ -121,32 +99,32 @@ def test_killed_while_it_promotes_it_comes_to_the_same_bits(home, promoted):
 def test_students_of_a_search_that_is_over_are_promoted_by_order(home, plain):
     before, trials = home.store.get_search(plain), home.store.trials(plain)
     number = before.winner.trial_number
-    queued = order(home, plain, number)
+    queued = home.promote(plain, number, PROMOTION)
     assert queued.state is SearchState.QUEUED
     assert queued.winner == before.winner
-    assert order(home, plain, number) == queued
+    assert home.promote(plain, number, PROMOTION) == queued
     assert home.run(plain) == 0
     search = home.store.get_search(plain)
-    (promotion,) = promotions(home, plain)
+    (promotion,) = home.promotions(plain)
     assert search.state is SearchState.SUCCEEDED
     assert search.winner.trial_number == promotion.number
     assert home.store.trials(plain)[: len(trials)] == trials
-    assert order(home, plain, number) == search, "it is done"
+    assert home.promote(plain, number, PROMOTION) == search, "it is done"
 
 
 def test_a_promotion_that_fails_leaves_all_as_it_was_and_may_be_ordered_again(home, plain):
     before = home.store.get_search(plain)
-    (first, *_) = promotions(home, plain)
+    (first, *_) = home.promotions(plain)
     too_long = replace(PROMOTION, training=replace(LONGER, num_tokens=10**6))
-    order(home, plain, first.promoted_from, too_long)
+    home.promote(plain, first.promoted_from, too_long)
     assert home.run(plain) == 0
     search = home.store.get_search(plain)
-    (failed,) = [trial for trial in promotions(home, plain) if trial.promotion == too_long]
+    (failed,) = [trial for trial in home.promotions(plain) if trial.promotion == too_long]
     assert failed.state is TrialState.FAILED
     assert failed.failure.kind is FailureKind.ERROR
     assert "training.num_tokens" in failed.failure.message
     assert (search.state, search.winner, search.choice) == (before.state, before.winner, before.choice)
-    assert order(home, plain, first.promoted_from, too_long).state is SearchState.QUEUED
+    assert home.promote(plain, first.promoted_from, too_long).state is SearchState.QUEUED
     home.store.give_order(plain, Cancel(), at=utc_now())
     assert home.store.get_search(plain).state is SearchState.SUCCEEDED
     assert home.store.get_search(plain).winner == before.winner
@@ -154,7 +132,7 @@ def test_a_promotion_that_fails_leaves_all_as_it_was_and_may_be_ordered_again(ho
 
 def test_a_student_that_is_gone_is_made_again_and_promoted_by_any_recipe(home, promoted):
     """Two orders in one run: from the student as before, and pruned anew."""
-    trials, first = home.store.trials(promoted), promotions(home, promoted)[0]
+    trials, first = home.store.trials(promoted), home.promotions(promoted)[0]
     number = first.promoted_from
     student = home.settings.artifact_root / trials[number].checkpoint
     weights = load_file(student / "model.safetensors")
@@ -162,11 +140,11 @@ def test_a_student_that_is_gone_is_made_again_and_promoted_by_any_recipe(home, p
     again = replace(PROMOTION, num_points=1)
     anew = replace(PROMOTION, start="pruned")
     for promotion in (again, anew):
-        order(home, promoted, number, promotion)
+        home.promote(promoted, number, promotion)
     assert home.run(promoted) == 0
     found = load_file(student / "model.safetensors")
     assert all(torch.equal(weights[name], found[name]) for name in weights)
-    made = {trial.promotion: trial for trial in promotions(home, promoted)}
+    made = {trial.promotion: trial for trial in home.promotions(promoted)}
     assert made[again].measurement.loss == first.measurement.loss
     before = trials[number].measurement.loss_before_retraining
     assert made[anew].measurement.loss_before_retraining == pytest.approx(before, rel=1e-6)
@@ -174,10 +152,10 @@ def test_a_student_that_is_gone_is_made_again_and_promoted_by_any_recipe(home, p
 
 
 def test_two_processes_promote_what_one_process_searched(home, promoted):
-    first = promotions(home, promoted)[0]
-    order(home, promoted, first.promoted_from, replace(PROMOTION, resources=Resources(processes=2)))
+    first = home.promotions(promoted)[0]
+    home.promote(promoted, first.promoted_from, replace(PROMOTION, resources=Resources(processes=2)))
     assert home.run(promoted) == 0
-    together = promotions(home, promoted)[-1].measurement
+    together = home.promotions(promoted)[-1].measurement
     assert together.loss == pytest.approx(first.measurement.loss, rel=1e-4)
     assert together.shard_losses == pytest.approx(first.measurement.shard_losses, rel=1e-4)
 
@@ -194,8 +172,8 @@ def test_a_cancelled_search_ends_cancelled_again_with_a_winner(home):
     assert process.wait(60) == 0
     assert home.store.get_search(search_id).state is SearchState.CANCELLED
     number = completed()[0].number
-    order(home, search_id, number)
+    home.promote(search_id, number, PROMOTION)
     assert home.run(search_id) == 0
     search = home.store.get_search(search_id)
     assert search.state is SearchState.CANCELLED
-    assert search.winner.trial_number == promotions(home, search_id)[0].number
+    assert search.winner.trial_number == home.promotions(search_id)[0].number

@@ -29,7 +29,7 @@ from nas.storage.sql import open_store
 from nas.supervisor import NOT_OURS
 from nas.trial import FailureKind, TrialRole, TrialState
 from tests.checkpoints import write_task
-from tests.home import LEASE_SECONDS, Home, new_home, tell_mlflow
+from tests.home import LEASE_SECONDS, Home, new_home, once, tell_mlflow
 from tests.micro import STEP_TOKENS
 from workers.runner import FAILURE, STARTING, run_search
 
@@ -106,14 +106,6 @@ def test_mlflow_shows_it(home, finished):
     assert {"winner/README.md", "winner/model.safetensors"} <= artifacts
 
 
-def _once(condition, process):
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, "the process ended too early"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def _is_gone(pid):
     """Return whether a process has ended, reaped or not."""
     stat = Path(f"/proc/{pid}/stat")
@@ -131,7 +123,7 @@ def _soon(condition, otherwise):
 def test_killed_it_goes_on_to_the_same_result(home, finished):
     search_id = home.create()
     process = home.start(search_id)
-    _once(lambda: len(home.store.points(search_id)) >= 7, process)
+    once(lambda: len(home.store.points(search_id)) >= 7, process)
     process.kill()
     process.wait()
     assert not home.store.get_search(search_id).state.is_final
@@ -151,7 +143,7 @@ def test_killed_it_goes_on_to_the_same_result(home, finished):
 def test_paused_it_gives_everything_back_and_goes_on_to_the_same_result(home, finished):
     search_id = home.create()
     process = home.start(search_id)
-    _once(lambda: len(home.store.points(search_id)) >= 7, process)
+    once(lambda: len(home.store.points(search_id)) >= 7, process)
     home.store.give_order(search_id, Pause(), at=utc_now(), by="ann")
     assert process.wait(60) == 0
     search, attempts = home.store.get_search(search_id), home.store.attempts(search_id)
@@ -174,7 +166,7 @@ def test_paused_it_gives_everything_back_and_goes_on_to_the_same_result(home, fi
 def test_killed_by_order_it_is_over_though_a_worker_hangs(home):
     search_id = home.create()
     process = home.start(search_id)
-    _once(lambda: home.store.points(search_id), process)
+    once(lambda: home.store.points(search_id), process)
     (attempt,) = home.store.attempts(search_id)
     worker = int(attempt.worker.rpartition(":")[2])
     os.kill(worker, signal.SIGSTOP)
@@ -192,7 +184,7 @@ def test_it_ends_with_its_tokens_and_goes_on_with_more_of_them(home):
     one = 8 * STEP_TOKENS
     search_id = home.create(num_trials=1000, max_tokens=one, rungs=Rungs(fractions=()), max_parallel=1)
     process = home.start(search_id)
-    _once(lambda: home.store.points(search_id), process)
+    once(lambda: home.store.points(search_id), process)
     extended = home.store.give_order(search_id, Extend(max_tokens=3 * one + 1), at=utc_now(), by="ann")
     assert (extended.spec.max_tokens, extended.spec_by_now.max_tokens) == (one, 3 * one + 1)
     assert process.wait(120) == 0
@@ -209,8 +201,8 @@ def test_more_trials_at_once_than_ray_was_started_for_run_in_the_next_process(ho
     """Nothing that ran is lost: its attempt ends without a failure, and its trial goes on."""
     search_id = home.create(num_trials=6)
     process = home.start(search_id)
-    _once(lambda: home.store.get_search(search_id).state is not SearchState.QUEUED, process)
-    _once(lambda: len(home.store.points(search_id)) >= num_points, process)
+    once(lambda: home.store.get_search(search_id).state is not SearchState.QUEUED, process)
+    once(lambda: len(home.store.points(search_id)) >= num_points, process)
     home.store.give_order(search_id, Extend(max_parallel=2), at=utc_now())
     assert process.wait(60) == 0
     assert "more trials are wanted at once than Ray was started for" in home.log
@@ -252,7 +244,7 @@ def test_a_search_with_all_stages_survives_a_kill_in_its_correction(home, tmp_pa
     search_id = home.create(evaluation=evaluation, correction=correction, checkpoint_seconds=0.05)
     states = home.settings.artifact_root / "corrections"
     process = home.start(search_id)
-    _once(lambda: list(states.glob(".*.state/*.safetensors")), process)
+    once(lambda: list(states.glob(".*.state/*.safetensors")), process)
     process.kill()
     process.wait()
     time.sleep(LEASE_SECONDS)
@@ -286,10 +278,10 @@ def test_trials_run_beside_the_correction_of_their_teacher_and_its_death_costs_t
     before = {*(root / "teachers").glob("*"), *(root / "corrections").glob("*")}
     search_id = home.create(**options)
     process = home.start(search_id)
-    _once(lambda: len({*(root / "teachers").glob("[!.]*")} - before) >= 2, process)
+    once(lambda: len({*(root / "teachers").glob("[!.]*")} - before) >= 2, process)
     (correcting,) = _workers(process.pid, "ray::_stream")
     os.kill(correcting, signal.SIGSTOP)
-    _once(lambda: home.store.points(search_id), process)
+    once(lambda: home.store.points(search_id), process)
     assert not {*(root / "corrections").glob("[!.]*")} - before, "the correction has not ended"
     assert home.store.get_search(search_id).corrected_loss is None
     os.kill(correcting, signal.SIGKILL)
@@ -339,10 +331,10 @@ def _workers(pid, title):
     return [child for child in found if is_below(child)]
 
 
-def test_asked_to_end_it_leaves_the_search_free_and_a_cancel_ends_it_at_once(home):
+def test_asked_to_end_it_leaves_the_search_free_and_a_cancel_ends_it_atonce(home):
     search_id = home.create()
     process = home.start(search_id)
-    _once(lambda: home.stage(search_id) == STARTING.stage, process)
+    once(lambda: home.stage(search_id) == STARTING.stage, process)
     process.terminate()
     assert process.wait(60) == 0
     assert not home.store.get_search(search_id).state.is_final
