@@ -3,12 +3,13 @@
 A promotion is run as a trial of its search, with the role PROMOTION; ``nas.choice`` says which of them wins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from minitron.errors import InvalidRecipe
 from minitron.recipe import DataRecipe, DistillationRecipe, TrainingRecipe
+from nas.counts import out_of_range
 from nas.errors import InvalidSpec, Problem
 from nas.resources import Resources, not_together
 
@@ -16,6 +17,11 @@ Start = Literal["student", "pruned"]
 LEAST_SHARDS = 2
 """From which a standard error can be told."""
 MOST = {"top_k": 1000, "num_points": 1000, "num_shards": 1000}
+
+
+def uncounted(values: Mapping[str, object]) -> list[Problem]:
+    """Return which counts among the fields of a promotion are out of range."""
+    return out_of_range(values, MOST, {"num_shards": LEAST_SHARDS}, section="promotion.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +51,7 @@ class Promotion:
     candidate that they choose. ``pruned``: from the parent, pruned anew."""
 
     def __post_init__(self) -> None:
-        least = {"top_k": 1, "num_points": 1, "num_shards": LEAST_SHARDS}
-        problems = [
-            (f"promotion.{name}", f"found {getattr(self, name)}, allowed: {least[name]} to {most}")
-            for name, most in MOST.items()
-            if not least[name] <= getattr(self, name) <= most
-        ]
+        problems = uncounted({name: getattr(self, name) for name in MOST})
         if problems:
             raise InvalidSpec(problems)
 

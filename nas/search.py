@@ -23,6 +23,7 @@ from nas.accounts import DEFAULT_WORKSPACE
 from nas.axes import Axes
 from nas.budget import Budget
 from nas.choice import Choice
+from nas.counts import out_of_range
 from nas.earlier import HistoryUse
 from nas.errors import Conflict, InvalidSpec
 from nas.finals import Evaluated, Evaluation
@@ -134,11 +135,7 @@ class SearchSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        problems = [
-            (name, f"found {getattr(self, name)}, allowed: 1 to {most}")
-            for name, most in MOST.items()
-            if not 1 <= getattr(self, name) <= most
-        ]
+        problems = out_of_range({name: getattr(self, name) for name in MOST}, MOST)
         least = self._tokens_of_one
         if self.max_tokens is not None and not least <= self.max_tokens <= MOST_TOKENS:
             allowed = f"{least}, which one trial needs, to {MOST_TOKENS}"

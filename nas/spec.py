@@ -17,8 +17,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from nas.counts import out_of_range
 from nas.errors import InvalidSpec, Problem
-from nas.search import SearchSpec
+from nas.promotion import uncounted
+from nas.search import MOST, SearchSpec
 from nas.text import read_text, text_in
 
 T = TypeVar("T")
@@ -61,7 +63,9 @@ def parse_spec(data: Mapping[str, Any] | str) -> SearchSpec:
         return SPEC_ADAPTER.validate_json(json.dumps(plain), strict=True, extra="forbid")
     except ValidationError as error:
         details = error.errors(include_url=False)
-    raise InvalidSpec(problem for detail in details for problem in _problems(detail, plain))
+    told = [problem for detail in details for problem in _problems(detail, plain)]
+    # A section, and the spec as a whole, is judged by itself only where all below it is right; counts need not wait.
+    raise InvalidSpec([*told, *_uncounted(plain)])
 
 
 def load_spec(path: Path) -> SearchSpec:
@@ -117,6 +121,15 @@ def _with_the_trials_recipe(plain: dict[str, Any]) -> dict[str, Any]:
         return plain
     shared = {name: value for name, value in own.items() if name != "num_tokens"}
     return {**plain, "promotion": {**promotion, "training": shared | longer}}
+
+
+def _uncounted(plain: Mapping[str, Any]) -> list[Problem]:
+    """Return the counts of a spec that are out of range."""
+    promotion = plain.get("promotion")
+    return [
+        *out_of_range(plain, MOST),
+        *(uncounted(promotion) if isinstance(promotion, Mapping) else []),
+    ]
 
 
 def _problems(detail: ErrorDetails, plain: Mapping[str, Any]) -> list[Problem]:
