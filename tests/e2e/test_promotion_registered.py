@@ -45,7 +45,6 @@ def test_the_champion_is_the_promoted_student_that_is_chosen(home):
         "nas.parent_loss": str(search.parent_loss),
         "nas.promoted_from": str(promotion.promoted_from),
         "nas.loss": str(promotion.measurement.loss),
-        "nas.loss_before_retraining": str(promotion.measurement.loss_before_retraining),
         "nas.tokens": str(LONGER.num_tokens),
         "nas.path": search.winner.path,
     }
