@@ -3,6 +3,8 @@
 And one that weighs latency against the loss.
 """
 
+import shutil
+import time
 from dataclasses import replace
 from statistics import median
 
@@ -13,12 +15,14 @@ from nas.budget import Budget, LatencyBudget
 from nas.errors import EmptySpace
 from nas.frontier import best_trial
 from nas.latency_costs import latency_of
+from nas.layout import latencies_directory
 from nas.sampling import Objective
 from nas.search import Comparisons, Rungs, SearchState
 from nas.service import SearchService
 from nas.space import search_space
 from nas.trial import TrialState
-from tests.home import new_home
+from tests.home import LEASE_SECONDS, new_home, once
+from workers.latencies import STAGE
 
 pytestmark = [
     pytest.mark.searches,
@@ -36,7 +40,9 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    return new_home(tmp_path_factory)
+    made = new_home(tmp_path_factory)
+    yield made
+    made.end()
 
 
 def budget(max_ms, **changes):
@@ -55,16 +61,19 @@ def unlimited(home):
     return home.store.get_search(search_id)
 
 
+def timings_of(home, search_id):
+    """Return what was told of the timing of blocks."""
+    told = [
+        event.data["progress"] for event in home.store.events(search_id=search_id) if event.kind == "search"
+    ]
+    return [each for each in told if each and each["stage"] == STAGE]
+
+
 def test_what_was_measured_is_stored_with_the_search(home, unlimited):
     assert unlimited.latencies.machine.threads == 1
     assert unlimited.latencies.neurons == (16, 24)
     assert unlimited.num_feasible == 8
-    stages = [
-        event.data["progress"]
-        for event in home.store.events(search_id=unlimited.id)
-        if event.kind == "search"
-    ]
-    assert any(each and each["stage"] == "block latencies" and not each["is_cached"] for each in stages)
+    assert any(not told["is_cached"] for told in timings_of(home, unlimited.id))
 
 
 def test_every_trial_of_a_limited_search_obeys_what_was_measured_once(home, unlimited):
@@ -141,3 +150,26 @@ def test_a_search_that_weighs_latency_finds_the_front_of_what_was_measured(home,
     fastest = min(latency_of(search.latencies, trial.architecture) for trial in trials)
     assert fastest in {time for time, _ in placed}, "the lowest cost of a rung is not stopped for its loss"
     assert search.winner.trial_number == best_trial(trials).number
+
+
+def test_killed_before_its_first_trial_it_goes_by_what_it_had_measured(home, unlimited):
+    """All that lies beside the store is gone, so that whoever asks for the latencies again measures others."""
+    everything = search_space(unlimited.measured_spec).architectures
+    limit = median(latency_of(unlimited.latencies, each) for each in everything) / 1e6
+    search_id = home.create(**SMALL | {"budget": budget(limit, batch=3), "sampler": "exhaustive"})
+    process = home.start(search_id)
+    once(lambda: home.store.get_search(search_id).latencies, process)
+    process.kill()
+    process.wait()
+    measured, told = home.store.get_search(search_id), timings_of(home, search_id)
+    assert home.store.trials(search_id) == []
+    assert told
+    shutil.rmtree(latencies_directory(home.settings.artifact_root))
+    time.sleep(LEASE_SECONDS)
+    assert home.run(search_id) == 0
+    search = home.store.get_search(search_id)
+    assert timings_of(home, search_id) == told
+    assert (search.latencies, search.num_feasible) == (measured.latencies, measured.num_feasible)
+    feasible = set(search_space(measured.measured_spec).architectures)
+    assert {trial.architecture for trial in home.store.trials(search_id)} == feasible
+    assert 0 < len(feasible) < len(everything)
