@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import ray
@@ -98,6 +99,7 @@ def connected(
 
     Raises:
         InvalidSettings: No cluster answers at ``address``.
+        NotNow: The machine is too busy to start one.
         InvalidSpec: No node can ever give a trial what it asks for; Ray would wait for ever.
     """
     os.environ.update(
@@ -113,16 +115,8 @@ def connected(
         else:
             cores = os.cpu_count() or 1
             _require_room(resources, [{"CPU": cores, "GPU": math.inf}])
-            ray.init(
-                address="local",
-                num_cpus=max(
-                    cores, math.ceil(max(cpus, max_parallel * resources.processes * resources.cpus))
-                ),
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                _temp_dir=str(stack.enter_context(scratch_directory("nas-ray-"))),
-                **options,
-            )
+            most = math.ceil(max(cpus, max_parallel * resources.processes * resources.cpus))
+            _start(max(cores, most), stack.enter_context(scratch_directory("nas-ray-")), options)
         stack.callback(ray.shutdown)
         require_room(resources, host_bytes=host_bytes, is_local=address is None)
         yield
@@ -130,6 +124,32 @@ def connected(
 
 _RUNTIME = {"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}}
 """Workers stay in the directory that the paths of the spec are relative to."""
+
+
+STARTED_LATE = "timed out during startup"
+"""What Ray says where its own processes took more than half a minute, in an error of no class that others have not."""
+
+
+def _start(num_cpus: int, scratch: Path, options: Mapping[str, Any]) -> None:
+    """Start a cluster on this machine.
+
+    Raises:
+        NotNow: As ``connected``.
+    """
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            _temp_dir=str(scratch),
+            **options,
+        )
+    except Exception as error:
+        if STARTED_LATE not in str(error):
+            raise
+        reason = "Ray did not start within half a minute: others keep the machine busy"
+        raise NotNow(WaitingKind.RESOURCES, reason) from error
 
 
 def _join(address: str, options: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Work runs in worker processes, and what cannot run is refused at once."""
 
 import ctypes
+import inspect
 import math
 import os
 import signal
@@ -19,7 +20,7 @@ from nas.errors import InvalidSpec
 from nas.resources import Resources
 from nas.trial import FailureKind
 from workers import cluster
-from workers.cluster import NotNow, WorkFailed, _require_room, connected, run_task
+from workers.cluster import STARTED_LATE, NotNow, WorkFailed, _require_room, connected, run_task
 
 ONE = Resources(cpus=1)
 
@@ -221,3 +222,23 @@ def test_shares_of_a_core_and_unlimited_devices_are_counted():
     _require_room(Resources(cpus=0, gpus=1, processes=2), [{"CPU": 1, "GPU": math.inf}])
     with pytest.raises(InvalidSpec, match="allowed: at most 10,"):
         _require_room(Resources(cpus=0.1, processes=11), [{"CPU": 1}])
+
+
+def test_a_machine_that_is_too_busy_to_start_ray_is_waited_for(monkeypatch):
+    def late(**options):
+        raise Exception(f"The current node {STARTED_LATE}.")  # noqa: TRY002 - as Ray does
+
+    assert STARTED_LATE in inspect.getsource(ray._private.node), "Ray says it in other words by now"
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(NotNow, match="busy"), connected(None, ONE, max_parallel=1):
+        pytest.fail("nothing was started")
+    assert not ray.is_initialized()
+
+
+def test_what_else_keeps_ray_from_starting_is_no_reason_to_wait(monkeypatch):
+    def broken(**options):
+        raise RuntimeError("no such file")
+
+    monkeypatch.setattr(ray, "init", broken)
+    with pytest.raises(RuntimeError, match="no such file"), connected(None, ONE, max_parallel=1):
+        pytest.fail("nothing was started")
