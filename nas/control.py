@@ -74,7 +74,8 @@ class SearchControl:
         """
         search = self._store.get_search(search_id)
         latency = search.budget.latency
-        if latency is not None and latency.table is None and not search.state.is_final:
+        is_bound = latency is not None and latency.table is None and latency.most_nanoseconds is not None
+        if is_bound and not search.state.is_final:
             raise Conflict(
                 f"search {search_id}: is {search.state} and cannot be given an architecture: which are within budget.latency "
                 "is known once blocks are timed; allowed: from when it is RUNNING"

@@ -13,13 +13,14 @@ from nas.control import parse_limits, parse_sizes, read_order
 from nas.enqueue import asked_architecture
 from nas.errors import Conflict, InvalidOrder, NotFound
 from nas.orders import Extend
+from nas.sampling import Objective
 from nas.search import SearchState
 from nas.service import SearchService
 from nas.space import SearchSpace, search_space
 from nas.storage.memory import InMemoryStore
 from nas.waiting import Capacity, WaitingKind
 from tests.fakes import ManualClock, small_spec
-from tests.unit.nas.test_latency import table_of
+from tests.latencies import table_of
 
 SPEC = small_spec()
 SPACE = search_space(SPEC)
@@ -180,6 +181,14 @@ def test_no_architecture_is_enqueued_before_it_is_known_which_are_fast_enough(se
     with pytest.raises(InvalidOrder, match="the nearest that fits"):
         service.control.enqueue(search.id, sizes_of(slow))
     assert service.control.enqueue(search.id, sizes_of(found.largest)).orders.enqueued
+
+
+def test_a_latency_that_bounds_nothing_leaves_every_architecture_to_be_enqueued(service):
+    timed = replace(SPEC.budget, latency=LatencyBudget(context=64, dtype="float32"))
+    search = service.create(
+        replace(SPEC, budget=timed, sampler="nsga2", prior="none", objective=Objective(cost="latency"))
+    )
+    assert service.control.enqueue(search.id, sizes_of(SPACE.smallest)).orders.enqueued
 
 
 def test_what_is_not_there_or_not_possible_is_refused(service):
