@@ -18,7 +18,7 @@ MODEL ?= tiny
 SERVE ?=
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-real test-browser test-cluster test-searches check bench bench-service search-bench fidelity fidelity-smollm2 clean
+.PHONY: demo test test-real test-browser test-cluster test-searches check bench bench-service search-bench search-real fidelity fidelity-smollm2 clean
 .DEFAULT_GOAL := test
 
 demo: $(VENV)/worker
@@ -53,6 +53,9 @@ bench-service: $(VENV)/dev
 
 search-bench: $(VENV)/dev
 	$(BIN)/python -m tests.search_bench
+
+search-real: $(VENV)/dev
+	$(BIN)/python -m tests.search_bench.real
 
 fidelity: $(VENV)/dev
 	$(BIN)/python -m tests.fidelity tiny

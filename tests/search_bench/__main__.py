@@ -14,6 +14,8 @@ from pathlib import Path
 from tests.search_bench.measures import Summary, summary
 from tests.search_bench.methods import METHODS, replayed
 from tests.search_bench.page import SHARES, page
+from tests.search_bench.real_page import real_section
+from tests.search_bench.record import RECORDS, read
 from tests.search_bench.table import DIRECTORY, IncompleteTable, Table, TableFile
 
 PAGE = Path(__file__).parents[1] / "benchmarks" / "SEARCH.md"
@@ -41,7 +43,8 @@ def main() -> None:
                 runs = list(pool.map(run, range(options.seeds)))
                 summaries[method] = summary(table, runs, SHARES)
                 print(f"{name}: {method}", file=sys.stderr, flush=True)
-    text = page(found, num_seeds=options.seeds)
+    real = real_section(*read()) if RECORDS.exists() else ""
+    text = page(found, num_seeds=options.seeds, real=real)
     PAGE.write_text(text, encoding="utf-8")
     print(text)
 

@@ -66,11 +66,12 @@ def nearest_budget(table: Table, seed: int, max_tokens: int) -> list[Step]:
 NO_RUNGS = Rungs(fractions=())
 RANDOM = "random"
 RULE = "nearest budget, zero-shot"
+RULE_IN_ORDER = "nearest budget, all in its order"
 DEFAULT = "default"
 METHODS: dict[str, Method] = {
     RANDOM: searched(sampler="random", rungs=NO_RUNGS),
     RULE: lambda table, seed, _: nearest_budget(table, seed, table.num_tokens),
-    "nearest budget, all in its order": nearest_budget,
+    RULE_IN_ORDER: nearest_budget,
     "TPE at full tokens": searched(sampler="tpe", prior="none", rungs=NO_RUNGS),
     "successive halving of random proposals": searched(
         sampler="random", rungs=Rungs(fractions=(1 / 16, 1 / 4), keep=1 / 4, adaptive=False)

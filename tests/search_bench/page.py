@@ -67,13 +67,16 @@ The prior `importance_kept` ranks worse than the count of parameters (ARCHITECTU
 
 What these tables do not show: students that are as large as allowed are nearly always the best here, which the rule of the
 nearest takes for granted and the default has to find out. Where it is so, training in that order is as quick as any
-search.
+search. On SmolLM2 the rule's first choice is the best of all that either method trained, with both seeds: the default chooses the
+same student and is no better there, at ten and fourteen times the tokens of that one. They buy the knowledge that nothing else it
+tried is better, and two more students within 0.012 nats, where the rule's next best is 0.05 behind.
 """
 
 
-def page(found: Mapping[str, tuple[Table, Mapping[str, Summary]]], *, num_seeds: int) -> str:
-    """Return the whole page."""
-    return "\n".join([HEAD, *(_section(name, *of, num_seeds) for name, of in found.items()), TAIL])
+def page(found: Mapping[str, tuple[Table, Mapping[str, Summary]]], *, num_seeds: int, real: str = "") -> str:
+    """Return the whole page; ``real`` is the section of searches that trained a real model."""
+    sections = [_section(name, *of, num_seeds) for name, of in found.items()]
+    return "\n".join([HEAD, *sections, *([real] if real else []), TAIL])
 
 
 def _section(name: str, table: Table, methods: Mapping[str, Summary], num_seeds: int) -> str:
