@@ -232,7 +232,6 @@ def test_a_machine_that_is_too_busy_to_start_ray_is_waited_for(monkeypatch):
     monkeypatch.setattr(ray, "init", late)
     with pytest.raises(NotNow, match="busy"), connected(None, ONE, max_parallel=1):
         pytest.fail("nothing was started")
-    assert not ray.is_initialized()
 
 
 def test_what_else_keeps_ray_from_starting_is_no_reason_to_wait(monkeypatch):
