@@ -12,7 +12,7 @@ MEMORY = "2.5 GB, 8 x 4096 tokens, bfloat16"
 WORK = "3 GFLOP, 4096 tokens"
 MEMORY_PARTS = ("max_bytes", "min_bytes", "batch", "context", "dtype")
 WORK_PARTS = ("max_flops", "min_flops", "context")
-LATENCY = "40 ms, 1 x 1024 tokens, decode, bfloat16"
+LATENCY = "40 ms, 8 x 1024 tokens, decode"
 LATENCY_PARTS = (
     "max_ms", "min_ms", "min_tokens_per_second", "phase", "batch", "context", "dtype", "table",
 )  # fmt: skip
