@@ -75,7 +75,7 @@ def take(page: Page, address: str, shot: Shot, directory: Path) -> Path:
     )
     with Image.open(path) as whole:
         part = whole.convert("RGB").crop((0, int(top), WIDTH, min(whole.height, int(top) + shot.height)))
-    part.quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
+    part.quantize(COLOURS, Image.Quantize.FASTOCTREE).save(path, optimize=True)
     assert path.stat().st_size < MAX_BYTES, f"{path}: {path.stat().st_size} bytes"
     return path
 
