@@ -152,6 +152,7 @@ class Laboratory:
             method=method,
             seed=best.search.spec.training.seed,
             num_tokens=sum(ran.num_tokens for ran in searches),
+            found_after=best.found_after + sum(ran.num_tokens for ran in searches[: searches.index(best)]),
             seconds=round(sum(ran.seconds for ran in searches), 1),
             num_looked_at=len({record.trial.architecture for record in records}),
             num_trained=sum(record.trial.state is TrialState.COMPLETED for record in records),
@@ -209,6 +210,14 @@ class Ran:
     def num_tokens(self) -> int:
         """Of retraining, of all trials together."""
         return spending(self.search, self.trials).num_tokens
+
+    @property
+    def found_after(self) -> int:
+        """Tokens that all trials had been trained on when the winner came to its end."""
+        points = {record.trial.number: record.points for record in self.trials}
+        end = points[self.winner.number][-1].at
+        known = ([each.num_tokens for each in own if each.at <= end] for own in points.values())
+        return sum(max(tokens, default=0) for tokens in known)
 
     @property
     def seconds(self) -> float:

@@ -19,14 +19,16 @@ def real_section(head: Head, outcomes: Sequence[Outcome]) -> str:
                 f"{head.max_parameters / 1e6:.0f} M, every axis `auto`: {head.num_feasible} architectures fit. A whole "
                 f"light retraining is {head.tokens_each:,} tokens. Each method chooses on {head.chosen_on:,} held-out tokens, "
                 f"and what it chose is judged on {head.judged_on:,} (parent {head.parent_loss:.4f}). The rule ends with one student "
-                "retrained; *all in its order* retrains the next best of its ten for the default's tokens, as far as they go. *Next two* is "
+                "retrained; *all in its order* retrains the next best of its ten for the default's tokens, as far as they go. *Found after* is how "
+                "many tokens had been trained, by all trials, when the choice had been retrained to the end: with fewer a method has "
+                "not come to it, with more it has chosen nothing else. *Next two* is "
                 "how far the second and third best of those that were retrained to the end are above the choice. Two cores, two "
                 "trials at a time; minutes are from the start of a method's searches to their ends, preparations included where they "
                 "were not there yet. `make search-real` runs all of it."
             ),
             "",
-            "| seed | method | looked at | retrained | tokens | minutes | chosen | parameters | loss, chosen by | next two | loss, judged |",
-            "|---|---|---|---|---|---|---|---|---|---|---|",
+            "| seed | method | looked at | retrained | tokens | found after | minutes | chosen | parameters | loss, chosen by | next two | loss, judged |",
+            "|---|---|---|---|---|---|---|---|---|---|---|---|",
             *(_row(of, head.tokens_each) for of in outcomes),
             "",
             *(_verdict(outcomes, rule) for rule in (RULE, RULE_IN_ORDER)),
@@ -41,7 +43,7 @@ def _row(of: Outcome, tokens_each: int) -> str:
     )
     above = ", ".join(f"{loss - at_the_end[0]:+.4f}" for loss in at_the_end[1:3]) or "none"
     return (
-        f"| {of.seed} | {of.method} | {of.num_looked_at} | {of.num_trained} | {of.num_tokens:,} | {of.seconds / 60:.0f} "
+        f"| {of.seed} | {of.method} | {of.num_looked_at} | {of.num_trained} | {of.num_tokens:,} | {of.found_after:,} | {of.seconds / 60:.0f} "
         f"| {of.architecture} | {of.num_parameters:,} | {of.loss:.4f} | {above} | {of.judged_loss:.4f} |"
     )
 

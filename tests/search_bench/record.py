@@ -16,6 +16,8 @@ class Outcome:
     seed: int
     num_tokens: int
     """Of retraining, of all its trials together."""
+    found_after: int
+    """Of these tokens, those that were trained when its choice had been retrained to the end."""
     seconds: float
     """From the start of its searches to their ends, what is measured once for all students included."""
     num_looked_at: int
