@@ -34,7 +34,7 @@ from tests.search_bench.record import Head, Outcome, write
 from tests.search_bench.table import DECIMALS
 
 JUDGED_ON = 32_768
-"""Held-out tokens that the choices are compared on in the end; the first of them are those that were chosen by."""
+"""Held-out tokens that the choices are compared on in the end; those that were chosen by are among them."""
 
 
 def smollm2(seed: int) -> SearchSpec:
