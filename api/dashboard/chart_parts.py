@@ -6,7 +6,7 @@ from typing import Any
 Options = dict[str, Any]
 
 INK = "#7d8896"
-"""Of lines, which it serves on light and on dark; where words have it, the style sheet gives them one that reads better."""
+"""Reads on light and on dark."""
 FAINT = "rgba(125, 136, 150, .25)"
 
 COUNT = "v => v >= 1e9 ? +(v / 1e9).toPrecision(4) + ' B' : v >= 1e6 ? +(v / 1e6).toPrecision(4) + ' M' : v >= 1e3 ? +(v / 1e3).toPrecision(4) + ' k' : v"

@@ -172,7 +172,7 @@ class TestInTheBrowser:
         assert "0.4375" in text
         for line in leaderboard(service.trials(search.id))[: trials_table.ROWS_PER_PAGE]:
             assert line.record.trial.architecture.name in text
-        assert browser.evaluate("document.querySelectorAll('.nicegui-echart svg').length") == 3
+        assert browser.evaluate("document.querySelectorAll('.nicegui-echart canvas').length") == 3
         assert browser.screenshot(tmp_path / "page.png").stat().st_size > 50_000
 
     def test_pages_keep_to_their_policy(self, server, browser):

@@ -168,7 +168,7 @@ class TestCompare:
             assert wording.loss(each.view.best_loss) in text
         assert "Ann" in text
         assert "not which search did better" not in text
-        assert browser.evaluate("document.querySelectorAll('.nicegui-echart svg').length") == 2
+        assert browser.evaluate("document.querySelectorAll('.nicegui-echart canvas').length") == 2
         assert browser.screenshot(tmp_path / "compare.png").stat().st_size > 50_000
         time.sleep(1)
         assert browser.complaints == []

@@ -53,7 +53,10 @@ def test_choices_are_compared_by_what_they_are_judged_on_within_a_seed():
     text = real_section(HEAD, outcomes)
     assert f"*{RULE}* by +0.2000, +0.0000 nats (+0.1000 in the mean)" in text
     assert f"*{RULE_IN_ORDER}* by +0.1000, -0.1000 nats (+0.0000 in the mean)" in text
-    assert "| 1 | default | 5 | 2 | 4,000 | 3,000 | 2 | L2 | 900,000 | 2.0000 | +0.2500, +0.5000 | 2.2000 |" in text
+    assert (
+        "| 1 | default | 5 | 2 | 4,000 | 3,000 | 2 | L2 | 900,000 | 2.0000 | +0.2500, +0.5000 | 2.2000 |"
+        in text
+    )
 
 
 def test_what_is_kept_is_of_the_searches_that_would_be_run():
