@@ -19,7 +19,7 @@ MOST_TOKENS = 2**31 - 1
 """Of a context, and sequences of a batch: what is larger is mistyped."""
 
 LATENCY_ENDS = {"max_ms": (0.0, 1e12), "min_tokens_per_second": (1e-9, 1e18)}
-"""Above and up to which a limit of latency is none that is mistyped: nobody waits for years."""
+"""Below and above which a limit of latency is mistyped: nobody waits for years."""
 
 Problem = tuple[str, str]
 

@@ -93,7 +93,7 @@ def standing_rows(searches: Sequence[Beside]) -> list[tuple[str, list[str]]]:
             ],
         ),
         ("gap closed", [wording.percent(each.view.gap_closed) for each in searches]),
-        ("its tokens", [f"{each.view.best_tokens or 0:,}" for each in searches]),
+        ("its tokens", [_tokens(each.view.best_tokens) for each in searches]),
         *_before_promotion(searches),
         ("on the front", [str(len(each.front)) for each in searches]),
         ("trials", [_trials(each) for each in searches]),
@@ -103,6 +103,10 @@ def standing_rows(searches: Sequence[Beside]) -> list[tuple[str, list[str]]]:
         ("priors", [str(each.view.search.num_priors or 0) for each in searches]),
         ("compute", [wording.duration(timedelta(seconds=each.compute_seconds)) for each in searches]),
     ]
+
+
+def _tokens(number: int | None) -> str:
+    return wording.NOTHING if number is None else f"{number:,}"
 
 
 def _before_promotion(searches: Sequence[Beside]) -> list[tuple[str, list[str]]]:

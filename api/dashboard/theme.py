@@ -202,7 +202,7 @@ def banner(icon: str, title: str, detail: str, colour: str) -> ui.column:
 def picture(options: dict[str, Any], what: str, **changes: Any) -> ui.echart:
     """Return a chart with what it shows in words, for those who do not see it.
 
-    Drawn on a canvas: as SVG, which a style sheet could colour, two of four first loads of a page left it a tenth as wide.
+    Drawn on a canvas: as SVG, which a style sheet could colour, two of four first loads of a page left it a fifth as wide.
     """
     return ui.echart(options, **changes).props(f'role=img aria-label="{what}"')
 
