@@ -23,7 +23,8 @@ def parquet_rows(file: Path | IO[bytes], text_field: str, where: str) -> Iterato
     """
     from pyarrow import parquet
 
-    with parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES) as reader:
+    # What is read ahead is read in threads, too.
+    with parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False) as reader:
         names = reader.schema_arrow.names
         if text_field not in names:
             raise missing_column(where, text_field, names)
